@@ -1,0 +1,24 @@
+package engine
+
+import (
+	"context"
+	"io"
+)
+
+// Exit is how a container ended.
+type Exit struct {
+	// Code as the process gave it, 137 when the kernel killed it for memory.
+	Code int
+	// OOMKilled is set when the kernel killed it for memory.
+	OOMKilled bool
+}
+
+// Container is a prepared step: created, its output attached, not started.
+type Container interface {
+	// Run starts the container, copies its standard output and error to output until the last byte of both has been written, and waits for its end. It
+	// is called once.
+	//
+	// A cancelled context stops the container (SIGTERM, a grace period, SIGKILL); Run then returns, after the last output, the
+	// context's error. Run never returns while it may still write to output.
+	Run(ctx context.Context, output io.Writer) (Exit, error)
+}

@@ -1,0 +1,92 @@
+package resource
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Severity tells whether a finding stops the build.
+type Severity string
+
+// The severities: an Error stops the build, a Warning is shown and the build runs.
+const (
+	Error   Severity = "error"
+	Warning Severity = "warning"
+)
+
+// Finding is one thing wrong with a file, with everything its author needs to mend it: where (file, line, pipeline, step, key), what, and in
+// the message what to write instead.
+type Finding struct {
+	Severity Severity `json:"severity"`
+	File     string   `json:"file,omitempty"`
+	Position
+	Pipeline string `json:"pipeline,omitempty"`
+	Step     string `json:"step,omitempty"`
+	Key      string `json:"key,omitempty"`
+	Message  string `json:"message"`
+}
+
+// String is the finding in one line: FILE:LINE:COLUMN: severity: pipeline "P": step "S": key: message.
+func (f Finding) String() string {
+	var b strings.Builder
+	if f.File != "" {
+		b.WriteString(f.File + ":")
+	}
+	if f.Line > 0 {
+		fmt.Fprintf(&b, "%d:%d:", f.Line, max(f.Column, 1))
+	}
+	if b.Len() > 0 {
+		b.WriteByte(' ')
+	}
+	fmt.Fprintf(&b, "%s: ", f.Severity)
+	if f.Pipeline != "" {
+		fmt.Fprintf(&b, "pipeline %q: ", f.Pipeline)
+	}
+	if f.Step != "" {
+		fmt.Fprintf(&b, "step %q: ", f.Step)
+	}
+	if f.Key != "" {
+		fmt.Fprintf(&b, "%s: ", f.Key)
+	}
+	b.WriteString(f.Message)
+	return b.String()
+}
+
+// Findings are all that was found, in the order of the file.
+type Findings []Finding
+
+// Errors are the findings that stop a build.
+func (fs Findings) Errors() Findings { return fs.only(Error) }
+
+// Warnings are the findings that don't.
+func (fs Findings) Warnings() Findings { return fs.only(Warning) }
+
+func (fs Findings) only(s Severity) Findings {
+	var out Findings
+	for _, f := range fs {
+		if f.Severity == s {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+// Err is nil when no finding is an Error, else an error that prints every one of them, one a line.
+func (fs Findings) Err() error {
+	if errs := fs.Errors(); len(errs) > 0 {
+		return &InvalidError{Findings: errs}
+	}
+	return nil
+}
+
+// InvalidError says that a file can't be run, and holds every reason.
+type InvalidError struct{ Findings Findings }
+
+// Error prints every finding, one a line.
+func (e *InvalidError) Error() string {
+	lines := make([]string, len(e.Findings))
+	for i, f := range e.Findings {
+		lines[i] = f.String()
+	}
+	return strings.Join(lines, "\n")
+}
