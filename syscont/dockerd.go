@@ -1,0 +1,363 @@
+package syscont
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/sirupsen/logrus"
+)
+
+// Daemon is the Docker daemon of the system container: a child of this process, started again whenever it dies.
+//
+//  1. Run starts it and stays with it until its context ends; then it stops the daemon (SIGTERM, and SIGKILL after StopTimeout) and returns.
+//  2. Ready waits until the daemon answers and OnUp has agreed.
+//  3. Stopped tells why the daemon is not there, for whoever meets a dead socket.
+//
+// Ready and Stopped may be called at any time and concurrently.
+type Daemon struct {
+	// Program is the dockerd to run, looked up in PATH; "dockerd" by default.
+	Program string
+	// Args follow it: --config-file, and what the tests need.
+	Args []string
+	// PidFiles maps a pid file that an unclean stop leaves behind to the program that its pid must be of to be believed; see removeStale.
+	PidFiles map[string]string
+	// Ping asks the daemon whether it answers.
+	Ping func(context.Context) error
+	// OnUp is called each time that the daemon answers after a start. Its error is final: the daemon is stopped, and Run returns it.
+	OnUp func(ctx context.Context, pid int) error
+	// StartTimeout bounds the time from start to the first answer; a minute by default: a large cache on a slow disk takes its time.
+	StartTimeout time.Duration
+	// StopTimeout bounds the time between SIGTERM and SIGKILL; 15 s by default, which is what dockerd gives its containers.
+	StopTimeout time.Duration
+	Log         logrus.FieldLogger
+
+	mu      sync.Mutex
+	up      chan struct{} // closed while the daemon is up
+	stopped error         // why it isn't; nil before the first start
+	final   error         // why it never will be again
+	tail    tail
+}
+
+// StoppedError says that the daemon died, and its last words.
+type StoppedError struct {
+	// How it ended: "exit status 1", "signal: killed".
+	How string
+	// Lines are its last log lines.
+	Lines []string
+}
+
+// Error names the end and quotes the lines.
+func (e *StoppedError) Error() string {
+	s := "the Docker daemon stopped (" + e.How + ")"
+	if len(e.Lines) > 0 {
+		s += "; the last that it said:\n" + strings.Join(e.Lines, "\n")
+	}
+	return s
+}
+
+// Run keeps the daemon alive until ctx ends. It returns nil after a stop that was asked for, else the error of OnUp, or that there is no such program.
+func (d *Daemon) Run(ctx context.Context) error {
+	program, err := exec.LookPath(or(d.Program, "dockerd"))
+	if err != nil {
+		return d.end(fmt.Errorf("start the Docker daemon: %w: it is part of the runner's image (docker/Dockerfile); outside of it, DRONE_RUNNER_SANDBOX=none uses a Docker that is there", err))
+	}
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 200*time.Millisecond, 30*time.Second
+	for {
+		began := time.Now()
+		err := d.live(ctx, program)
+		var stopped *StoppedError
+		switch {
+		case ctx.Err() != nil:
+			return d.end(nil)
+		case !errors.As(err, &stopped):
+			return d.end(err)
+		}
+		if time.Since(began) > time.Minute {
+			wait.Reset()
+		}
+		pause := wait.NextBackOff()
+		d.Log.WithField("again_in", pause.Round(time.Millisecond)).Error(err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return d.end(nil)
+		}
+	}
+}
+
+// Ready waits until the daemon is up, and returns the error that ends all waiting if it never will be.
+func (d *Daemon) Ready(ctx context.Context) error {
+	for {
+		d.mu.Lock()
+		up, final := d.gate(), d.final
+		d.mu.Unlock()
+		if final != nil {
+			return final
+		}
+		select {
+		case <-up:
+			return d.ended()
+		case <-ctx.Done():
+			if err := d.Stopped(); err != nil {
+				return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Stopped is nil while the daemon is up or has not been up yet, else why it is not.
+func (d *Daemon) Stopped() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.stopped
+}
+
+// live is one life of the daemon. It returns a StoppedError when the daemon died or fell silent, nil when it was stopped on request, any other error when
+// it can't live here.
+func (d *Daemon) live(ctx context.Context, program string) error {
+	for file, of := range d.PidFiles {
+		if err := removeStale(file, of); err != nil {
+			return err
+		}
+	}
+	d.tail.reset()
+	p, err := d.start(program)
+	if err != nil {
+		return fmt.Errorf("start the Docker daemon: %w", err)
+	}
+	err = d.greet(ctx, p)
+	if err == nil {
+		select {
+		case <-p.dead:
+			err = errDied
+		case <-ctx.Done():
+		}
+	}
+	why := "it didn't answer"
+	if errors.Is(err, errDied) {
+		why = how(p.err)
+	} else {
+		d.close(nil)
+		d.terminate(p)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if errors.Is(err, errDied) || errors.Is(err, errSilent) {
+		stopped := &StoppedError{How: why, Lines: d.tail.lines()}
+		d.close(stopped)
+		return stopped
+	}
+	return err
+}
+
+var (
+	errDied   = errors.New("the Docker daemon died")
+	errSilent = errors.New("the Docker daemon didn't answer in time")
+)
+
+// process is a running dockerd.
+type process struct {
+	*os.Process
+	dead chan struct{} // closed when it has ended and its log has been read
+	err  error         // how; valid once dead is closed
+}
+
+// start starts the program and the goroutine that waits for it.
+func (d *Daemon) start(program string) (*process, error) {
+	// A pipe of our own: its end is not the end of the process, since a containerd-shim that outlives a killed dockerd may hold it open.
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	cmd := exec.Command(program, d.Args...)
+	cmd.Stdout, cmd.Stderr = w, w
+	// A group of its own: a Ctrl-C in the operator's terminal is for the runner, which stops the daemon last.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	p := &process{Process: cmd.Process, dead: make(chan struct{})}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		d.relay(r)
+	}()
+	go func() {
+		defer close(p.dead)
+		p.err = cmd.Wait()
+		select {
+		case <-read:
+		case <-time.After(200 * time.Millisecond): // what it said last is in the pipe already
+		}
+		r.Close()
+		<-read
+	}()
+	return p, nil
+}
+
+// greet waits for the first answer and for OnUp's consent, and opens the gate.
+func (d *Daemon) greet(ctx context.Context, p *process) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeoutCause(ctx, orDuration(d.StartTimeout, time.Minute), errSilent)
+	defer cancel()
+	for {
+		err := d.Ping(ctx)
+		if err == nil {
+			break
+		}
+		select {
+		case <-p.dead:
+			return errDied
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the Docker daemon to answer: %w: %w", context.Cause(ctx), err)
+		case <-time.After(25 * time.Millisecond):
+		}
+	}
+	if d.OnUp != nil {
+		if err := d.OnUp(ctx, p.Pid); err != nil {
+			select {
+			case <-p.dead: // no refusal: there was nobody to look at
+				return errDied
+			default:
+				return err
+			}
+		}
+	}
+	d.Log.WithField("pid", p.Pid).WithField("took", time.Since(began).Round(time.Millisecond)).Info("the Docker daemon is up")
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = nil
+	close(d.gate())
+	return nil
+}
+
+// terminate stops a process that was alive a moment ago, and waits for its end.
+func (d *Daemon) terminate(p *process) {
+	_ = p.Signal(syscall.SIGTERM) // fails only when it is dead already
+	select {
+	case <-p.dead:
+	case <-time.After(orDuration(d.StopTimeout, 15*time.Second)):
+		d.Log.Warn("the Docker daemon didn't stop on SIGTERM; killing it")
+		_ = p.Kill()
+		<-p.dead
+	}
+}
+
+// close shuts the gate: the daemon is not up.
+func (d *Daemon) close(why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = why
+	select {
+	case <-d.gate():
+		d.up = nil
+	default:
+	}
+}
+
+// end makes the present state final, and lets go of everybody who waits.
+func (d *Daemon) end(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.final = err
+	if err == nil {
+		d.final = errors.New("the Docker daemon was stopped: the runner is shutting down")
+	}
+	d.stopped = d.final
+	select {
+	case <-d.gate():
+	default:
+		close(d.gate())
+	}
+	return err
+}
+
+func (d *Daemon) ended() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.final
+}
+
+// gate is the channel that is closed while the daemon is up. The caller holds mu.
+func (d *Daemon) gate() chan struct{} {
+	if d.up == nil {
+		d.up = make(chan struct{})
+	}
+	return d.up
+}
+
+// relay passes the daemon's log on, line by line, at its own levels.
+func (d *Daemon) relay(r io.Reader) {
+	lines := bufio.NewReaderSize(r, 64<<10)
+	for {
+		line, err := lines.ReadString('\n')
+		if line = strings.TrimRight(line, "\r\n"); line != "" {
+			d.tail.add(line)
+			level, msg := parseLogfmt(line)
+			logTo(d.Log.WithField("from", "dockerd"), level, msg)
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func how(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}
+
+// removeStale removes a pid file whose pid is no living process of that program: in a container that was restarted the number belongs to anybody, and
+// dockerd would refuse to start ("pid file found").
+func removeStale(file, program string) error {
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the pid file %s: %w", file, err)
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil {
+		exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
+		if err == nil && filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == program {
+			return fmt.Errorf("%s is running already as pid %d (%s): the runner starts its own; stop that one", program, pid, file)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		return fmt.Errorf("remove the stale pid file %s: %w", file, err)
+	}
+	return nil
+}
+
+func or(s, fallback string) string {
+	if s == "" {
+		return fallback
+	}
+	return s
+}
+
+func orDuration(d, fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return d
+}
