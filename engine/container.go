@@ -18,7 +18,10 @@ type Container interface {
 	// Run starts the container, copies its standard output and error to output until the last byte of both has been written, and waits for its end. It
 	// is called once.
 	//
+	// It calls started, unless that is nil, once, as soon as the daemon has started the container, and not at all when it can't be started: what waits
+	// for a service goes on then. The call is quick and doesn't block.
+	//
 	// A cancelled context stops the container (SIGTERM, a grace period, SIGKILL); Run then returns, after the last output, the
 	// context's error. Run never returns while it may still write to output.
-	Run(ctx context.Context, output io.Writer) (Exit, error)
+	Run(ctx context.Context, output io.Writer, started func()) (Exit, error)
 }

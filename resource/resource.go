@@ -57,11 +57,17 @@ type (
 		Steps       []*Step
 		Volumes     []*Volume
 		PullSecrets []string
-		Workspace   manifest.Workspace
+		Workspace   Workspace
 
 		Position Position
 		// Keys holds the place of every key of the pipeline, by its path ("workspace.base"); see Place.
 		Keys map[string]Position
+	}
+
+	// Workspace is where the steps find the sources: the folder Path below Base, the place of the shared volume. Both may be empty.
+	Workspace struct {
+		Base string
+		Path string
 	}
 
 	// Step is one entry of steps or services. A nil entry of the YAML list stays nil here, for the linter to name.
@@ -114,7 +120,8 @@ type (
 		Name string
 		Temp *TempVolume
 		Host *HostVolume
-		// Claim is the name of a Kubernetes claim volume, which only the kubernetes runner knows; kept so that the linter can say what to write.
+		// Claim is the name of a Kubernetes claim volume, which only the kubernetes runner knows. It is read as a temp volume, so that the steps
+		// that mount it run, and kept so that the linter can say what to write.
 		Claim    string
 		Position Position
 		Keys     map[string]Position

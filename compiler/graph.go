@@ -1,0 +1,39 @@
+package compiler
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+)
+
+// connect completes the dependencies. Without a single depends_on the steps are a chain in their order. Otherwise what depends on nothing depends on the clone
+// step; when cloning is disabled, depends_on: [clone] means nothing, unless the pipeline has a step of that name of its own.
+func connect(steps []*engine.Step, cloneDisabled bool) error {
+	names := make(map[string]bool, len(steps))
+	graph := false
+	for _, s := range steps {
+		names[s.Name] = true
+		graph = graph || len(s.DependsOn) > 0
+	}
+	if !graph {
+		for i := 1; i < len(steps); i++ {
+			steps[i].DependsOn = []string{steps[i-1].Name}
+		}
+		return nil
+	}
+	for _, s := range steps {
+		switch {
+		case !cloneDisabled && len(s.DependsOn) == 0 && s.Name != cloneName:
+			s.DependsOn = []string{cloneName}
+		case cloneDisabled && !names[cloneName]:
+			s.DependsOn = slices.DeleteFunc(s.DependsOn, func(name string) bool { return name == cloneName })
+		}
+		for _, name := range s.DependsOn {
+			if !names[name] {
+				return fmt.Errorf("step %q: depends_on: there is no step %q", s.Name, name)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package compiler
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/drone/drone-go/drone"
+	"github.com/drone/runner-go/registry"
+	"github.com/drone/runner-go/registry/auths"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+)
+
+// credentials are a user and a password for one registry. source says in a note where they come from.
+type credentials struct {
+	host, address, username, password string
+	source                            string
+}
+
+// credentials lists all that the build has, in the order in which they are tried: image_pull_secrets first, then the operator's plugins and files.
+func (b *builder) credentials(ctx context.Context) ([]credentials, error) {
+	var out []credentials
+	for _, name := range b.args.Pipeline.PullSecrets {
+		got, err := b.secrets.find(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("image_pull_secrets: %w", err)
+		}
+		if !got.ok {
+			b.notes = append(b.notes, missingSecret("image_pull_secrets has no effect", name, got, b.args.Build))
+			continue
+		}
+		list, err := auths.ParseString(got.data)
+		if err != nil {
+			// The parser's own words may quote the secret.
+			return nil, fmt.Errorf(`image_pull_secrets: secret %q is no docker config.json: write {"auths": {"HOST": {"auth": "BASE64 OF USER:PASSWORD"}}} into it`, name)
+		}
+		out = append(out, known(ordered(list), fmt.Sprintf("secret %q of image_pull_secrets", name))...)
+	}
+	if b.Registry == nil {
+		return out, nil
+	}
+	list, err := b.Registry.List(ctx, &registry.Request{Repo: b.args.Repo, Build: b.args.Build})
+	if err != nil {
+		return nil, fmt.Errorf("get the registry credentials that the runner's operator provides: %w", err)
+	}
+	return append(out, known(list, "the runner's configuration")...), nil
+}
+
+// known turns one source's list into credentials.
+func known(list []*drone.Registry, source string) []credentials {
+	var out []credentials
+	for _, r := range list {
+		if r != nil {
+			out = append(out, credentials{registryHost(r.Address), r.Address, r.Username, r.Password, source})
+		}
+	}
+	return out
+}
+
+// ordered sorts what comes out of a config.json. Its entries are those of a JSON object, in no order; with one, which of several for the same host counts is the
+// same in every build.
+func ordered(list []*drone.Registry) []*drone.Registry {
+	slices.SortFunc(list, func(a, b *drone.Registry) int {
+		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.Username, b.Username), cmp.Compare(a.Password, b.Password))
+	})
+	return list
+}
+
+// auth finds the credentials for an image, by the host of its registry: the first that match. Nil pulls anonymously. The note, if there is one, is for the step's log.
+func (b *builder) auth(image string) (auth *engine.Auth, note string) {
+	named, err := reference.ParseNormalizedNamed(image)
+	if err != nil {
+		return nil, ""
+	}
+	host := registryHost(reference.Domain(named))
+	for _, c := range b.registries {
+		switch {
+		case c.host != host:
+		case c.username == "" && c.password == "":
+			note = fmt.Sprintf("%s names %s without a user and password (a credential helper isn't read, nor is what is not base64 of USER:PASSWORD)", c.source, host)
+		default:
+			return &engine.Auth{Address: c.address, Username: c.username, Password: engine.Sensitive(c.password)}, ""
+		}
+	}
+	return nil, note
+}
+
+// registryHost is the name under which a registry is compared: lower case, without scheme and path. Docker Hub has several names.
+func registryHost(address string) string {
+	host := strings.ToLower(strings.TrimSpace(address))
+	if _, rest, found := strings.Cut(host, "://"); found {
+		host = rest
+	}
+	host, _, _ = strings.Cut(host, "/")
+	switch host {
+	case "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "hub.docker.com", "docker.com":
+		return "docker.io"
+	}
+	return host
+}

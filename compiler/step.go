@@ -1,0 +1,174 @@
+package compiler
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/drone/drone-go/drone"
+	"github.com/drone/runner-go/environ"
+	"github.com/drone/runner-go/labels"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+)
+
+// role is the list that a step comes from.
+type role int
+
+const (
+	roleClone role = iota
+	roleService
+	roleStep
+)
+
+// addStep compiles one step and appends it. Its errors name the step.
+func (b *builder) addStep(ctx context.Context, src *resource.Step, role role) error {
+	step, err := b.step(ctx, src, role)
+	if err != nil {
+		return fmt.Errorf("step %q: %w", src.Name, err)
+	}
+	b.spec.Steps = append(b.spec.Steps, step)
+	return nil
+}
+
+func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*engine.Step, error) {
+	dst := &engine.Step{
+		ID:         fmt.Sprintf("%s-%d", b.spec.ID, len(b.spec.Steps)+1),
+		Name:       src.Name,
+		User:       src.User,
+		DNS:        src.DNS,
+		DNSSearch:  src.DNSSearch,
+		ExtraHosts: src.ExtraHosts,
+		Limits:     b.limits(src),
+		Service:    role == roleService,
+		Detach:     role == roleService || src.Detach,
+		DependsOn:  slices.Clone(src.DependsOn),
+		ErrPolicy:  errPolicy(src.Failure),
+		RunPolicy:  runPolicy(src, role, b.args),
+	}
+	if role == roleStep && b.args.Skip != nil && b.args.Skip(src.Name) {
+		dst.RunPolicy = engine.RunNever
+	}
+
+	var err error
+	if dst.Image, err = qualify(src.Image); err != nil {
+		// An image such as "app:${DRONE_TAG}" has no name in a build without a tag, and needs none where the step doesn't run.
+		if dst.RunPolicy != engine.RunNever {
+			return nil, err
+		}
+		dst.Image = src.Image
+	}
+	if dst.Pull, err = pullPolicy(src.Pull); err != nil {
+		return nil, err
+	}
+	if len(src.Devices) > 0 {
+		return nil, fmt.Errorf("devices: no step gets a device of the host: remove the key")
+	}
+	if src.Privileged {
+		dst.Notes = append(dst.Notes, "privileged is set for this step and not granted: it runs unprivileged. If it is Docker that it needs, a volume with the host path /var/run/docker.sock gives it that")
+	}
+	if err := b.setNetwork(dst, src.Network); err != nil {
+		return nil, err
+	}
+	script, err := setProcess(dst, src)
+	if err != nil {
+		return nil, err
+	}
+	if role != roleService || len(src.Commands) > 0 {
+		dst.WorkingDir = b.workspace.full
+	}
+	if src.WorkingDir != "" {
+		dst.WorkingDir = below(b.workspace.full, src.WorkingDir)
+	}
+	if dst.RunPolicy == engine.RunNever {
+		// It gets no variable and no secret, and no provider is asked for it.
+		dst.Env = map[string]string{}
+	} else if err := b.setEnvironment(ctx, dst, src, role, script); err != nil {
+		return nil, err
+	}
+	return dst, b.setMounts(dst, src)
+}
+
+// setEnvironment adds the step's variables, secrets and credentials to what every step starts from.
+func (b *builder) setEnvironment(ctx context.Context, dst *engine.Step, src *resource.Step, role role, script string) error {
+	env := maps.Clone(b.base)
+	if role == roleClone || !b.NetrcCloneOnly {
+		b.addNetrc(env)
+	}
+	if err := b.addVariables(ctx, env, src.Environment, &dst.Notes); err != nil {
+		return err
+	}
+	if err := b.addSettings(ctx, env, src.Settings, &dst.Notes); err != nil {
+		return err
+	}
+	if b.isDockerPlugin(dst) {
+		b.useSocket(dst, env)
+	}
+	if script != "" {
+		env.set(scriptVariable, script)
+	}
+	if err := env.check(); err != nil {
+		return err
+	}
+	dst.Env, dst.Secrets = env.split()
+
+	auth, note := b.auth(dst.Image)
+	dst.Auth = auth
+	if note != "" {
+		dst.Notes = append(dst.Notes, note)
+	}
+	return nil
+}
+
+// identify adds what depends on the step's number.
+func (b *builder) identify(s *engine.Step) {
+	s.Labels = labels.FromStep(&drone.Step{Name: s.Name, Number: s.Number})
+	for name, value := range environ.StepArgs(s.Name, int64(s.Number)) {
+		s.Env[name] = value
+	}
+	// The step's own variables of these names don't win, not even as secrets: what Drone says about a step is true.
+	s.Secrets = slices.DeleteFunc(s.Secrets, func(secret *engine.Secret) bool {
+		_, taken := s.Env[secret.Env]
+		return taken
+	})
+}
+
+// limits are the operator's, with those of the step where it sets any.
+func (b *builder) limits(src *resource.Step) engine.Limits {
+	l := b.Limits
+	l.Memory = cmp.Or(int64(src.MemLimit), l.Memory)
+	l.MemorySwap = cmp.Or(int64(src.MemSwap), l.MemorySwap)
+	l.ShmSize = cmp.Or(int64(src.ShmSize), l.ShmSize)
+	if l.MemorySwap > 0 && l.MemorySwap < l.Memory {
+		// Docker refuses a total below the memory: one of the two is the operator's, the other the step's.
+		l.MemorySwap = l.Memory
+	}
+	return l
+}
+
+// setNetwork reads network_mode. What isn't the network of the run, or none at all, is a network of the daemon that the step joins besides.
+func (b *builder) setNetwork(dst *engine.Step, mode string) error {
+	kind, _, _ := strings.Cut(strings.ToLower(mode), ":")
+	switch kind {
+	case "":
+	case "none":
+		dst.NoNetwork = true
+		return nil
+	case "bridge", "default":
+		dst.Notes = append(dst.Notes, fmt.Sprintf("network_mode %s: the step is on the network of its build, as every step is", mode))
+	case "host", "container":
+		return fmt.Errorf("network_mode: %q: no step joins another network namespace: leave the key out; steps and services reach each other by name", mode)
+	default:
+		dst.Networks = append(dst.Networks, mode)
+	}
+	for _, name := range b.Networks {
+		if !slices.Contains(dst.Networks, name) {
+			dst.Networks = append(dst.Networks, name)
+		}
+	}
+	return nil
+}

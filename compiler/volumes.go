@@ -1,0 +1,234 @@
+package compiler
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+)
+
+const (
+	// workspaceName is the volume of the workspace. The linter reserves the name.
+	workspaceName = "_workspace"
+	// socketName is the volume of the docker socket that plugins get. The linter reserves this one too.
+	socketName = "_docker_socket"
+	// socketPath is where clients look for a docker socket.
+	socketPath = "/var/run/docker.sock"
+	// defaultBase is where Drone's workspace is.
+	defaultBase = "/drone/src"
+)
+
+// OperatorVolume is an entry of the operator's volumes: a path of the machine, or the name of a volume of the daemon, at a path in every step.
+type OperatorVolume struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+// workspace is where the steps find the sources: full is base and path joined. The volume is mounted at base.
+type workspace struct{ base, path, full string }
+
+// workspaceOf reads `workspace`. A path alone is the folder in /drone/src when relative, and the base when absolute; a relative base is a folder of the root.
+func workspaceOf(w resource.Workspace) workspace {
+	base, sub := w.Base, w.Path
+	if base == "" && path.IsAbs(sub) {
+		base, sub = sub, ""
+	}
+	if base == "" {
+		base = defaultBase
+	}
+	base = path.Join("/", base)
+	// Rooted before it is joined, so that no .. leads out of the base.
+	sub = strings.TrimPrefix(path.Join("/", sub), "/")
+	return workspace{base: base, path: sub, full: path.Join(base, sub)}
+}
+
+// below is dir/p, or p when it is absolute.
+func below(dir, p string) string {
+	if path.IsAbs(p) {
+		return path.Clean(p)
+	}
+	return path.Join(dir, p)
+}
+
+// workspaceVolume is what a docker client names the workspace by: its volume, or the folder that it is bound from.
+func (b *builder) workspaceVolume() string {
+	if b.WorkspaceSource != "" {
+		return b.WorkspaceSource
+	}
+	return b.spec.ID + "-workspace"
+}
+
+// addVolumes adds the workspace, the operator's volumes and those that the pipeline declares.
+func (b *builder) addVolumes() error {
+	ws := &engine.Volume{Name: workspaceName, Kind: engine.VolumeTemp, ID: b.workspaceVolume()}
+	if b.WorkspaceSource != "" {
+		ws = &engine.Volume{Name: workspaceName, Kind: engine.VolumeBind, Path: b.WorkspaceSource}
+	}
+	b.spec.Volumes = append(b.spec.Volumes, ws)
+	for i, v := range b.Volumes {
+		volume, err := operatorVolume(fmt.Sprintf("_operator_%d", i+1), v)
+		if err != nil {
+			return err
+		}
+		b.spec.Volumes = append(b.spec.Volumes, volume)
+	}
+	for i, v := range b.args.Pipeline.Volumes {
+		if v == nil {
+			return fmt.Errorf("volumes[%d] is empty: write a name and temp or host, or remove the entry", i)
+		}
+		if v.Name == "" {
+			return fmt.Errorf("volumes[%d] has no name: the steps mount it by that", i)
+		}
+		if v.Name == socketName || b.findVolume(v.Name) != nil {
+			return fmt.Errorf("volume %q: the name is taken: give every volume a name of its own that doesn't begin with an underscore", v.Name)
+		}
+		if v.Temp == nil && v.Host == nil && !b.mounts(v.Name) {
+			// A claim of kubernetes', or a step that slipped into the wrong list: it does no harm as long as nothing uses it.
+			continue
+		}
+		volume, err := b.volume(v, fmt.Sprintf("%s-volume-%d", b.spec.ID, i+1))
+		if err != nil {
+			return fmt.Errorf("volume %q: %w", v.Name, err)
+		}
+		b.spec.Volumes = append(b.spec.Volumes, volume)
+	}
+	return nil
+}
+
+// operatorVolume takes the operator at their word, except that a docker socket is the guard's.
+func operatorVolume(name string, v OperatorVolume) (*engine.Volume, error) {
+	out := &engine.Volume{Name: name, ReadOnly: v.ReadOnly}
+	switch {
+	case v.Source == "" || !path.IsAbs(v.Target):
+		return nil, fmt.Errorf("the runner's volume %q:%q: write a source and an absolute path, as in DRONE_RUNNER_VOLUMES=/certs:/certs:ro", v.Source, v.Target)
+	case !path.IsAbs(v.Source):
+		out.Kind, out.ID = engine.VolumePersistent, v.Source
+		return out, nil
+	}
+	switch resource.ClassifyHostPath(v.Source) {
+	case resource.PathSocket:
+		out.Kind = engine.VolumeSocket
+	case resource.PathSocketDir:
+		out.Kind = engine.VolumeSocketDir
+	default:
+		out.Kind, out.Path = engine.VolumeBind, path.Clean(v.Source)
+	}
+	return out, nil
+}
+
+// volume maps what a pipeline declares. id names the volume in the daemon if it is one that goes with the run.
+func (b *builder) volume(v *resource.Volume, id string) (*engine.Volume, error) {
+	out := &engine.Volume{Name: v.Name}
+	switch {
+	case v.Temp != nil && v.Temp.Medium == "memory":
+		if v.Temp.SizeLimit < 0 {
+			return nil, fmt.Errorf("temp.size_limit: %d is negative: write a size such as 64mb, or leave it out", int64(v.Temp.SizeLimit))
+		}
+		out.Kind, out.ID, out.SizeLimit = engine.VolumeMemory, id, int64(v.Temp.SizeLimit)
+	case v.Temp != nil && v.Temp.Medium != "":
+		return nil, fmt.Errorf("temp.medium: %q: write memory, or leave it out", v.Temp.Medium)
+	case v.Temp != nil:
+		out.Kind, out.ID = engine.VolumeTemp, id
+	case v.Host != nil:
+		return out, b.setHostVolume(out, v.Host.Path)
+	case v.Claim != "":
+		return nil, fmt.Errorf("claim: only the kubernetes runner knows claims: write temp: {} or host with a path")
+	default:
+		return nil, fmt.Errorf("says neither temp nor host: write temp: {} for a volume of the build, or host with a path for one that is kept")
+	}
+	return out, nil
+}
+
+// setHostVolume maps a host path, which here is never a path of the host: the docker socket is the run's own, what the operator allowed is
+// bound, and anything else that does no harm becomes a volume that is kept from build to build.
+func (b *builder) setHostVolume(out *engine.Volume, hostPath string) error {
+	kind := resource.ClassifyHostPath(hostPath)
+	clean := resource.CleanHostPath(hostPath)
+	switch {
+	case kind == resource.PathSocket:
+		out.Kind = engine.VolumeSocket
+	case kind == resource.PathSocketDir:
+		out.Kind = engine.VolumeSocketDir
+	case resource.HostPathAllowed(hostPath, b.HostPaths):
+		// By its spelling. Whether a symbolic link leads out again is for the engine to find out, where the folder is.
+		out.Kind, out.Path = engine.VolumeBind, clean
+	case kind == resource.PathForbidden:
+		return fmt.Errorf("host.path: %q can't be mounted: write temp: {} for a volume of the build, or a path such as /cache/NAME for one that is kept", hostPath)
+	default:
+		out.Kind, out.Path, out.ID = engine.VolumePersistent, clean, persistentID(clean)
+	}
+	return nil
+}
+
+// persistentID names the volume that stands for a path: the same for every build, readable, and different for paths that read alike.
+func persistentID(clean string) string {
+	readable := strings.Map(func(r rune) rune {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '_', r == '-':
+			return r
+		}
+		return '-'
+	}, strings.Trim(clean, "/"))
+	sum := sha256.Sum256([]byte(clean))
+	return fmt.Sprintf("drone-cache-%.32s-%s", readable, hex.EncodeToString(sum[:6]))
+}
+
+// mounts tells whether a step or service of the pipeline mounts the volume.
+func (b *builder) mounts(name string) bool {
+	return slices.ContainsFunc(slices.Concat(b.args.Pipeline.Services, b.args.Pipeline.Steps), func(s *resource.Step) bool {
+		return slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == name })
+	})
+}
+
+// declares tells whether the pipeline itself has a volume of that name.
+func (b *builder) declares(name string) bool {
+	return slices.ContainsFunc(b.args.Pipeline.Volumes, func(v *resource.Volume) bool { return v.Name == name })
+}
+
+func (b *builder) findVolume(name string) *engine.Volume {
+	for _, v := range b.spec.Volumes {
+		if v.Name == name {
+			return v
+		}
+	}
+	return nil
+}
+
+// setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the workspace, and that over the operator's.
+func (b *builder) setMounts(dst *engine.Step, src *resource.Step) error {
+	taken := map[string]bool{}
+	for _, m := range src.Volumes {
+		switch clean := path.Clean(m.Path); {
+		case !b.declares(m.Name):
+			return fmt.Errorf("volumes: there is no volume %q: declare it under the pipeline's volumes, with temp: {} or host", m.Name)
+		case !path.IsAbs(m.Path):
+			return fmt.Errorf("volumes: %q is mounted at %q: write an absolute path", m.Name, m.Path)
+		case taken[clean]:
+			return fmt.Errorf("volumes: two volumes are mounted at %s: give each a path of its own", clean)
+		default:
+			taken[clean] = true
+			dst.Mounts = append(dst.Mounts, engine.Mount{Volume: m.Name, Path: clean})
+		}
+	}
+	var ours []engine.Mount
+	offer := func(name, target string) {
+		if target = path.Clean(target); !taken[target] {
+			taken[target] = true
+			ours = append(ours, engine.Mount{Volume: name, Path: target})
+		}
+	}
+	offer(workspaceName, b.workspace.base)
+	for i, v := range b.Volumes {
+		offer(fmt.Sprintf("_operator_%d", i+1), v.Target)
+	}
+	if b.isDockerPlugin(dst) && dst.RunPolicy != engine.RunNever {
+		offer(socketName, socketPath)
+	}
+	dst.Mounts = append(ours, dst.Mounts...)
+	return nil
+}

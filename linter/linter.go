@@ -1,0 +1,93 @@
+// Package linter holds the rules of what a pipeline may ask for. It looks at a whole pipeline and returns everything wrong with it at once.
+//
+// The one rule to keep: every finding says where it is (step, key, line), what is wrong, and what to write instead.
+package linter
+
+import (
+	"fmt"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+)
+
+// Options are what the rules depend on besides the pipeline.
+type Options struct {
+	// Trusted is set for repositories that the administrator of Drone trusts.
+	Trusted bool
+	// RefusePrivileged makes privileged steps an error for trusted repositories too; otherwise they run unprivileged, with a warning
+	// (DRONE_RUNNER_PRIVILEGED=refuse).
+	RefusePrivileged bool
+	// OpenSocket gives the guarded docker socket to untrusted repositories too.
+	OpenSocket bool
+	// HostPaths are the paths that trusted repositories may bind (DRONE_RUNNER_HOST_PATHS).
+	HostPaths []string
+}
+
+// Lint checks one pipeline. The findings come in the order of the file and carry its name. Lint changes nothing and never panics, whatever
+// the pipeline holds.
+func Lint(file string, p *resource.Pipeline, o Options) resource.Findings {
+	c := &checker{file: file, pipeline: p, options: o}
+	for i, s := range p.Services {
+		c.steps = append(c.steps, subject{Step: s, list: "services", index: i})
+	}
+	for i, s := range p.Steps {
+		c.steps = append(c.steps, subject{Step: s, list: "steps", index: i})
+	}
+	c.checkPipeline()
+	c.checkVolumes()
+	c.checkNames()
+	for _, s := range c.steps {
+		if s.Step != nil {
+			c.checkTrust(s)
+			c.checkStep(s)
+			c.checkMounts(s)
+		}
+	}
+	c.checkGraph()
+	c.findings.Sort()
+	return c.findings
+}
+
+// checker gathers the findings of one pipeline.
+type checker struct {
+	file     string
+	pipeline *resource.Pipeline
+	options  Options
+	// steps are all of them, services first. The Step of an empty item is nil.
+	steps    []subject
+	findings resource.Findings
+}
+
+// subject is a step or service, and where it stands.
+type subject struct {
+	*resource.Step
+	list  string
+	index int
+}
+
+// label is the subject's name for findings.
+func (s subject) label() string { return resource.StepLabel(s.list, s.index, s.Step) }
+
+// place is where the subject stands in the pipeline's lists: "steps[2]".
+func (s subject) place() string { return indexed(s.list, s.index) }
+
+// indexed is the key of a list's item.
+func indexed(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
+
+// at reports something about a key of a step.
+func (c *checker) at(s subject, severity resource.Severity, key, format string, args ...any) {
+	position := c.pipeline.Place(s.place())
+	if s.Step != nil {
+		position = s.Place(key)
+	}
+	c.add(severity, position, s.label(), key, format, args...)
+}
+
+// on reports something about a key of the pipeline.
+func (c *checker) on(severity resource.Severity, key, format string, args ...any) {
+	c.add(severity, c.pipeline.Place(key), "", key, format, args...)
+}
+
+func (c *checker) add(severity resource.Severity, at resource.Position, step, key, format string, args ...any) {
+	c.findings = append(c.findings, resource.Finding{Severity: severity, File: c.file, Position: at, Pipeline: c.pipeline.Name, Step: step,
+		Key: key, Message: fmt.Sprintf(format, args...)})
+}

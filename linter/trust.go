@@ -1,0 +1,69 @@
+package linter
+
+import (
+	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+)
+
+// socketAdvice is for whoever wanted privilege: mostly it was for Docker.
+const socketAdvice = "a step that needs Docker mounts a volume with host: {path: /var/run/docker.sock}, the daemon for builds, which needs no privilege and keeps its cache"
+
+// untrusted ends a message about what only trusted repositories may write.
+const untrusted = "; or have an administrator of Drone mark the repository as trusted"
+
+// checkTrust holds the rules that keep a step inside its container. Devices and other containers' or the machine's namespaces are refused to all.
+func (c *checker) checkTrust(s subject) {
+	c.checkPrivileged(s)
+	if len(s.Devices) > 0 {
+		c.at(s, resource.Error, "devices", "no step gets a device: remove the key; %s", socketAdvice)
+	}
+	c.checkNetwork(s)
+	if c.options.Trusted {
+		return
+	}
+	for _, rule := range []struct {
+		key     string
+		set     bool
+		instead string
+	}{
+		{"dns", len(s.DNS) > 0, "remove it, and have the operator set the resolvers of the runner"},
+		{"dns_search", len(s.DNSSearch) > 0, "remove it, and write full host names"},
+		{"extra_hosts", len(s.ExtraHosts) > 0, "remove it, and reach services and other steps at their names"},
+		{"shm_size", s.ShmSize != 0, "remove it, and have the operator set DRONE_SHM_SIZE"},
+	} {
+		if rule.set {
+			c.at(s, resource.Error, rule.key, "an untrusted repository may not set it: %s%s", rule.instead, untrusted)
+		}
+	}
+}
+
+func (c *checker) checkPrivileged(s subject) {
+	switch {
+	case !s.Privileged:
+	case !c.options.Trusted:
+		trust := ""
+		if !c.options.OpenSocket {
+			trust = untrusted
+		}
+		c.at(s, resource.Error, "privileged", "no step is privileged here: remove the key; %s%s", socketAdvice, trust)
+	case c.options.RefusePrivileged:
+		c.at(s, resource.Error, "privileged", "no step is privileged here, and the operator wants such steps refused: remove the key; %s", socketAdvice)
+	default:
+		c.at(s, resource.Warning, "privileged", "no step is privileged here: this one runs unprivileged; remove the key; %s", socketAdvice)
+	}
+}
+
+func (c *checker) checkNetwork(s subject) {
+	mode := strings.ToLower(strings.TrimSpace(s.Network))
+	kind, _, joins := strings.Cut(mode, ":")
+	switch {
+	case mode == "":
+	case mode == "host":
+		c.at(s, resource.Error, "network_mode", "no step shares the machine's network: remove the key; services and other steps are reached at their names")
+	case joins:
+		c.at(s, resource.Error, "network_mode", "no step shares the network of another container (%s:…): remove the key; services and other steps are reached at their names", kind)
+	case !c.options.Trusted:
+		c.at(s, resource.Error, "network_mode", "an untrusted repository may not set it: remove the key; every step is on the build's own network%s", untrusted)
+	}
+}

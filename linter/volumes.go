@@ -1,0 +1,176 @@
+package linter
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+)
+
+// Names and places that the runner keeps for itself.
+var reservedVolumes = []string{"workspace", "_workspace", "_docker_socket"}
+
+const reservedFolder = "/run/drone"
+
+// checkVolumes holds the rules of the pipeline's volumes; documentation, table "Volumes".
+func (c *checker) checkVolumes() {
+	first := map[string]*resource.Volume{}
+	for i, v := range c.pipeline.Volumes {
+		if v == nil {
+			continue
+		}
+		report := func(severity resource.Severity, key, format string, args ...any) {
+			c.add(severity, v.Place(key), "", fmt.Sprintf("volumes[%d].%s", i, key), format, args...)
+		}
+		switch {
+		case v.Name == "":
+			report(resource.Error, "name", "the volume has no name: write one for the steps to mount it by")
+		case slices.Contains(reservedVolumes, v.Name):
+			report(resource.Error, "name", "the name %q is the runner's own: choose another, and every step has the workspace without a volume", v.Name)
+		case first[v.Name] != nil:
+			report(resource.Error, "name", "the volume %q is declared twice, first in line %d: rename or remove one", v.Name, first[v.Name].Position.Line)
+		}
+		if v.Name != "" && first[v.Name] == nil {
+			first[v.Name] = v
+		}
+		c.checkSource(v, report)
+	}
+}
+
+type reporter func(severity resource.Severity, key, format string, args ...any)
+
+// checkSource wants exactly one place where the content of a volume is, and one that is to be had.
+func (c *checker) checkSource(v *resource.Volume, report reporter) {
+	switch {
+	case v.Claim != "":
+		report(resource.Warning, "claim", "a claim belongs to the kubernetes runner: the volume is a temporary one here; write temp: {}, or host: {path: /cache/%s} for one that is kept between builds", v.Claim)
+	case v.Temp == nil && v.Host == nil:
+		severity := resource.Warning
+		if c.mounted(v.Name) {
+			severity = resource.Error
+		}
+		report(severity, "temp", "the volume says nothing of where its content is: write temp: {}, or host: {path: /cache/NAME} for one that is kept between builds")
+	case v.Temp != nil && v.Host != nil:
+		report(resource.Error, "host", "a volume has temp or host, and this one has both: remove one of them")
+	}
+	if v.Temp != nil {
+		c.checkTemp(v.Temp, report)
+	}
+	if v.Host != nil {
+		c.checkHost(v.Host.Path, report)
+	}
+}
+
+func (c *checker) mounted(volume string) bool {
+	for _, s := range c.steps {
+		if s.Step != nil && slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == volume }) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *checker) checkTemp(t *resource.TempVolume, report reporter) {
+	switch t.Medium {
+	case "":
+		if t.SizeLimit > 0 {
+			report(resource.Warning, "temp.size_limit", "only volumes in memory have a size limit: write medium: memory beside it, or remove it")
+		}
+	case "memory":
+		if !c.options.Trusted {
+			report(resource.Error, "temp.medium", "an untrusted repository may not keep volumes in memory: write temp: {}%s", untrusted)
+		}
+	default:
+		report(resource.Error, "temp.medium", "%q is no medium: write medium: memory, or temp: {} for a volume on disk", t.Medium)
+	}
+	if t.SizeLimit < 0 {
+		report(resource.Error, "temp.size_limit", "%d is negative: write a size such as 512m, or remove the key", int64(t.SizeLimit))
+	}
+}
+
+func (c *checker) checkHost(p string, report reporter) {
+	kind := resource.ClassifyHostPath(p)
+	switch {
+	case p == "":
+		report(resource.Error, "host.path", "the host volume has no path: write host: {path: /cache/NAME}, or temp: {}")
+	case resource.CleanHostPath(p) == "":
+		report(resource.Error, "host.path", "%q is no absolute path: write one that begins with /, such as /cache/NAME", p)
+	case kind == resource.PathSocket || kind == resource.PathSocketDir:
+		if !c.options.Trusted && !c.options.OpenSocket {
+			report(resource.Error, "host.path", "an untrusted repository may not use Docker: build images with image: plugins/docker, which needs no volume%s", untrusted)
+		}
+	case c.options.Trusted && resource.HostPathAllowed(p, c.options.HostPaths):
+	case kind == resource.PathForbidden:
+		report(resource.Error, "host.path", "%s", forbiddenAdvice(resource.CleanHostPath(p)))
+	case !c.options.Trusted:
+		report(resource.Error, "host.path", "an untrusted repository may not keep volumes between builds: write temp: {}%s", untrusted)
+	}
+}
+
+// forbiddenAdvice says for what is mostly meant by a forbidden path, how to have it.
+func forbiddenAdvice(p string) string {
+	instead := "write temp: {} for an empty folder, or host: {path: /cache/NAME} for one that is kept between builds"
+	switch {
+	case p == "/dev/shm" || strings.HasPrefix(p, "/dev/shm/"):
+		instead = "write temp: {medium: memory}, or shm_size in the step"
+	case strings.HasPrefix(p, "/var/lib/docker") || strings.HasPrefix(p, "/var/lib/containerd") || strings.HasPrefix(p, "/var/lib/containers"):
+		instead = "mount host: {path: /var/run/docker.sock} in a step that needs Docker, whose cache is kept; write temp: {} for a daemon of the step's own"
+	case strings.HasSuffix(p, ".sock") || strings.HasPrefix(p, "/run/") || strings.HasPrefix(p, "/var/run/"):
+		instead = "the one socket to be had is Docker's, with host: {path: /var/run/docker.sock}"
+	case strings.HasPrefix(p, "/sys"):
+		instead = "remove the volume: every container has its own /sys"
+	}
+	return fmt.Sprintf("%s belongs to the machine, and no step gets it: %s", p, instead)
+}
+
+// checkMounts holds the rules of the volumes of a step.
+func (c *checker) checkMounts(s subject) {
+	taken := map[string]int{}
+	for i, m := range s.Volumes {
+		name, target := fmt.Sprintf("volumes[%d].name", i), fmt.Sprintf("volumes[%d].path", i)
+		switch {
+		case m.Name == "":
+			c.at(s, resource.Error, name, "the mount names no volume: write the name of one of the pipeline's volumes")
+		case !c.declared(m.Name):
+			c.at(s, resource.Error, name, "the volume %q is not declared: add {name: %s, temp: {}} to the pipeline's volumes%s", m.Name, m.Name, c.volumeNames())
+		}
+		clean := path.Clean(m.Path)
+		switch {
+		case m.Path == "":
+			c.at(s, resource.Error, target, "the mount has no path: write where in the step the volume is to be")
+			continue
+		case !path.IsAbs(m.Path):
+			c.at(s, resource.Error, target, "%q is a relative path: write an absolute one, such as %s", m.Path, path.Join("/drone/src", "/"+m.Path))
+			continue
+		case clean == reservedFolder || strings.HasPrefix(clean, reservedFolder+"/"):
+			c.at(s, resource.Error, target, "%s is the runner's own folder: mount the volume elsewhere", reservedFolder)
+		case !mountable(clean):
+			c.at(s, resource.Error, target, "nothing can be mounted at %s: mount the volume elsewhere", clean)
+		}
+		if before, ok := taken[clean]; ok {
+			c.at(s, resource.Error, target, "another volume of the step, %q, is at %s already: mount one of them elsewhere", s.Volumes[before].Name, clean)
+			continue
+		}
+		taken[clean] = i
+	}
+}
+
+func (c *checker) declared(name string) bool {
+	return slices.ContainsFunc(c.pipeline.Volumes, func(v *resource.Volume) bool { return v != nil && v.Name == name })
+}
+
+// volumeNames ends a message with what is declared.
+func (c *checker) volumeNames() string {
+	var names []string
+	for _, v := range c.pipeline.Volumes {
+		if v != nil && v.Name != "" {
+			names = append(names, v.Name)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", or mount one of those: " + strings.Join(names, ", ")
+}
