@@ -38,10 +38,11 @@ type System struct {
 	Daemon *Daemon
 	// Uplink is its way out.
 	Uplink Uplink
+	// Client talks to the daemon. It belongs to the System, which closes it at the end of Run.
+	Client *client.Client
 
 	options Options
 	lock    *Lock
-	client  *client.Client
 }
 
 // RefusedError says that this is not the place that the sandbox insists on.
@@ -110,7 +111,7 @@ func (s *System) prepare() error {
 	if err := os.WriteFile(file, config, 0o600); err != nil {
 		return fmt.Errorf("write the configuration of the Docker daemon: %w", err)
 	}
-	if s.client, err = client.NewClientWithOpts(client.WithHost("unix://"+o.Socket), client.WithAPIVersionNegotiation()); err != nil {
+	if s.Client, err = client.NewClientWithOpts(client.WithHost("unix://"+o.Socket), client.WithAPIVersionNegotiation()); err != nil {
 		return fmt.Errorf("make a client of the Docker daemon: %w", err)
 	}
 	s.Daemon = &Daemon{
@@ -120,7 +121,7 @@ func (s *System) prepare() error {
 			// A containerd that dockerd believes to be alive is waited for in vain.
 			"/var/run/docker/containerd/containerd.pid": "containerd",
 		},
-		Ping: func(ctx context.Context) error { _, err := s.client.Ping(ctx); return err },
+		Ping: func(ctx context.Context) error { _, err := s.Client.Ping(ctx); return err },
 		OnUp: s.prove,
 		Log:  o.Log,
 	}
@@ -130,12 +131,12 @@ func (s *System) prepare() error {
 // Run keeps the daemon alive, proves it anew after each start, and lets go of the data folder when ctx has ended and the daemon with it. The error is a RefusedError
 // when the proof fails.
 func (s *System) Run(ctx context.Context) error {
-	return errors.Join(s.Daemon.Run(ctx), s.client.Close(), s.lock.Close())
+	return errors.Join(s.Daemon.Run(ctx), s.Client.Close(), s.lock.Close())
 }
 
 // prove refuses a daemon that isn't where the sandbox insists that it is.
 func (s *System) prove(ctx context.Context, pid int) error {
-	checks := Judge(s.options.Sandbox, Prover{Host: "unix://" + s.options.Socket, Child: pid, Info: InfoOf(s.client)}.Prove(ctx))
+	checks := Judge(s.options.Sandbox, Prover{Host: "unix://" + s.options.Socket, Child: pid, Info: InfoOf(s.Client)}.Prove(ctx))
 	if bad := Failed(checks); len(bad) > 0 {
 		return &RefusedError{s.options.Sandbox, bad}
 	}

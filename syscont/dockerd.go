@@ -43,11 +43,13 @@ type Daemon struct {
 	StopTimeout time.Duration
 	Log         logrus.FieldLogger
 
-	mu      sync.Mutex
-	up      chan struct{} // closed while the daemon is up
-	stopped error         // why it isn't; nil before the first start
-	final   error         // why it never will be again
-	tail    tail
+	mu        sync.Mutex
+	up        chan struct{} // closed while the daemon is up
+	stopped   error         // why it isn't; nil before the first start
+	deaths    int           // how often it has died or fallen silent
+	lastDeath *StoppedError
+	final     error // why it never will be again
+	tail      tail
 }
 
 // StoppedError says that the daemon died, and its last words.
@@ -126,6 +128,14 @@ func (d *Daemon) Stopped() error {
 	return d.stopped
 }
 
+// Deaths counts the times that the daemon died or fell silent, so that whoever was at work with it can tell whether it is the same one still; last is the
+// last such end, nil if there was none.
+func (d *Daemon) Deaths() (n int, last *StoppedError) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.deaths, d.lastDeath
+}
+
 // live is one life of the daemon. It returns a StoppedError when the daemon died or fell silent, nil when it was stopped on request, any other error when
 // it can't live here.
 func (d *Daemon) live(ctx context.Context, program string) error {
@@ -151,7 +161,7 @@ func (d *Daemon) live(ctx context.Context, program string) error {
 	if errors.Is(err, errDied) {
 		why = how(p.err)
 	} else {
-		d.close(nil)
+		d.close()
 		d.terminate(p)
 	}
 	if ctx.Err() != nil {
@@ -159,7 +169,7 @@ func (d *Daemon) live(ctx context.Context, program string) error {
 	}
 	if errors.Is(err, errDied) || errors.Is(err, errSilent) {
 		stopped := &StoppedError{How: why, Lines: d.tail.lines()}
-		d.close(stopped)
+		d.died(stopped)
 		return stopped
 	}
 	return err
@@ -261,15 +271,23 @@ func (d *Daemon) terminate(p *process) {
 }
 
 // close shuts the gate: the daemon is not up.
-func (d *Daemon) close(why error) {
+func (d *Daemon) close() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.stopped = why
 	select {
 	case <-d.gate():
 		d.up = nil
 	default:
 	}
+}
+
+// died shuts the gate, and says why.
+func (d *Daemon) died(why *StoppedError) {
+	d.close()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped, d.lastDeath = why, why
+	d.deaths++
 }
 
 // end makes the present state final, and lets go of everybody who waits.

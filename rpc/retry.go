@@ -1,0 +1,121 @@
+package rpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// outcome is what became of a call that was repeated as long as it made sense.
+type outcome struct {
+	answer
+	// unsure is set when an attempt before the last may have been applied by the server without its answer getting here. A lock error of the
+	// last attempt then may be our own doing.
+	unsure bool
+}
+
+// retry makes the call until it succeeds, can't succeed any more, or the context ends; the error then holds the cause and the last failure.
+// check, if any, reads a successful answer and may refuse it.
+func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (outcome, error) {
+	var out outcome
+	var last error
+	attempt := func() (struct{}, error) {
+		if last != nil {
+			out.unsure = out.unsure || unsure(last)
+		}
+		a, err := c.attempt(ctx, k)
+		if err == nil && check != nil {
+			err = check(a)
+		}
+		if err == nil {
+			out.answer = a
+			return struct{}{}, nil
+		}
+		var status *StatusError
+		if ctx.Err() != nil && last != nil && !errors.As(err, &status) {
+			return struct{}{}, backoff.Permanent(err) // the context cut this attempt short: the failure before it tells more
+		}
+		last = err
+		if !retryable(err) || k.keepsFirst && errors.Is(err, errDuplicate) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		if errors.As(err, &status) && status.after > 0 {
+			return struct{}{}, errors.Join(err, &backoff.RetryAfterError{Duration: max(status.after, c.opts.Backoff.Initial)})
+		}
+		return struct{}{}, err
+	}
+	_, err := backoff.Retry(ctx, attempt,
+		backoff.WithBackOff(c.pauses()),
+		backoff.WithMaxElapsedTime(0),
+		backoff.WithMaxTries(c.opts.Backoff.Tries),
+		backoff.WithNotify(func(_ error, pause time.Duration) { c.again(last, pause) }))
+	if err == nil {
+		return out, nil
+	}
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil || !retryable(last):
+		return out, last
+	default:
+		return out, fmt.Errorf("gave up: %w: %w", cause, last)
+	}
+}
+
+// pauses are the pauses between attempts: doubling, jittered.
+func (c *Client) pauses() *backoff.ExponentialBackOff {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = c.opts.Backoff.Initial, max(c.opts.Backoff.Max, c.opts.Backoff.Initial)
+	b.Multiplier, b.RandomizationFactor = 2, 0.5
+	b.Reset()
+	return b
+}
+
+// again tells the log of a failure that will be tried once more.
+func (c *Client) again(err error, pause time.Duration) {
+	c.log.WithField("pause", pause.Round(time.Millisecond).String()).Warnf("drone server: %v; trying again", err)
+}
+
+// decode reads the JSON of an answer. An answer that can't be read may come better the next time.
+func (c *Client) decode(k call, a answer, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(a.body))
+	if err := dec.Decode(into); err != nil {
+		if len(bytes.TrimSpace(a.body)) == 0 {
+			err = errors.New("it is empty")
+		} else {
+			err = fmt.Errorf("JSON: %w, at byte %d of %d", err, dec.InputOffset(), len(a.body))
+		}
+		return &AnswerError{Call: k.name, Server: c.base, Err: err}
+	}
+	return nil
+}
+
+// wrong is an answer that can be read and makes no sense. final says that it will stay so.
+func (c *Client) wrong(k call, final bool, format string, args ...any) error {
+	return &AnswerError{Call: k.name, Server: c.base, Err: fmt.Errorf(format, args...), final: final}
+}
+
+// encode makes the JSON of a request.
+func encode(name string, value any) ([]byte, error) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("%s: write the request: %w", name, err)
+	}
+	return body, nil
+}
+
+// sleep waits for the pause or the end of the context, whose cause it returns.
+func sleep(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
