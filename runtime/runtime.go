@@ -19,7 +19,7 @@ import (
 //  2. Prepare, once for each step that will run, pulls the image, creates the container and attaches its output. A step may be prepared
 //     while another one runs, so that its container is there when its turn comes; whoever does so prepares it anew if its
 //     environment has changed since. Prepare of different steps may be called concurrently.
-//  3. Container.Run, once, starts it, streams it and waits for it. Concurrently for different steps.
+//  3. Container.Run, once, starts it, says so, streams it and waits for it. Concurrently for different steps.
 //  4. Destroy, once, after every Run has returned, or at any moment to end the run: it removes whatever the run created, started or not,
 //     what a container left running included. It may be called again, and then finds nothing to do.
 //
@@ -35,10 +35,12 @@ type Engine interface {
 // Reporter is told what a stage does: the Drone server for the daemon, the terminal for exec.
 //
 //  1. Begin, once, before any step, with every step pending.
-//  2. StepStarted, once for each step that starts; its Log takes the step's output, and is closed before StepFinished.
+//  2. StepStarted, once for each step that starts; its Log takes the step's output, and is closed before StepFinished. A nil Log drops it.
 //  3. StepFinished, once for each step of the stage that is final, whether it ran or was skipped. Steps run at once, so calls for different
 //     steps are concurrent.
-//  4. End, once, when every step is final. It returns when all that was reported has been delivered.
+//  4. End, once, when every step is final and the Engine has destroyed what they left. It returns when all that was reported has been delivered.
+//
+// The context of Begin is the stage's, and ends with a cancel; that of the other calls doesn't.
 //
 // The records are copies: a reporter keeps and changes them as it likes. Delivery is the reporter's business: no call but Begin and End waits for
 // a server that is away, and no failure to report changes the outcome of the stage.

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/server"
+)
+
+// mostPause is the longest pause between two attempts to reach the server.
+const mostPause = 30 * time.Second
+
+func newDaemon() *cobra.Command {
+	return &cobra.Command{
+		Use:   "daemon [ENVFILE]",
+		Short: "Runs the pipelines of a Drone server (the default command)",
+		Long: `Runs the pipelines of a Drone server, as the environment says: DRONE_RPC_HOST and DRONE_RPC_SECRET are needed, and
+docs/configuration.md lists the rest. ENVFILE holds KEY=VALUE lines; variables of the environment win over them.
+
+SIGTERM or SIGINT drains: no new build begins, and those that run go on to their end. The same again, or the end of
+DRONE_RUNNER_DRAIN_TIMEOUT, stops the builds, tells the server so, and removes what they left.
+
+Exit status: 0 after a drain in which every build ended by itself, 1 if builds had to be stopped or the daemon can't
+go on (Docker doesn't answer, the address for /healthz is taken), 2 if the configuration is wrong.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, notices, err := loadConfig(args)
+			log := newLog(cmd.ErrOrStderr(), cfg)
+			for _, notice := range notices {
+				log.Warn(notice)
+			}
+			if err != nil {
+				return fmt.Errorf("the configuration is wrong:\n%w", err)
+			}
+			return daemon(cmd.Context(), cfg, log)
+		},
+	}
+}
+
+func loadConfig(args []string) (*config.Config, []string, error) {
+	if len(args) > 0 {
+		return config.LoadFile(args[0], os.Environ())
+	}
+	return config.Load(os.Environ())
+}
+
+// newLog is the operator's log. cfg may be nil, if it couldn't be read.
+func newLog(out io.Writer, cfg *config.Config) *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(out)
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+	switch {
+	case cfg == nil:
+	case cfg.Log.Trace:
+		log.SetLevel(logrus.TraceLevel)
+	case cfg.Log.Debug:
+		log.SetLevel(logrus.DebugLevel)
+	}
+	return log
+}
+
+// daemon lives until it is told to end and the last build has ended.
+func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
+	// Whoever reads the log may be gone before the builds are.
+	signal.Ignore(syscall.SIGPIPE)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	poll, builds, release := runtime.Drain(ctx, signals, cfg.Runner.DrainTimeout, log)
+	defer release()
+
+	if err := os.MkdirAll(cfg.Runner.State, 0o700); err != nil {
+		return failed(fmt.Errorf("make the folder for logs that wait for the server (DRONE_RUNNER_STATE): %w", err))
+	}
+	h := &home{}
+	ready := server.NewReadiness("starting", map[string]string{"sandbox": cfg.Runner.Sandbox, "version": versionText()})
+	address, endServing, err := serve(ctx, cfg, log, ready.Part(h.down))
+	if err != nil {
+		return failed(err)
+	}
+	defer endServing()
+	log.WithFields(logrus.Fields{
+		"version":  versionText(),
+		"name":     cfg.Runner.Name,
+		"capacity": cfg.Runner.Capacity,
+		"platform": cfg.Platform.OS + "/" + cfg.Platform.Arch,
+		"sandbox":  cfg.Runner.Sandbox,
+		"http":     address,
+	}).Info("starting")
+
+	if err := h.open(poll, cfg, log, giveUp); err != nil {
+		if poll.Err() != nil {
+			return nil // told to end while Docker was on its way up
+		}
+		return failed(err)
+	}
+
+	w := wiring{cfg: cfg, log: log, docker: h.docker, watch: h.watch}
+	client := w.client()
+	defer client.Close()
+	if reach(poll, client, cfg, log) == nil {
+		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
+		ready.Ready()
+		context.AfterFunc(poll, func() { ready.NotReady("draining: builds that run may end, no new ones are taken") })
+		w.poller(client).Run(poll, builds)
+	}
+	stopped := builds.Err() != nil
+	if err := h.close(); err != nil {
+		return failed(err)
+	}
+	if stopped {
+		return failed(errors.New("builds were stopped before they had ended"))
+	}
+	log.Info("every build has ended: bye")
+	return nil
+}
+
+// serve starts the runner's own HTTP server; an address that can't be listened on is an error at once. It returns where it listens, and what stops it.
+func serve(ctx context.Context, cfg *config.Config, log *logrus.Logger, parts ...server.Part) (address string, end func(), err error) {
+	s, err := server.New(cfg.HTTP.Bind, parts...)
+	if err != nil {
+		return "", nil, err
+	}
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var served sync.WaitGroup
+	served.Go(func() {
+		if err := s.Run(serving); err != nil {
+			log.WithError(err).Error("/healthz isn't served any more")
+		}
+	})
+	return s.Addr().String(), func() {
+		stop()
+		served.Wait()
+	}, nil
+}
+
+// reach asks the server whether it is there until it is: it may well start after its runners. The error is the context's.
+func reach(ctx context.Context, client *rpc.Client, cfg *config.Config, log logrus.FieldLogger) error {
+	pauses := backoff.NewExponentialBackOff()
+	pauses.MaxInterval = mostPause
+	for {
+		err := client.Ping(ctx, cfg.Runner.Name)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		wait := pauses.NextBackOff()
+		if errors.Is(err, rpc.ErrUnauthorized) {
+			// Nothing but a person mends that.
+			wait = mostPause
+		}
+		log.WithError(err).Errorf("the server can't be reached; next try in %s", wait.Round(time.Second/10))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

@@ -1,0 +1,297 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/drone/drone-go/drone"
+	"github.com/drone/runner-go/client"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/console"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
+)
+
+// defaultFile is what Drone calls a pipeline's file.
+const defaultFile = ".drone.yml"
+
+// localFlags are those of commands that take a file as exec does.
+type localFlags struct {
+	build             buildFlags
+	selection         selection
+	clone             bool
+	cloneImage        string
+	timeout           time.Duration
+	networks, volumes []string
+}
+
+func (f *localFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.selection.pipelines, "pipeline", nil, "pipeline to run, whatever its trigger says (repeatable; default: each whose trigger matches)")
+	flags.StringSliceVar(&f.selection.include, "include", nil, "step to run, without the others (repeatable)")
+	flags.StringSliceVar(&f.selection.exclude, "exclude", nil, "step to leave out (repeatable)")
+	flags.BoolVar(&f.clone, "clone", false, "clone git's remote origin into an empty workspace, instead of using the current folder")
+	flags.StringVar(&f.cloneImage, "clone-image", compiler.DefaultCloneImage, "image of the clone step")
+	flags.DurationVar(&f.timeout, "timeout", time.Hour, "time that each pipeline may take")
+	flags.StringSliceVar(&f.networks, "network", nil, "docker network that every step joins besides the pipeline's own (repeatable)")
+	flags.StringSliceVar(&f.volumes, "volume", nil, "volume of every step, /path:/path/in/step[:ro] (repeatable)")
+	f.build.register(flags)
+}
+
+func newExec() *cobra.Command {
+	var flags localFlags
+	cmd := &cobra.Command{
+		Use:   "exec [FILE]",
+		Short: "Runs pipelines of a file (.drone.yml) on this machine, without a server",
+		Long: `Runs pipelines of a file (default .drone.yml; - is standard input) on this machine, without a server.
+
+The current folder is the workspace: steps see its files as they are, and what they write stays there. The build is
+made up from the flags and from what git knows of the folder. It is a push to git's branch unless the flags say
+otherwise.
+
+Without --pipeline every docker pipeline of the file runs whose trigger matches that build, one after the other, each
+behind those that it depends on; one that depends on a failed one is skipped. A pipeline that is named by --pipeline
+runs whatever its trigger says, and without those that it depends on.
+
+Services and the clone step are not left out by --include and --exclude.
+
+Docker is found as the docker command finds it: DOCKER_HOST and its kin, or /var/run/docker.sock.
+
+Exit status: 0 all pipelines passed, 1 a step failed, 2 nothing was run (the file, the call or Docker is wrong),
+130 after Ctrl-C, which stops the steps and removes what they left. A second Ctrl-C leaves 10 seconds for that.`,
+		Example: `  drone-runner-sysbox exec
+  drone-runner-sysbox exec --include test --env GOFLAGS=-race
+  drone-runner-sysbox exec --pipeline deploy --event promote --deploy-to staging --secret-file .secrets ci/.drone.yml`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := defaultFile
+			if len(args) > 0 {
+				file = args[0]
+			}
+			return flags.exec(cmd, file)
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+// exec plans, runs, and turns the outcome into an exit code.
+func (f *localFlags) exec(cmd *cobra.Command, file string) error {
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, hurry, release := interruptible(cmd.Context())
+	defer release()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+
+	plan, d, err := f.plan(ctx, cmd, file)
+	if err == nil && !plan.runnable() {
+		err = errors.New("no pipeline is to be run")
+		for _, s := range plan.stages {
+			err = fmt.Errorf("%w\n  %s: %s", err, s.pipeline.Name, s.skip)
+		}
+	}
+	if err != nil {
+		return orSignal(ctx, err)
+	}
+	docker, err := engine.Connect(ctx)
+	if err != nil {
+		return orSignal(ctx, err)
+	}
+	defer docker.Close()
+
+	log := warnings(cmd)
+	out := cmd.OutOrStdout()
+	stdout, isFile := out.(*os.File)
+	terminal := console.New(&pipe{out: out, end: end}, isFile && console.Colors(stdout))
+	executor := &runtime.Executor{
+		Engine: hasty{Engine: engine.New(docker, engine.Options{RunnerName: hostname(), StreamPull: true, Log: log}), hurry: hurry},
+		Log:    log,
+	}
+	passed, err := f.run(ctx, plan, d, executor, terminal)
+	terminal.Total()
+	switch s := bySignal(ctx); {
+	case passed && err == nil:
+		return nil
+	case s != nil:
+		return told(128 + int(s.signal))
+	case err != nil:
+		return failed(err)
+	}
+	return told(exitFailed)
+}
+
+// warnings is a log for what a developer should know of the machine.
+func warnings(cmd *cobra.Command) *logrus.Logger {
+	log := newLog(cmd.ErrOrStderr(), nil)
+	log.SetLevel(logrus.WarnLevel)
+	return log
+}
+
+// orSignal is the error, or the signal that caused it.
+func orSignal(ctx context.Context, err error) error {
+	if s := bySignal(ctx); s != nil {
+		return s
+	}
+	return err
+}
+
+// plan reads the file and compiles what is to be run, and prints the warnings.
+func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) (*plan, *client.Context, error) {
+	data, name, err := readFile(cmd.InOrStdin(), file)
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, nil, fmt.Errorf("find out the current folder, which is the workspace: %w", err)
+	}
+	if f.timeout <= 0 {
+		return nil, nil, fmt.Errorf("--timeout: %s leaves no time: write a duration such as 90s, 30m or 2h", f.timeout)
+	}
+	d, git, err := f.build.context(ctx, dir, data, f.timeout)
+	if err != nil {
+		return nil, nil, err
+	}
+	volumes, err := f.operatorVolumes(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	loader := &pipeline.Loader{
+		Compiler: &compiler.Compiler{
+			CloneImage:     f.cloneImage,
+			Networks:       f.networks,
+			NetworkOptions: networkOptions(nil, warnings(cmd)),
+			Volumes:        volumes,
+			Proxy:          proxy(),
+			RunnerName:     hostname(),
+		},
+		FileName: name,
+		NoClone:  !f.clone,
+	}
+	if f.clone {
+		if d.Repo.HTTPURL == "" {
+			return nil, nil, errors.New("--clone: git's remote origin isn't set in the current folder: there is nothing to clone from")
+		}
+		d.Netrc = git.netrc()
+	} else {
+		loader.Compiler.WorkspaceSource = dir
+	}
+	p, err := newPlan(ctx, loader, d, f.selection)
+	if p != nil {
+		for _, w := range p.warnings {
+			fmt.Fprintln(cmd.ErrOrStderr(), w)
+		}
+	}
+	return p, d, err
+}
+
+// operatorVolumes reads --volume; a relative source is a folder below the current one.
+func (f *localFlags) operatorVolumes(dir string) ([]compiler.OperatorVolume, error) {
+	var out []compiler.OperatorVolume
+	var errs []error
+	for _, text := range f.volumes {
+		source, rest, _ := strings.Cut(text, ":")
+		if source == "." || source == ".." || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../") {
+			text = filepath.Join(dir, source) + ":" + rest
+		}
+		var v config.Volume
+		if err := v.UnmarshalText([]byte(text)); err != nil {
+			errs = append(errs, fmt.Errorf("--volume: %w", err))
+			continue
+		}
+		out = append(out, compiler.OperatorVolume(v))
+	}
+	return out, errors.Join(errs...)
+}
+
+// run runs the stages of a plan in turn and tells whether all of them passed. The error is one of the reporter's or the runner's own.
+func (f *localFlags) run(ctx context.Context, p *plan, d *client.Context, executor *runtime.Executor, terminal *console.Console) (passed bool, err error) {
+	passed = true
+	build := *d.Build
+	outcome := map[string]string{}
+	for _, s := range p.stages {
+		skip := s.skip
+		if skip == "" {
+			skip = waits(s, outcome)
+			if skip != "" {
+				outcome[s.pipeline.Name] = drone.StatusSkipped
+			}
+		}
+		if skip == "" && ctx.Err() != nil {
+			passed = false
+			skip = context.Cause(ctx).Error()
+		}
+		if skip != "" {
+			terminal.Skipped(s.pipeline.Name, skip)
+			continue
+		}
+		s.stage.Started = time.Now().Unix()
+		limited, cancel := context.WithTimeoutCause(ctx, f.timeout, &timeoutError{runtime.TimeoutError{Limit: f.timeout}})
+		stage, err := executor.Run(limited, runtime.Job{Spec: s.spec, Build: &build, Stage: s.stage, Reporter: terminal})
+		cancel()
+		if err != nil {
+			return false, fmt.Errorf("pipeline %q: %w", s.pipeline.Name, err)
+		}
+		outcome[s.pipeline.Name] = stage.Status
+		build.Stages = append(build.Stages, &stage)
+		if stage.Status != drone.StatusPassing {
+			passed = false
+			build.Status = drone.StatusFailing
+		}
+	}
+	return passed, nil
+}
+
+// timeoutError is the runtime's, in the words of this command's user.
+type timeoutError struct{ runtime.TimeoutError }
+
+// Error names the flag that sets the limit.
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("the pipeline ran longer than %s, its timeout (--timeout sets it)", e.Limit)
+}
+
+// Unwrap lets it be recorded as the timeout that it is.
+func (e *timeoutError) Unwrap() error { return &e.TimeoutError }
+
+// waits says why a stage isn't run after what became of those that it depends on, as Drone decides it: by trigger.status. It is "" if it is run.
+func waits(s *planned, outcome map[string]string) string {
+	bad := slices.DeleteFunc(slices.Clone(s.pipeline.DependsOn), func(name string) bool {
+		status, ran := outcome[name]
+		return !ran || status == drone.StatusPassing
+	})
+	switch {
+	case len(bad) > 0 && !s.stage.OnFailure:
+		return fmt.Sprintf("it depends on %s, which did not pass", strings.Join(bad, " and "))
+	case len(bad) == 0 && !s.stage.OnSuccess:
+		return "its trigger.status wants a failure of what it depends on, and there was none"
+	}
+	return ""
+}
+
+// readFile reads a pipeline's file, or standard input for "-", and tells what to call it.
+func readFile(stdin io.Reader, path string) (data []byte, name string, err error) {
+	if path == "-" {
+		if data, err = io.ReadAll(stdin); err != nil {
+			return nil, "", fmt.Errorf("read standard input: %w", err)
+		}
+		return data, "<stdin>", nil
+	}
+	if data, err = os.ReadFile(path); err != nil {
+		return nil, "", fmt.Errorf("read the pipeline's file: %w", err)
+	}
+	return data, path, nil
+}

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	docker "github.com/docker/docker/client"
+	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+)
+
+// home is where the builds run: a Docker daemon and, unless DRONE_RUNNER_SANDBOX=none, the proven system container around it.
+type home struct {
+	docker *docker.Client
+	// system is nil for SandboxNone; mu guards it, as /readyz may ask before open is done.
+	mu     sync.Mutex
+	system *syscont.System
+	stop   context.CancelFunc
+	// lost is closed when the system container has ended; why is valid then.
+	lost chan struct{}
+	why  error
+}
+
+// open boots the system container and waits until its daemon answers and is proven, or connects to the Docker that is there. Its error leaves nothing to close. ended is called when
+// the system container has ended, asked to or not: a daemon that is started again and can't be proven again ends it.
+func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLogger, ended func()) (err error) {
+	h.lost = make(chan struct{})
+	sandbox, err := syscont.ParseSandbox(cfg.Runner.Sandbox)
+	if err != nil {
+		return err
+	}
+	if sandbox == syscont.SandboxNone {
+		log.Warn("DRONE_RUNNER_SANDBOX=none: builds run in a Docker daemon that nothing keeps apart from this machine. This is for development")
+		h.docker, err = engine.Connect(ctx)
+		return err
+	}
+	system, err := syscont.Boot(syscont.Options{
+		Sandbox:            sandbox,
+		RegistryMirrors:    cfg.Docker.RegistryMirrors,
+		InsecureRegistries: cfg.Docker.InsecureRegistries,
+		Log:                log,
+	})
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.system, h.docker = system, system.Client
+	h.mu.Unlock()
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	h.stop = stop
+	go func() {
+		defer close(h.lost)
+		defer ended()
+		h.why = system.Run(running)
+	}()
+	if err := system.Daemon.Ready(ctx); err != nil {
+		if closeErr := h.close(); closeErr != nil {
+			return closeErr // what Ready said, and more
+		}
+		return err
+	}
+	log.WithField("sandbox", sandbox).Info("the Docker daemon is proven to be in here")
+	return nil
+}
+
+// close stops the daemon, if it is ours, and waits for its end. The error is why it ended before.
+func (h *home) close() error {
+	if h.system == nil {
+		return h.docker.Close()
+	}
+	h.stop()
+	<-h.lost
+	return h.why
+}
+
+// down is why the daemon isn't there, or nil.
+func (h *home) down() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.system == nil {
+		return nil
+	}
+	return h.system.Daemon.Stopped()
+}
+
+// watch is the engine, whose errors say that the daemon died if that is what happened.
+func (h *home) watch(e runtime.Engine) runtime.Engine {
+	if h.system == nil {
+		return e
+	}
+	return &watchedEngine{engine: e, daemon: h.system.Daemon}
+}
+
+// watchedEngine tells the death of the daemon from whatever else may be wrong. A daemon that comes back within moments marks the containers of its former life as ended
+// by SIGKILL, which is not how the step ended.
+type watchedEngine struct {
+	engine runtime.Engine
+	daemon *syscont.Daemon
+}
+
+// Setup waits for a daemon that is on its way back up.
+func (w *watchedEngine) Setup(ctx context.Context, spec *engine.Spec) error {
+	if err := w.daemon.Ready(ctx); err != nil {
+		return err
+	}
+	return w.during(func() error { return w.engine.Setup(ctx, spec) })
+}
+
+// Prepare is the engine's.
+func (w *watchedEngine) Prepare(ctx context.Context, spec *engine.Spec, step *engine.Step, output io.Writer) (c engine.Container, err error) {
+	err = w.during(func() (err error) {
+		c, err = w.engine.Prepare(ctx, spec, step, output)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &watchedContainer{Container: c, engine: w}, nil
+}
+
+// Destroy waits for a daemon that is on its way back up: what its former life left is still to be removed.
+func (w *watchedEngine) Destroy(ctx context.Context, spec *engine.Spec) error {
+	for {
+		if err := w.daemon.Ready(ctx); err != nil {
+			return fmt.Errorf("remove what the run %s left: %w", spec.ID, err)
+		}
+		before, _ := w.daemon.Deaths()
+		err := w.engine.Destroy(ctx, spec)
+		if after, _ := w.daemon.Deaths(); err == nil || after == before {
+			return err
+		}
+	}
+}
+
+// during calls f, and is how the daemon died if it did so meanwhile.
+func (w *watchedEngine) during(f func() error) error {
+	before, _ := w.daemon.Deaths()
+	err := f()
+	if after, how := w.daemon.Deaths(); after != before {
+		return how
+	}
+	return err
+}
+
+// watchedContainer is a container that may lose its daemon.
+type watchedContainer struct {
+	engine.Container
+	engine *watchedEngine
+}
+
+// Run is the container's. An end that came with the death of the daemon is an error: nobody knows how the process would have ended.
+func (c *watchedContainer) Run(ctx context.Context, output io.Writer, started func()) (exit engine.Exit, err error) {
+	err = c.engine.during(func() (err error) {
+		exit, err = c.Container.Run(ctx, output, started)
+		return err
+	})
+	return exit, err
+}

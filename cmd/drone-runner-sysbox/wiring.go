@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+
+	docker "github.com/docker/docker/client"
+	"github.com/drone/drone-go/drone"
+	"github.com/drone/runner-go/client"
+	"github.com/drone/runner-go/environ"
+	"github.com/drone/runner-go/environ/provider"
+	"github.com/drone/runner-go/registry"
+	"github.com/drone/runner-go/secret"
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+)
+
+// optionMTU is Docker's name for the MTU among the options of a bridge.
+const optionMTU = "com.docker.network.driver.mtu"
+
+// wiring makes the parts of the daemon from its configuration: the one place where what an operator sets meets what obeys it.
+type wiring struct {
+	cfg    *config.Config
+	log    *logrus.Logger
+	docker *docker.Client
+	// watch puts the eye on the daemon's life around the engine.
+	watch func(runtime.Engine) runtime.Engine
+}
+
+// client is the connection to the server.
+func (w wiring) client() *rpc.Client {
+	o := rpc.Options{
+		Endpoint:   w.cfg.RPC.Address(),
+		Secret:     string(w.cfg.RPC.Secret),
+		SkipVerify: w.cfg.RPC.SkipVerify,
+		UserAgent:  "drone-runner-sysbox/" + strings.ReplaceAll(versionText(), " ", "-"),
+		Log:        w.log,
+	}
+	if w.cfg.RPC.DumpHTTP || w.cfg.RPC.DumpHTTPBody {
+		o.Dump, o.DumpBody = w.log.Out, w.cfg.RPC.DumpHTTPBody
+	}
+	return rpc.New(o)
+}
+
+// poller fetches stages and lives them.
+func (w wiring) poller(c *rpc.Client) *runtime.Poller {
+	runner := &runtime.Runner{
+		Client:  c,
+		Machine: w.cfg.Runner.Name,
+		Compile: w.compile(w.loader()),
+		Permit: func(repo *drone.Repo, build *drone.Build) error {
+			return w.cfg.Limits.Match(repo.Slug, build.Event, repo.Trusted)
+		},
+		Executor: &runtime.Executor{
+			Engine: w.watch(engine.New(w.docker, engine.Options{RunnerName: w.cfg.Runner.Name, StreamPull: w.cfg.Docker.StreamPull, Log: w.log})),
+			Procs:  w.procs(),
+			Log:    w.log,
+		},
+		Logs: runtime.LogOptions{Dir: w.cfg.Runner.State, Limit: int64(w.cfg.Runner.LogLimit)},
+		Log:  w.log,
+	}
+	return &runtime.Poller{
+		Client: c,
+		Filter: &client.Filter{
+			Kind:    resource.KindPipeline,
+			Type:    resource.TypeDocker,
+			OS:      w.cfg.Platform.OS,
+			Arch:    w.cfg.Platform.Arch,
+			Variant: w.cfg.Platform.Variant,
+			Kernel:  w.cfg.Platform.Kernel,
+			Labels:  w.cfg.Runner.Labels,
+		},
+		Capacity: w.cfg.Runner.Capacity,
+		Dispatch: runner.Run,
+		Log:      w.log,
+	}
+}
+
+// procs limits the steps at once over all stages; nil is no limit.
+func (w wiring) procs() *semaphore.Weighted {
+	if w.cfg.Runner.MaxProcs <= 0 {
+		return nil
+	}
+	return semaphore.NewWeighted(int64(w.cfg.Runner.MaxProcs))
+}
+
+// compile is the loader's Load, whose warnings open the log of the first step: whoever wrote the file looks there, and nowhere else.
+func (w wiring) compile(loader *pipeline.Loader) func(context.Context, *client.Context) (*engine.Spec, error) {
+	return func(ctx context.Context, d *client.Context) (*engine.Spec, error) {
+		spec, warnings, err := loader.Load(ctx, d)
+		if err != nil {
+			return nil, err
+		}
+		for _, step := range spec.Steps {
+			if step.Number == 1 {
+				step.Notes = append(notes(warnings), step.Notes...)
+			}
+		}
+		return spec, nil
+	}
+}
+
+// notes are warnings as lines of a log. Of a privileged step its own log tells.
+func notes(warnings resource.Findings) []string {
+	var out []string
+	for _, warning := range warnings {
+		if warning.Key != "privileged" {
+			out = append(out, warning.String())
+		}
+	}
+	return out
+}
+
+// loader makes specs of what the server sends.
+func (w wiring) loader() *pipeline.Loader {
+	cfg := w.cfg
+	return &pipeline.Loader{
+		RefusePrivileged: cfg.Runner.RefusePrivileged(),
+		Compiler: &compiler.Compiler{
+			Environ:        w.environ(),
+			Secret:         w.secrets(),
+			Registry:       w.registries(),
+			NetrcCloneOnly: cfg.Netrc.CloneOnly,
+			CloneImage:     cfg.Runner.CloneImage,
+			Proxy:          proxy(),
+			Limits: engine.Limits{
+				Memory:     int64(cfg.Resources.Memory),
+				MemorySwap: int64(cfg.Resources.MemorySwap),
+				CPUPeriod:  cfg.Resources.CPUPeriod,
+				CPUQuota:   cfg.Resources.CPUQuota,
+				CPUShares:  cfg.Resources.CPUShares,
+				CPUSet:     cfg.Resources.CPUSet,
+				ShmSize:    int64(cfg.Resources.ShmSize),
+			},
+			Volumes:        w.volumes(),
+			HostPaths:      cfg.Runner.HostPaths,
+			Networks:       cfg.Runner.Networks,
+			NetworkOptions: networkOptions(cfg.Runner.NetworkOpts, w.log),
+			RunnerName:     cfg.Runner.Name,
+		},
+	}
+}
+
+// environ are the operator's variables, then the plugin's, which win.
+func (w wiring) environ() provider.Provider {
+	p := w.cfg.Plugins.Environ
+	return provider.Combine(
+		provider.Static(w.cfg.Runner.Environ),
+		compiler.ExternalEnviron(p.Endpoint, string(p.Token), p.SkipVerify),
+	)
+}
+
+// secrets are the operator's, then the plugin's.
+func (w wiring) secrets() secret.Provider {
+	static := map[string]string{}
+	for name, value := range w.cfg.Runner.Secrets {
+		static[name] = string(value)
+	}
+	p := w.cfg.Plugins.Secret
+	return secret.Combine(
+		secret.StaticVars(static),
+		compiler.ExternalSecret(p.Endpoint, string(p.Token), p.SkipVerify),
+	)
+}
+
+// registries are the credentials of the plugin, then those of the file.
+func (w wiring) registries() registry.Provider {
+	p := w.cfg.Plugins.Registry
+	return registry.Combine(
+		compiler.ExternalRegistry(p.Endpoint, string(p.Token), p.SkipVerify),
+		compiler.RegistryFile(w.cfg.Docker.Config),
+	)
+}
+
+func (w wiring) volumes() []compiler.OperatorVolume {
+	var out []compiler.OperatorVolume
+	for _, v := range w.cfg.Runner.Volumes {
+		out = append(out, compiler.OperatorVolume(v))
+	}
+	return out
+}
+
+// proxy are the proxy variables of this process, for the steps.
+func proxy() map[string]string { return environ.Proxy() }
+
+// networkOptions are the operator's, and for a daemon on this machine the MTU of the way out of it: packets of a bridge that thinks bigger than its
+// uplink get lost, and downloads hang.
+func networkOptions(operator map[string]string, log logrus.FieldLogger) map[string]string {
+	daemon := os.Getenv(docker.EnvOverrideHost)
+	if _, set := operator[optionMTU]; set || daemon != "" && !strings.HasPrefix(daemon, "unix://") {
+		return operator
+	}
+	const usual = 1500
+	uplink, err := syscont.FindUplink()
+	switch {
+	case err != nil:
+		log.WithError(err).Warnf("the MTU of this machine's uplink isn't known, so networks get Docker's default; DRONE_RUNNER_NETWORK_OPTS=%s:BYTES sets another", optionMTU)
+		return operator
+	case uplink.MTU == 0 || uplink.MTU == usual:
+		return operator
+	}
+	out := maps.Clone(operator)
+	if out == nil {
+		out = map[string]string{}
+	}
+	out[optionMTU] = strconv.Itoa(uplink.MTU)
+	return out
+}

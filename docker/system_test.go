@@ -1,0 +1,249 @@
+package docker_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+)
+
+const passing = `
+kind: pipeline
+name: default
+clone: {disable: true}
+services:
+- name: web
+  image: standin/busybox:1
+  pull: never
+  commands:
+  - while true; do echo hello-from-web | nc -l -p 8000; done
+steps:
+- name: ask
+  image: standin/busybox:1
+  pull: never
+  commands:
+  - for i in 1 2 3 4 5 6 7 8 9 10; do nc web 8000 </dev/null && exit 0; sleep 0.5; done; exit 1
+`
+
+const sleeping = `
+kind: pipeline
+name: default
+clone: {disable: true}
+steps:
+- name: sleep
+  image: standin/busybox:1
+  pull: never
+  commands:
+  - echo asleep
+  - sleep SECONDS
+  - echo awake
+`
+
+func TestBootBuildAndDoctor(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server)
+	first := s.polling(t, server, s.began)
+	t.Logf("from docker create to the first poll, with an empty volume: %s", first.Sub(s.began).Round(10*time.Millisecond))
+	s.load(t)
+
+	result := build(t, server, passing)
+	if got := result.Stages[0].Status; got != "success" || !strings.Contains(result.Step("ask").Text(), "hello-from-web") {
+		t.Errorf("the build is %s (%s):\n%s", got, result.Stages[0].Error, result.Step("ask").Text())
+	}
+	s.empty(t)
+	s.exec(t, "drone-runner-sysbox", "healthcheck")
+
+	out, err := s.try(t, "drone-runner-sysbox", "doctor", "--json")
+	found := checks(t, out, err)
+	for _, name := range []string{
+		syscont.SignalUserns, syscont.SignalMount, syscont.SignalPeer, syscont.SignalNamespaces, syscont.SignalExe, syscont.SignalHostname, syscont.SignalUserxattr,
+		"docker daemon", "storage driver", "disk", "cgroups", "dns inside", "reach inside", "mtu", "server", "secret", "clock",
+	} {
+		if c := found[name]; c.Status != syscont.Pass {
+			t.Errorf("doctor: %s: %s", name, c)
+		}
+	}
+	if c := found[syscont.SignalSysboxfs]; c.Status != syscont.Warn {
+		t.Errorf("there is no sysbox here, yet doctor says: %s", c)
+	}
+	if err != nil {
+		t.Errorf("nothing failed, yet doctor: %v", err)
+	}
+	if left := s.exec(t, "docker", "ps", "-aq") + s.exec(t, "docker", "image", "ls", "-q", "--filter", "label=io.drone-runner-sysbox.doctor"); left != "" {
+		t.Errorf("doctor left %s", left)
+	}
+
+	t.Run("pid 1 reaps", func(t *testing.T) {
+		// A process whose parent is gone becomes a child of pid 1, which has to take its end.
+		s.exec(t, "sh", "-c", "(sleep 0.1 &) ; sleep 0.5")
+		if zombies := s.exec(t, "sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || true"); zombies != "" {
+			t.Errorf("zombies: %s", zombies)
+		}
+	})
+	t.Run("what is deployed is what is documented", func(t *testing.T) {
+		config := outer(t, "image", "inspect", "-f", "{{json .Config}}", "drone-runner-sysbox:testbench")
+		for _, want := range []string{`"Entrypoint":["docker-init","--","drone-runner-sysbox"]`, `"Cmd":["daemon"]`, `"/var/lib/docker":{}`, `"/var/lib/drone-runner":{}`, `"healthcheck"`, `"org.opencontainers.image.version":`} {
+			if !strings.Contains(config, want) {
+				t.Errorf("the image's configuration lacks %s: %s", want, config)
+			}
+		}
+	})
+	t.Run("entitlements are off", func(t *testing.T) {
+		config := s.exec(t, "cat", "/run/drone-runner-sysbox/daemon.json")
+		for _, want := range []string{`"network-host": false`, `"security-insecure": false`, `"device": false`, `"containerd-snapshotter": false`} {
+			if !strings.Contains(config, want) {
+				t.Errorf("daemon.json lacks %s:\n%s", want, config)
+			}
+		}
+	})
+	// Docker's own pools hold 31.
+	t.Run("many networks fit", func(t *testing.T) {
+		s.exec(t, "sh", "-ec", "for i in $(seq 36); do docker network create many-$i >/dev/null; done; docker network rm $(docker network ls -q --filter name=many-) >/dev/null")
+	})
+}
+
+// The rows of the table in syscont's TestProve that a machine without Sysbox can show for real.
+func TestProofInRealPlaces(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server)
+	s.polling(t, server, s.began)
+	s.load(t)
+	env := []string{"-e", "DRONE_RPC_HOST=" + server.Host(), "-e", "DRONE_RPC_SECRET=" + server.Secret(), "-e", "DRONE_RUNNER_SANDBOX=userns"}
+	const program = "/usr/local/bin/drone-runner-sysbox"
+	inner := append([]string{"docker", "run", "--rm", "--network", "none", "-v", "/var/run/docker.sock:/var/run/docker.sock", "-v", program + ":" + program}, env...)
+
+	expect := func(t *testing.T, found map[string]syscont.Check, failed ...string) {
+		t.Helper()
+		for _, name := range failed {
+			if c := found[name]; c.Status != syscont.Fail {
+				t.Errorf("%s is not seen to fail: %s", name, c)
+			}
+		}
+	}
+	t.Run("a container inside with the socket", func(t *testing.T) {
+		out, err := s.try(t, append(inner, "standin/busybox:1", program, "doctor", "--json")...)
+		expect(t, checks(t, out, err), syscont.SignalMount, syscont.SignalPeer)
+	})
+	t.Run("a container inside with the socket and the pids", func(t *testing.T) {
+		out, err := s.try(t, append(inner, "--pid=host", "standin/busybox:1", program, "doctor", "--json")...)
+		expect(t, checks(t, out, err), syscont.SignalMount, syscont.SignalNamespaces)
+	})
+	t.Run("the outer daemon's socket mounted in", func(t *testing.T) {
+		host := outer(t, "info", "-f", "{{.DockerRootDir}}") // …/data/100000.100000, beside the socket
+		socket := host[:strings.Index(host, "/data/")] + "/docker.sock"
+		out, err := command(t.Context(), "../scripts/testbench", append(append([]string{"docker", "run", "--rm", "--entrypoint", program, "-v", socket + ":/var/run/docker.sock"}, env...),
+			"drone-runner-sysbox:testbench", "doctor", "--json")...)
+		expect(t, checks(t, out, err), syscont.SignalMount, syscont.SignalPeer)
+	})
+	t.Run("this machine, its own daemon", func(t *testing.T) {
+		out, err := command(t.Context(), "env", "DRONE_RPC_HOST="+server.Host(), "DRONE_RPC_SECRET="+server.Secret(), "../dist/linux-"+arch()+"/drone-runner-sysbox", "doctor", "--json")
+		found := checks(t, out, err)
+		expect(t, found, syscont.SignalUserns, syscont.SignalSysboxfs)
+	})
+}
+
+func TestRefusesAPlaceWithoutSysbox(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server, "-e", "DRONE_RUNNER_SANDBOX=sysbox")
+	code, log := s.ended(t)
+	if code != "1" {
+		t.Errorf("exit code %s, want 1", code)
+	}
+	for _, want := range []string{syscont.SignalSysboxfs, "sysbox-runc", "DRONE_RUNNER_SANDBOX"} {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log doesn't say %q:\n%s", want, log)
+		}
+	}
+	if polls := server.Requests(rpctest.CallRequest); len(polls) > 0 {
+		t.Errorf("it polled: %v", polls)
+	}
+}
+
+func TestDaemonKilledInABuild(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server)
+	s.polling(t, server, s.began)
+	s.load(t)
+	id := server.Enqueue(rpctest.Build{YAML: strings.Replace(sleeping, "SECONDS", "60", 1)})
+	if err := server.Until(within(t, time.Minute), id, func(r rpctest.Result) bool {
+		step := r.Step("sleep")
+		return step != nil && strings.Contains(step.Text(), "asleep")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	s.exec(t, "sh", "-c", `for p in /proc/[0-9]*; do [ "$(cat $p/comm)" != dockerd ] || kill -9 "${p#/proc/}"; done`)
+
+	result := wait(t, server, id)
+	t.Logf("from the kill to the end of the build: %s", time.Since(killed).Round(10*time.Millisecond))
+	step := result.Step("sleep")
+	if result.Stages[0].Status != "error" || !strings.Contains(step.Error, "the Docker daemon stopped") || !strings.Contains(step.Error, "killed") {
+		t.Errorf("the build is %s, its step %s: %q", result.Stages[0].Status, step.Status, step.Error)
+	}
+	next := build(t, server, passing)
+	t.Logf("from the kill to the end of the next build: %s", time.Since(killed).Round(10*time.Millisecond))
+	if next.Stages[0].Status != "success" {
+		t.Errorf("the next build is %s: %s", next.Stages[0].Status, next.Stages[0].Error)
+	}
+	s.empty(t)
+}
+
+func TestRestartKeepsTheCache(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server)
+	s.polling(t, server, s.began)
+	s.load(t)
+	// Not a stop: what a power cut leaves, a pid file for one, is there at the next start.
+	outer(t, "kill", s.name)
+	again := time.Now()
+	if _, err := command(t.Context(), "../scripts/testbench", "start", s.name); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("from docker start to the first poll, with a warm volume: %s", s.polling(t, server, again).Sub(again).Round(10*time.Millisecond))
+	if result := build(t, server, passing); result.Stages[0].Status != "success" {
+		t.Errorf("after a restart the build is %s: %s", result.Stages[0].Status, result.Stages[0].Error)
+	}
+
+	t.Run("of a new container too", func(t *testing.T) {
+		outer(t, "rm", "-f", s.name)
+		again := time.Now()
+		s.create(t, server, "-v", s.name+":/var/lib/docker")
+		s.polling(t, server, again)
+		if result := build(t, server, passing); result.Stages[0].Status != "success" {
+			t.Errorf("in a new container on the old volume the build is %s: %s", result.Stages[0].Status, result.Stages[0].Error)
+		}
+	})
+	t.Run("and a second container on the volume says whose it is", func(t *testing.T) {
+		other := system{name: s.name + "-other"}
+		t.Cleanup(func() { other.remove(t) })
+		other.create(t, server, "-v", s.name+":/var/lib/docker")
+		code, log := other.ended(t)
+		if code != "1" || !strings.Contains(log, s.name) || !strings.Contains(log, "/var/lib/docker is in use") {
+			t.Errorf("exit code %s:\n%s", code, log)
+		}
+	})
+}
+
+func TestSIGTERMDrains(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server)
+	s.polling(t, server, s.began)
+	s.load(t)
+	id := server.Enqueue(rpctest.Build{YAML: strings.Replace(sleeping, "SECONDS", "4", 1)})
+	if err := server.Until(within(t, time.Minute), id, func(r rpctest.Result) bool {
+		step := r.Step("sleep")
+		return step != nil && strings.Contains(step.Text(), "asleep")
+	}); err != nil {
+		t.Fatal(err)
+	}
+	outer(t, "kill", "--signal", "TERM", s.name)
+	result := wait(t, server, id)
+	if result.Stages[0].Status != "success" || !strings.Contains(result.Step("sleep").Text(), "awake") {
+		t.Errorf("the build that ran is %s", result.Stages[0].Status)
+	}
+	if code, log := s.ended(t); code != "0" {
+		t.Errorf("exit code %s:\n%s", code, log)
+	}
+}

@@ -1,0 +1,173 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// config is what runs in the container.
+func (d *Docker) config(spec *Spec, step *Step) *container.Config {
+	// A daemon that is started again after a crash stops what it finds running, and answers nobody until that is done: ten seconds a container, unless told.
+	grace := int(max(d.opts.StopGrace.Round(time.Second)/time.Second, 1))
+	return &container.Config{
+		Image:        step.Image,
+		Entrypoint:   step.Entrypoint,
+		Cmd:          step.Command,
+		Env:          environment(step),
+		WorkingDir:   step.WorkingDir,
+		User:         step.User,
+		Labels:       d.labels(spec, step.Labels, map[string]string{LabelStep: step.Name}),
+		AttachStdout: true,
+		AttachStderr: true,
+		StopTimeout:  &grace,
+	}
+}
+
+// hostConfig is what the container gets of the machine: limits, mounts and names, and nothing else. Privilege, capabilities, devices, security options and
+// the namespaces of the host are absent because Step can't express them; they must stay absent.
+func hostConfig(spec *Spec, step *Step, logs container.LogConfig) (*container.HostConfig, error) {
+	mounts, err := mounts(spec, step)
+	if err != nil {
+		return nil, err
+	}
+	h := &container.HostConfig{
+		NetworkMode: container.NetworkMode(spec.Network.Name),
+		LogConfig:   logs,
+		Mounts:      mounts,
+		DNS:         step.DNS,
+		DNSSearch:   step.DNSSearch,
+		ExtraHosts:  step.ExtraHosts,
+		ShmSize:     step.Limits.ShmSize,
+		Resources: container.Resources{
+			Memory:     step.Limits.Memory,
+			MemorySwap: step.Limits.MemorySwap,
+			CPUPeriod:  step.Limits.CPUPeriod,
+			CPUQuota:   step.Limits.CPUQuota,
+			CPUShares:  step.Limits.CPUShares,
+			CpusetCpus: step.Limits.CPUSet,
+		},
+	}
+	if step.NoNetwork {
+		h.NetworkMode = network.NetworkNone
+	}
+	return h, nil
+}
+
+// environment is the step's, sorted, secrets before plain values of the same name. An empty value is a value.
+func environment(step *Step) []string {
+	env := maps.Clone(step.Env)
+	if env == nil {
+		env = map[string]string{}
+	}
+	for _, s := range step.Secrets {
+		if s != nil {
+			env[s.Env] = string(s.Data)
+		}
+	}
+	out := make([]string, 0, len(env))
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		out = append(out, name+"="+env[name])
+	}
+	return out
+}
+
+// create makes the container of a step and returns its id. An older one of the same step gives way: the step is being prepared anew. The error is
+// NotFound as well when the image isn't there.
+func (d *Docker) create(ctx context.Context, spec *Spec, step *Step, platform *ocispec.Platform) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	host, err := hostConfig(spec, step, d.logConfig())
+	if err != nil {
+		return "", fmt.Errorf("create container %q: %w", step.Name, err)
+	}
+	ctx, cancel := linger(ctx, d.opts.Deadlines.Create, d.opts.Deadlines.Linger)
+	defer cancel()
+	answer, err := d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
+	if errdefs.IsConflict(err) {
+		if err := d.removeFormer(ctx, spec, step); err != nil {
+			return "", err
+		}
+		answer, err = d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
+	}
+	if err != nil {
+		return "", fmt.Errorf("create container %q (image %s): %w", step.Name, step.Image, explainCreate(err))
+	}
+	for _, w := range answer.Warnings {
+		d.log.WithField("step", step.Name).WithField("id", answer.ID).Debug("docker warns: " + w)
+	}
+	return answer.ID, nil
+}
+
+// removeFormer removes the container that has the step's name, if it is this run's.
+func (d *Docker) removeFormer(ctx context.Context, spec *Spec, step *Step) error {
+	old, err := d.client.ContainerInspect(ctx, step.ID)
+	switch {
+	case errdefs.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("create container %q: look at the container that has the name %s already: %w", step.Name, step.ID, err)
+	case old.Config == nil || old.Config.Labels[LabelSpec] != spec.ID:
+		return fmt.Errorf("create container %q: the name %s belongs to a container of somebody else's; remove it (docker rm -f %[2]s) or run the build again", step.Name, step.ID)
+	}
+	return d.removeContainer(ctx, old.ID, step.Name)
+}
+
+// logConfig keeps the daemon's own copy of the output off: the output is read by attaching, which is all that a build's log needs. A second copy would
+// hold secrets in clear text on the daemon's disk, without a bound on its size, and takes time.
+func (*Docker) logConfig() container.LogConfig { return container.LogConfig{Type: "none"} }
+
+// explainCreate adds what to do to errors of the daemon that have a known cause. The daemon gives most of them one status, so the text tells
+// them apart; an unknown text is passed on as it is.
+func explainCreate(err error) error {
+	text := err.Error()
+	for _, x := range []struct{ has, hint string }{
+		{"bind source path does not exist", "make the folder on the machine of the docker daemon, or take the volume out"},
+		{"Duplicate mount point", "two volumes of the step have the same path; give each its own"},
+		{"Minimum memory limit", "raise mem_limit (or DRONE_MEMORY_LIMIT)"},
+		{"Minimum memoryswap limit", "raise memswap_limit (or DRONE_MEMORY_SWAP_LIMIT) to at least the memory limit, which it includes"},
+		{"Requested CPUs are not available", "correct DRONE_CPU_SET: this machine has fewer"},
+		{"the working directory", "write an absolute working_dir"},
+		{"invalid environment variable", "correct the name of the variable"},
+	} {
+		if strings.Contains(text, x.has) {
+			return fmt.Errorf("%w; %s", err, x.hint)
+		}
+	}
+	return err
+}
+
+// imageMissing tells whether a create failed because the daemon has no such image for the platform. NotFound alone doesn't say so: a plugin or a network can be
+// missing as well.
+func (d *Docker) imageMissing(ctx context.Context, err error, ref string, platform *ocispec.Platform) (bool, error) {
+	if !errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	has, err := d.hasImage(ctx, ref, platform)
+	return !has && err == nil, err
+}
+
+// hasImage tells whether the daemon has the image, for the platform if there is one.
+func (d *Docker) hasImage(ctx context.Context, ref string, platform *ocispec.Platform) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	image, err := d.client.ImageInspect(ctx, ref)
+	switch {
+	case errdefs.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for image %s: %w", ref, err)
+	case platform != nil && (image.Os != platform.OS || image.Architecture != platform.Architecture):
+		return false, nil
+	}
+	return true, nil
+}

@@ -1,0 +1,228 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/volume"
+	"golang.org/x/sync/errgroup"
+)
+
+// removals is how many objects of a kind are removed at a time. More gain nothing: the daemon takes turns.
+const removals = 8
+
+// Destroy removes every container, network and volume that carries the label of the run, whoever created it and in whatever state it is. Persistent volumes
+// don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object.
+func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
+	if spec == nil || spec.ID == "" {
+		return errors.New("destroy a run: there is no spec, or it has no id")
+	}
+	r := d.run(spec)
+	if r != nil {
+		// What is being created must exist before it can be found.
+		r.end()
+		if err := waitFor(ctx, &r.busy); err != nil {
+			return fmt.Errorf("destroy the run %s: wait for calls that are under way: %w", spec.ID, err)
+		}
+		r.release()
+	}
+	err := d.removeContainers(ctx, spec)
+	var netErr, volErr error
+	var both sync.WaitGroup
+	both.Go(func() { netErr = d.removeNetworks(ctx, spec) })
+	both.Go(func() { volErr = d.removeVolumes(ctx, spec) })
+	both.Wait()
+	if err = errors.Join(err, netErr, volErr); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.runs[spec.ID] == r {
+		delete(d.runs, spec.ID)
+	}
+	return nil
+}
+
+// waitFor waits for wg, no longer than ctx.
+func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
+	done := make(chan struct{})
+	go func() {
+		wg.Wait() // ends with calls that each have a deadline
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func ofSpec(spec *Spec) filters.Args {
+	return filters.NewArgs(filters.Arg("label", LabelSpec+"="+spec.ID))
+}
+
+// each removes the named objects, several at a time, and joins the errors.
+func each(names []string, remove func(name string) error) error {
+	errs := make([]error, len(names))
+	var group errgroup.Group
+	group.SetLimit(removals)
+	for i, name := range names {
+		group.Go(func() error {
+			errs[i] = remove(name)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return errors.Join(errs...)
+}
+
+// removeContainers removes what the label finds. When the daemon can't list, the names of the steps have to do.
+func (d *Docker) removeContainers(ctx context.Context, spec *Spec) error {
+	found, err := d.listContainers(ctx, spec)
+	names, shown := make([]string, 0, len(found)), map[string]string{}
+	for _, c := range found {
+		names = append(names, c.ID)
+		shown[c.ID] = containerName(c)
+	}
+	if err != nil {
+		for _, s := range spec.Steps {
+			if s != nil && s.ID != "" {
+				names = append(names, s.ID)
+				shown[s.ID] = s.Name
+			}
+		}
+	}
+	return errors.Join(err, each(names, func(id string) error { return d.removeContainer(ctx, id, shown[id]) }))
+}
+
+func (d *Docker) listContainers(ctx context.Context, spec *Spec) ([]container.Summary, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	found, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: ofSpec(spec)})
+	if err != nil {
+		return nil, fmt.Errorf("list the containers of the run %s: %w", spec.ID, err)
+	}
+	return found, nil
+}
+
+func containerName(c container.Summary) string {
+	if step := c.Labels[LabelStep]; step != "" {
+		return step
+	}
+	if len(c.Names) > 0 {
+		return strings.TrimPrefix(c.Names[0], "/")
+	}
+	return c.ID
+}
+
+// removeContainer kills and removes a container with the anonymous volumes of its image.
+func (d *Docker) removeContainer(ctx context.Context, id, name string) error {
+	err := d.remove(ctx, func(ctx context.Context) error {
+		return d.client.ContainerRemove(ctx, id, container.RemoveOptions{Force: true, RemoveVolumes: true})
+	})
+	if err != nil {
+		return fmt.Errorf("remove container %q (%s): %w", name, id, err)
+	}
+	return nil
+}
+
+func (d *Docker) removeNetworks(ctx context.Context, spec *Spec) error {
+	listCtx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	found, err := d.client.NetworkList(listCtx, network.ListOptions{Filters: ofSpec(spec)})
+	if err != nil {
+		return fmt.Errorf("list the networks of the run %s: %w", spec.ID, err)
+	}
+	names, ids := map[string]string{}, make([]string, len(found))
+	for i, n := range found {
+		names[n.ID], ids[i] = n.Name, n.ID
+	}
+	return each(ids, func(id string) error {
+		err := d.remove(ctx, func(ctx context.Context) error {
+			err := d.client.NetworkRemove(ctx, id)
+			if err != nil && !errdefs.IsNotFound(err) {
+				d.disconnectAll(ctx, id)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("remove network %q: %w", names[id], err)
+		}
+		return nil
+	})
+}
+
+// disconnectAll takes containers off a network that can't be removed because of them: somebody else's, who joined the run's network, and endpoints that
+// a crashed daemon has left. What fails here makes the next try to remove fail, which tells of it.
+func (d *Docker) disconnectAll(ctx context.Context, id string) {
+	n, err := d.client.NetworkInspect(ctx, id, network.InspectOptions{})
+	if err != nil {
+		d.log.WithError(err).WithField("network", id).Debug("cannot see who is on the network of a run that has ended")
+		return
+	}
+	for key, e := range n.Containers {
+		who := key
+		if strings.HasPrefix(key, "ep-") { // an endpoint whose container is gone goes by its name
+			who = e.Name
+		}
+		if err := d.client.NetworkDisconnect(ctx, id, who, true); err != nil {
+			d.log.WithError(err).WithField("network", id).WithField("container", who).Debug("cannot take a container off the network of a run that has ended")
+		}
+	}
+}
+
+func (d *Docker) removeVolumes(ctx context.Context, spec *Spec) error {
+	listCtx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	found, err := d.client.VolumeList(listCtx, volume.ListOptions{Filters: ofSpec(spec)})
+	if err != nil {
+		return fmt.Errorf("list the volumes of the run %s: %w", spec.ID, err)
+	}
+	var names []string
+	for _, v := range found.Volumes {
+		names = append(names, v.Name)
+	}
+	return each(names, func(name string) error {
+		if err := d.remove(ctx, func(ctx context.Context) error { return d.client.VolumeRemove(ctx, name, true) }); err != nil {
+			return fmt.Errorf("remove volume %q: %w", name, err)
+		}
+		return nil
+	})
+}
+
+// remove calls f until the object is gone, within the deadline of a removal. The daemon refuses while another removal of the object, or of what uses it, is under way,
+// and says so with several statuses; so every refusal is tried again for some seconds.
+func (d *Docker) remove(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
+	defer cancel()
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, time.Second
+	var last error
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := f(ctx)
+		if errdefs.IsNotFound(err) {
+			err = nil
+		}
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(removeFor))
+	if err != nil && ctx.Err() != nil && last != nil {
+		return fmt.Errorf("%w (%w)", last, ctx.Err())
+	}
+	return err
+}
+
+// removeFor bounds the retries of a removal. A volume in use by a container of somebody else's stays in use.
+const removeFor = 15 * time.Second

@@ -1,0 +1,180 @@
+// Package engine holds the compiled form of a stage (Spec) and runs it in a docker daemon (Docker).
+//
+// The one rule to keep: no type of this package has a field that could ask for privilege, and create.go writes every field that it sends to the daemon by
+// hand, from a Step and from nothing else. What a step can't say, a container can't get.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/sirupsen/logrus"
+)
+
+// Options of a Docker engine. The zero value is usable.
+type Options struct {
+	// RunnerName goes onto every object as LabelRunner; empty sets no such label.
+	RunnerName string
+	// StreamPull writes the progress of pulls into the log of the step that pulls.
+	StreamPull bool
+	// StopGrace is the time between SIGTERM and SIGKILL when a run is cancelled; 1 s by default.
+	StopGrace time.Duration
+	// Pull says how often, how fast and how long a pull is tried.
+	Pull PullOptions
+	// Deadlines bound the calls to the daemon.
+	Deadlines Deadlines
+	// Log takes what no developer needs to see, at debug level; nil discards it.
+	Log logrus.FieldLogger
+}
+
+// PullOptions say how often, how fast and how long a pull is tried.
+type PullOptions struct {
+	// Retries after the first try fails for a reason that may pass (a registry that is down, answers 5xx, or resets); 3 by default, negative for none.
+	Retries int
+	// Interval before the first retry, doubled for each further one, with jitter; 500 ms by default.
+	Interval time.Duration
+	// Stall is the silence after which a pull counts as failed; 5 min by default. There is no bound on a pull that moves.
+	Stall time.Duration
+}
+
+// Deadlines bound the calls to the daemon, each by its kind. Waiting for a container, streaming its output and pulling have none: they end with their
+// context or, for a pull, when it stalls.
+type Deadlines struct {
+	Create  time.Duration // creating a container, attaching to it, connecting it to a network; 2 min
+	Start   time.Duration // starting a container; 2 min
+	Inspect time.Duration // looking at or listing objects; 30 s
+	Stop    time.Duration // delivering a signal, and the container's end after SIGKILL; 30 s
+	Remove  time.Duration // removing one object, retries included; 2 min
+	Network time.Duration // creating a network; 1 min
+	Subnet  time.Duration // waiting for other builds to give back a subnet when the daemon has none left; 30 s
+	Volume  time.Duration // creating a volume; 1 min
+	// Linger is how long a call that changes something may go on after its context was cancelled, so that its outcome is known; 10 s.
+	Linger time.Duration
+}
+
+// Docker runs specs in a docker daemon. It implements the runtime's Engine interface, whose comments are its contract, and is safe for concurrent use.
+type Docker struct {
+	client client.APIClient
+	opts   Options
+	log    logrus.FieldLogger
+	pulls  pulls
+
+	daemon daemonInfo
+
+	mu   sync.Mutex
+	runs map[string]*run // by Spec.ID, from Setup to Destroy
+}
+
+// New is an engine that talks to the daemon behind c, which should negotiate its API version (client.WithAPIVersionNegotiation). The caller keeps c
+// and closes it.
+func New(c client.APIClient, o Options) *Docker {
+	o.setDefaults()
+	d := &Docker{client: c, opts: o, log: o.Log, runs: map[string]*run{}}
+	d.pulls.pull = d.pullWithRetries
+	return d
+}
+
+// Connect is a client for the daemon that the environment names (DOCKER_HOST and its kin; the machine's own socket by default), and proves that
+// it answers.
+func Connect(ctx context.Context) (*client.Client, error) {
+	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("read DOCKER_HOST, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY and DOCKER_API_VERSION: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if _, err := c.Ping(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("ask the docker daemon at %s whether it is there (start it, or point DOCKER_HOST at one that runs): %w", c.DaemonHost(), err), c.Close())
+	}
+	return c, nil
+}
+
+// run is what the engine remembers of a spec between Setup and Destroy.
+type run struct {
+	mu       sync.Mutex
+	ended    bool
+	busy     sync.WaitGroup         // calls in flight that create objects
+	attached map[*prepared]struct{} // prepared, and not yet run
+}
+
+var errEnded = errors.New("the run has ended")
+
+// begin announces a call that creates objects. The caller calls done when it has returned.
+func (r *run) begin() (done func(), err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended {
+		return nil, errEnded
+	}
+	r.busy.Add(1)
+	return r.busy.Done, nil
+}
+
+// end lets no further call begin.
+func (r *run) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+}
+
+// run is the record of spec, or nil before Setup and after Destroy.
+func (d *Docker) run(spec *Spec) *run {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.runs[spec.ID]
+}
+
+func (o *Options) setDefaults() {
+	for _, x := range []struct {
+		d        *time.Duration
+		fallback time.Duration
+	}{
+		{&o.StopGrace, time.Second},
+		{&o.Pull.Interval, 500 * time.Millisecond},
+		{&o.Pull.Stall, 5 * time.Minute},
+		{&o.Deadlines.Create, 2 * time.Minute},
+		{&o.Deadlines.Start, 2 * time.Minute},
+		{&o.Deadlines.Inspect, 30 * time.Second},
+		{&o.Deadlines.Stop, 30 * time.Second},
+		{&o.Deadlines.Remove, 2 * time.Minute},
+		{&o.Deadlines.Network, time.Minute},
+		{&o.Deadlines.Subnet, 30 * time.Second},
+		{&o.Deadlines.Volume, time.Minute},
+		{&o.Deadlines.Linger, 10 * time.Second},
+	} {
+		if *x.d <= 0 {
+			*x.d = x.fallback
+		}
+	}
+	if o.Pull.Retries == 0 {
+		o.Pull.Retries = 3
+	}
+	if o.Log == nil {
+		silent := logrus.New()
+		silent.SetOutput(io.Discard)
+		o.Log = silent
+	}
+}
+
+// linger is a context for a call whose outcome must be known: it ends after timeout (0: no such end), or grace after ctx was
+// cancelled, whichever is first. Without it a
+// cancelled create would leave nobody who knows whether the daemon carried it out.
+func linger(ctx context.Context, timeout, grace time.Duration) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	if timeout > 0 {
+		out, cancel = context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	}
+	stop := context.AfterFunc(ctx, func() {
+		late := time.AfterFunc(grace, cancel)
+		context.AfterFunc(out, func() { late.Stop() })
+	})
+	return out, func() {
+		stop()
+		cancel()
+	}
+}

@@ -1,0 +1,63 @@
+package engine_test
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
+)
+
+var _ runtime.Engine = (*engine.Docker)(nil)
+
+// No goroutine of the engine outlives the calls that need it.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+func TestTwentyRunsAtOnce(t *testing.T) {
+	c := connect(t)
+	d := engine.New(c, engine.Options{})
+	var all sync.WaitGroup
+	for i := range 20 {
+		b := newBenchWith(t, c, d)
+		b.volume("workspace", engine.VolumeTemp)
+		mounted := func(s *engine.Step) { s.Mounts = []engine.Mount{{Volume: "workspace", Path: "/drone/src"}} }
+		steps := []*engine.Step{
+			b.step("write", fmt.Sprintf("echo %d >/drone/src/file", i), mounted),
+			b.step("read", "cat /drone/src/file; exit 3", mounted),
+		}
+		all.Go(func() {
+			if err := d.Setup(t.Context(), b.spec); err != nil {
+				t.Error(err)
+				return
+			}
+			var out strings.Builder
+			var codes []int
+			for _, s := range steps {
+				prepared, err := d.Prepare(t.Context(), b.spec, s, io.Discard)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				exit, err := prepared.Run(t.Context(), &out, nil)
+				if err != nil {
+					t.Error(err)
+				}
+				codes = append(codes, exit.Code)
+			}
+			if got, want := fmt.Sprintf("%d %s", codes, out.String()), fmt.Sprintf("[0 3] %d\n", i); got != want {
+				t.Errorf("run %d: %q, want %q", i, got, want)
+			}
+			if err := d.Destroy(t.Context(), b.spec); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}

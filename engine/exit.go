@@ -1,0 +1,79 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/events"
+	"github.com/docker/docker/api/types/filters"
+)
+
+// exit makes an Exit of the daemon's answer. Only a failure is looked at more closely, to tell whether memory was the reason.
+func (c *prepared) exit(ctx context.Context, e container.WaitResponse) (Exit, error) {
+	if e.Error != nil && e.Error.Message != "" {
+		return Exit{Code: int(e.StatusCode)}, errors.New(e.Error.Message)
+	}
+	if e.StatusCode == 0 {
+		return Exit{}, nil
+	}
+	state, err := c.state(ctx)
+	if err != nil {
+		c.engine.log.WithError(err).WithField("id", c.id).Debug("cannot tell whether a container ran out of memory")
+		return Exit{Code: int(e.StatusCode)}, nil
+	}
+	exit := exitOf(int(e.StatusCode), state)
+	if !exit.OOMKilled && c.step.Limits.Memory > 0 && c.oomEvent(ctx, state.StartedAt) {
+		exit = Exit{Code: killedCode, OOMKilled: true}
+	}
+	return exit, nil
+}
+
+// oomEvent tells whether the kernel killed the container for memory when the daemon's record doesn't say so: its news of the end can overtake the news of the
+// reason, which then is to be found among its events only, now or in a moment.
+func (c *prepared) oomEvent(ctx context.Context, since string) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), oomDelay)
+	defer cancel()
+	began, err := time.Parse(time.RFC3339Nano, since)
+	if err != nil {
+		return false
+	}
+	messages, errs := c.engine.client.Events(ctx, events.ListOptions{
+		Since:   fmt.Sprintf("%d.%09d", began.Unix(), began.Nanosecond()),
+		Filters: filters.NewArgs(filters.Arg("container", c.id), filters.Arg("event", string(events.ActionOOM))),
+	})
+	select {
+	case <-messages:
+		return true
+	case <-errs: // the end of ctx, most of the time
+		return false
+	}
+}
+
+// oomDelay is how long the daemon's news may be late. Only failed steps with a memory limit wait for it.
+const oomDelay = 300 * time.Millisecond
+
+// killedCode is the exit code of a process that SIGKILL ended, 128 + 9; a container that ran out of memory has it, whatever its process made of that.
+const killedCode = 137
+
+func exitOf(code int, state *container.State) Exit {
+	if state.OOMKilled && code != 0 {
+		return Exit{Code: killedCode, OOMKilled: true}
+	}
+	return Exit{Code: code}
+}
+
+func (c *prepared) state(ctx context.Context) (*container.State, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.engine.opts.Deadlines.Inspect)
+	defer cancel()
+	info, err := c.engine.client.ContainerInspect(ctx, c.id)
+	if err != nil {
+		return nil, err
+	}
+	if info.ContainerJSONBase == nil || info.State == nil {
+		return nil, errors.New("the daemon tells nothing of the container's state")
+	}
+	return info.State, nil
+}

@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/network"
+)
+
+// createNetwork makes the bridge of the run. When the daemon has no subnet left it waits for a while: they come back as builds end. Any other failure is one at once.
+func (d *Docker) createNetwork(ctx context.Context, spec *Spec) error {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 2*time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		err := d.tryNetwork(ctx, spec)
+		if err != nil && !addressPoolsExhausted(err) {
+			err = backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(pause), backoff.WithMaxElapsedTime(d.opts.Deadlines.Subnet))
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsConflict(err):
+		return fmt.Errorf("create network %q: the daemon has one of that name already; remove it (docker network rm %[1]s) unless another run uses it: %w", spec.Network.Name, err)
+	case addressPoolsExhausted(err):
+		return fmt.Errorf("create network %q: the docker daemon has no free subnet left. Remove the networks that nothing uses (docker network prune), or give the daemon more "+
+			`and smaller ones: "default-address-pools" in its daemon.json, with "size": 24 or above: %w`, spec.Network.Name, err)
+	}
+	return fmt.Errorf("create network %q: %w", spec.Network.Name, err)
+}
+
+func (d *Docker) tryNetwork(ctx context.Context, spec *Spec) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ctx, cancel := linger(ctx, d.opts.Deadlines.Network, d.opts.Deadlines.Linger)
+	defer cancel()
+	_, err := d.client.NetworkCreate(ctx, spec.Network.Name, network.CreateOptions{
+		Driver:  "bridge",
+		Options: spec.Network.Options,
+		Labels:  d.labels(spec),
+	})
+	return err
+}
+
+// addressPoolsExhausted recognises the daemon's two wordings, the second since 26.0. It gives neither a code of its own.
+func addressPoolsExhausted(err error) bool {
+	return strings.Contains(err.Error(), "non-overlapping IPv4 address pool") || strings.Contains(err.Error(), "address pools have been fully subnetted")
+}
+
+// endpoint puts a container onto the bridge of the run under its step's name.
+func endpoint(spec *Spec, step *Step) *network.NetworkingConfig {
+	if step.NoNetwork {
+		return nil
+	}
+	return &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
+		spec.Network.Name: {Aliases: []string{step.Name}},
+	}}
+}
+
+// connect puts a created container onto the step's further networks. They aren't the run's own, so the step's name is no alias there: two builds
+// with a service "db" would answer each other's calls.
+func (d *Docker) connect(ctx context.Context, step *Step, id string) error {
+	if step.NoNetwork {
+		return nil
+	}
+	for _, name := range step.Networks {
+		if err := d.connectOne(ctx, name, id); err != nil {
+			if errdefs.IsNotFound(err) {
+				return fmt.Errorf("connect step %q to network %q: the docker daemon has no such network; create it (docker network create %[2]s), or take it out of DRONE_RUNNER_NETWORKS: %w", step.Name, name, err)
+			}
+			return fmt.Errorf("connect step %q to network %q: %w", step.Name, name, err)
+		}
+	}
+	return nil
+}
+
+func (d *Docker) connectOne(ctx context.Context, name, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Create)
+	defer cancel()
+	return d.client.NetworkConnect(ctx, name, id, nil)
+}

@@ -1,0 +1,32 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/containerd/errdefs"
+)
+
+// explainStart adds what to do to an error of ContainerStart. They come from runc through three programs as text, so the text is all there is to tell them
+// apart; an unknown one is passed on as it is.
+func explainStart(err error) error {
+	text := err.Error()
+	if errdefs.IsNotFound(err) && strings.Contains(text, "network") {
+		return fmt.Errorf("%w; create it (docker network create), or take it out of DRONE_RUNNER_NETWORKS", err)
+	}
+	for _, x := range []struct{ has, hint string }{
+		{"executable file not found", "the image has no such program: check entrypoint and command (commands need a shell, /bin/sh, in the image)"},
+		{"no such file or directory: unknown", "the image has no such program, or not the interpreter that it names: check entrypoint and command (commands need a shell, /bin/sh, in the image)"},
+		{"permission denied", "the program isn't executable for the step's user"},
+		{"exec format error", "the program is for another kind of processor, or a script without #!"},
+		{"unable to find user", "the image doesn't know the step's user: write a numeric one, or one of its /etc/passwd"},
+		{"unable to find group", "the image doesn't know the step's group: write a numeric one, or one of its /etc/group"},
+		{"not a directory", "a volume is mounted at a path that is a file in the image, or the other way round"},
+		{"No such container", "the run was ended while the step was about to start"},
+	} {
+		if strings.Contains(text, x.has) {
+			return fmt.Errorf("%w; %s", err, x.hint)
+		}
+	}
+	return err
+}

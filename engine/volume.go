@@ -1,0 +1,97 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strconv"
+
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/volume"
+)
+
+// validate tells whether the engine can make such a volume.
+func (v *Volume) validate() error {
+	switch v.Kind {
+	case VolumeTemp, VolumeMemory, VolumePersistent:
+		if v.ID == "" {
+			return fmt.Errorf("volume %q (%s) has no id", v.Name, v.Kind)
+		}
+		if v.SizeLimit < 0 {
+			return fmt.Errorf("volume %q has a size limit below zero: %d", v.Name, v.SizeLimit)
+		}
+	case VolumeBind:
+		if v.ID != "" {
+			return fmt.Errorf("volume %q binds a path and can't have the id %q as well", v.Name, v.ID)
+		}
+		if !path.IsAbs(v.Path) {
+			return fmt.Errorf("volume %q binds %q, which is no absolute path", v.Name, v.Path)
+		}
+	case VolumeSocket, VolumeSocketDir:
+		what := "is a docker socket"
+		if v.Kind == VolumeSocketDir {
+			what = "is the folder of a docker socket"
+		}
+		return fmt.Errorf("volume %q (%s) %s; this version of the runner has no guard for it yet, and without one a step that has it owns every other build. "+
+			"Take the volume out, or keep this pipeline on a runner that has the guard", v.Name, v.Path, what)
+	default:
+		return fmt.Errorf("volume %q is of the unknown kind %q", v.Name, v.Kind)
+	}
+	return nil
+}
+
+// createVolume makes a volume that the daemon holds. One that is there already stays as it is.
+func (d *Docker) createVolume(ctx context.Context, spec *Spec, v *Volume) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	o := volume.CreateOptions{Name: v.ID, Driver: "local", Labels: d.labels(spec)}
+	switch v.Kind {
+	case VolumeMemory:
+		o.DriverOpts = memoryOptions(v.SizeLimit)
+	case VolumePersistent:
+		o.Labels = d.persistentLabels(v)
+	}
+	ctx, cancel := linger(ctx, d.opts.Deadlines.Volume, d.opts.Deadlines.Linger)
+	defer cancel()
+	if _, err := d.client.VolumeCreate(ctx, o); err != nil {
+		return fmt.Errorf("create volume %q (%s): %w", v.Name, v.Kind, err)
+	}
+	return nil
+}
+
+// memoryOptions make the local driver mount one tmpfs for all containers that use the volume at a time. The daemon counts them, and unmounts with the last: as
+// with Drone's own runner, the content lives while some step or service of the run has it.
+func memoryOptions(size int64) map[string]string {
+	o := map[string]string{"type": "tmpfs", "device": "tmpfs"}
+	if size > 0 {
+		o["o"] = "size=" + strconv.FormatInt(size, 10)
+	}
+	return o
+}
+
+// mounts are those of a step.
+func mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
+	volumes := make(map[string]*Volume, len(spec.Volumes))
+	for _, v := range spec.Volumes {
+		volumes[v.Name] = v
+	}
+	out := make([]mount.Mount, 0, len(step.Mounts))
+	for _, m := range step.Mounts {
+		v := volumes[m.Volume]
+		switch {
+		case v == nil:
+			return nil, fmt.Errorf("mount volume %q at %s: the pipeline declares no volume of that name", m.Volume, m.Path)
+		case !path.IsAbs(m.Path):
+			return nil, fmt.Errorf("mount volume %q at %q: the path must be absolute", m.Volume, m.Path)
+		case path.Clean(m.Path) == "/":
+			return nil, fmt.Errorf("mount volume %q at /: it would hide the whole image; mount it at a folder below", m.Volume)
+		}
+		at := mount.Mount{Type: mount.TypeVolume, Source: v.ID, Target: path.Clean(m.Path), ReadOnly: v.ReadOnly}
+		if v.Kind == VolumeBind {
+			at.Type, at.Source = mount.TypeBind, v.Path
+		}
+		out = append(out, at)
+	}
+	return out, nil
+}

@@ -1,0 +1,243 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/drone/drone-go/drone"
+	"github.com/drone/runner-go/client"
+	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+)
+
+// courier delivers what there is to tell of one step.
+type courier struct {
+	remote *Remote
+	log    logrus.FieldLogger
+	// id of the step.
+	id int64
+	// end takes one ending, and never blocks its sender.
+	end chan ending
+	// ready is closed when the server knows that the step runs, or won't be told: live lines make sense then.
+	ready chan struct{}
+	// started is set before the courier sets off. spool is the step's log, nil if there is none; lost is why a step that ran has none.
+	started bool
+	spool   *livelog.Log
+	lost    error
+	// closed is closed when nothing more is written to the log.
+	closed chan struct{}
+
+	// mu guards the server's view of the step, and that it is told one thing at a time.
+	mu   sync.Mutex
+	step drone.Step
+	// reopened is set when the live log was opened a second time, mute when that didn't help.
+	reopened, mute bool
+}
+
+// ending is the last that happens to a step.
+type ending struct {
+	step drone.Step
+	card *drone.CardInput
+}
+
+// newCourier is the courier of a step as the server knows it.
+func newCourier(r *Remote, step drone.Step) *courier {
+	return &courier{
+		remote: r,
+		id:     step.ID,
+		log:    r.log.WithFields(logrus.Fields{"step.id": step.ID, "step": step.Name}),
+		end:    make(chan ending, 1),
+		ready:  make(chan struct{}),
+		closed: make(chan struct{}),
+		step:   step,
+	}
+}
+
+// open makes the step's log. Without one, because of the disk, the step runs and is reported all the same.
+func (c *courier) open(step drone.Step) Log {
+	c.started = true
+	spool, err := livelog.New(livelog.Options{
+		Dir:      c.remote.logs.Dir,
+		Limit:    c.remote.logs.Limit,
+		Interval: c.remote.logs.Interval,
+		Started:  time.Unix(step.Started, 0),
+		Send: func(ctx context.Context, lines []*drone.Line) error {
+			err := protect("send the live log of a step", func() error { return c.batch(ctx, lines) })
+			c.logPanic(err)
+			return err
+		},
+	})
+	if err != nil {
+		c.log.WithError(err).Error("there is no place for the log of a step: it is lost")
+		c.lost = err
+		return nil
+	}
+	c.spool = spool
+	return &spooled{courier: c}
+}
+
+// guard makes deliveries in a goroutine of their own, where nobody else catches a panic. What a panic leaves untold about the step comes with the stage's end.
+func (c *courier) guard(deliver func()) {
+	err := protect("deliver what there is to tell of a step", func() error {
+		deliver()
+		return nil
+	})
+	if err == nil {
+		return
+	}
+	c.logPanic(err)
+	if c.spool != nil {
+		_ = c.spool.Remove() // The panic is what there is to tell.
+	}
+}
+
+// logPanic writes a panic's stack to the runner's log.
+func (c *courier) logPanic(err error) {
+	var panicked *PanicError
+	if errors.As(err, &panicked) {
+		c.log.WithField("stack", string(panicked.Stack)).Error(panicked.Error())
+	}
+}
+
+// deliver tells the server of a step that ran, from its start to its end.
+func (c *courier) deliver(step drone.Step) {
+	c.update(step)
+	close(c.ready)
+	c.finish()
+}
+
+// finish tells of the step's end, once it has come.
+func (c *courier) finish() {
+	var end ending
+	select {
+	case end = <-c.end:
+	case <-c.remote.ctx.Done():
+		// The stage was given up.
+	}
+	c.upload()
+	if end.step.Status == "" {
+		return
+	}
+	if end.card != nil {
+		if err := c.remote.client.UploadCard(c.remote.ctx, c.id, end.card); err != nil {
+			c.log.WithError(err).Warn("the card of a step is lost")
+		} else {
+			end.step.Schema = end.card.Schema
+		}
+	}
+	c.update(end.step)
+}
+
+// upload delivers the whole log, if there is one, and forgets it. A log that can't be delivered changes nothing for the build.
+func (c *courier) upload() {
+	ctx, remote := c.remote.ctx, c.remote.client
+	var err error
+	switch {
+	case c.spool != nil && ctx.Err() == nil:
+		if err := c.spool.Close(); err != nil {
+			c.log.WithError(err).Warn("the log of a step is incomplete")
+		}
+		err = remote.UploadFrom(ctx, c.id, c.spool.Open)
+	case c.spool != nil:
+		err = context.Cause(ctx)
+	case c.lost != nil:
+		line := &drone.Line{Message: fmt.Sprintf("the log of this step is lost: the runner had no place for it: %v\n", c.lost)}
+		err = remote.Upload(ctx, c.id, []*drone.Line{line})
+	}
+	if err != nil {
+		c.log.WithError(err).Warn("the log of a step couldn't be uploaded: the server has what it got live")
+	}
+	if c.spool == nil {
+		return
+	}
+	if err := c.spool.Remove(); err != nil {
+		c.log.WithError(err).Warn("the spool of a log couldn't be removed")
+	}
+}
+
+// update tells the server the state of the step. That the server knows better, after a cancel, is no trouble.
+func (c *courier) update(step drone.Step) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.put(step)
+}
+
+// put is update for one who holds the lock.
+func (c *courier) put(step drone.Step) {
+	step.ID, step.StageID, step.Version = c.step.ID, c.step.StageID, c.step.Version
+	err := c.remote.client.UpdateStep(c.remote.ctx, &step)
+	switch {
+	case err == nil:
+		c.step = step
+	case errors.Is(err, client.ErrOptimisticLock):
+		c.log.WithError(err).Debug("the server has another state for the step")
+	default:
+		c.log.WithError(err).Warnf("the server couldn't be told that a step is %q", step.Status)
+	}
+}
+
+// batch shows lines to who watches. A server that has lost the stream, by a restart, is told once more that the step runs, which opens it anew; if it
+// still doesn't want the lines they come with the upload.
+func (c *courier) batch(ctx context.Context, lines []*drone.Line) error {
+	select {
+	case <-c.ready:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mute {
+		return nil
+	}
+	err := c.remote.client.Batch(ctx, c.id, lines)
+	if !errors.Is(err, rpc.ErrStreamNotFound) {
+		return err
+	}
+	if !c.reopened {
+		c.reopened = true
+		c.put(c.step)
+		if err = c.remote.client.Batch(ctx, c.id, lines); !errors.Is(err, rpc.ErrStreamNotFound) {
+			return err
+		}
+	}
+	c.mute = true
+	c.log.Info("the server has lost the live log of a step: its lines come with the upload")
+	return nil
+}
+
+// stamp gives the record the id and the version that the server knows the step by, and the schema of its card.
+func (c *courier) stamp(step *drone.Step) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	step.ID, step.StageID, step.Version, step.Schema = c.step.ID, c.step.StageID, c.step.Version, c.step.Schema
+}
+
+// spooled is a step's log as its writer sees it: Close doesn't wait for the server, the courier does.
+type spooled struct {
+	courier *courier
+	once    sync.Once
+}
+
+var _ Log = (*spooled)(nil)
+
+// Write adds to the log.
+func (s *spooled) Write(p []byte) (int, error) {
+	select {
+	case <-s.courier.closed:
+		return 0, os.ErrClosed
+	default:
+		return s.courier.spool.Write(p)
+	}
+}
+
+// Close ends the log; what is left is the courier's.
+func (s *spooled) Close() error {
+	s.once.Do(func() { close(s.courier.closed) })
+	return nil
+}

@@ -1,0 +1,178 @@
+package runtime
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/volume"
+	dockerclient "github.com/docker/docker/client"
+	"github.com/drone/drone-go/drone"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
+)
+
+// shell is a step that runs a script.
+func shell(script string) option {
+	return func(s *engine.Step) {
+		s.Pull, s.Entrypoint, s.Command = engine.PullNever, []string{"/bin/sh", "-c"}, []string{script}
+	}
+}
+
+// TestDocker runs the main scenarios in the machine's daemon, and looks at what is left there.
+func TestDocker(t *testing.T) {
+	image := standin.Image(t, "busybox")
+	daemon, err := engine.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer daemon.Close()
+	docker := engine.New(daemon, engine.Options{StopGrace: 100 * time.Millisecond, Log: quiet()})
+
+	rows := []struct {
+		name  string
+		steps []*engine.Step
+		// cancelOn ends the stage, for the cause, when this text is in the log of any step.
+		cancelOn string
+		cause    error
+		want     string
+		// wantError is in the stage's error.
+		wantError     string
+		logs, notLogs map[string]string
+	}{
+		{name: "steps share a workspace and run in order",
+			steps: chain(step("a", shell("echo hello > /shared/file")), step("b", shell("cat /shared/file"))),
+			want:  "a:success b:success => success", logs: map[string]string{"b": "hello\n"}},
+		{name: "a failure skips the rest but for the step that waits for one",
+			steps: chain(step("a", shell("exit 3")), step("b", shell("true")), step("c", policy(engine.RunOnFailure), shell("echo $DRONE_STAGE_STATUS $DRONE_FAILED_STEPS"))),
+			want:  "a:failure/3 b:skipped c:success => failure", logs: map[string]string{"c": "failure a\n"}},
+		{name: "failure: ignore", steps: chain(step("a", onError(engine.ErrIgnore), shell("exit 1")), step("b", shell("true"))),
+			want: "a:failure/1 b:success => success"},
+		{name: "failure: fast", steps: []*engine.Step{step("a", onError(engine.ErrFailFast), shell("sleep 1; exit 1")), step("b", shell("sleep 600"))},
+			want: "a:failure/1 b:killed/137 => failure"},
+		{name: "exit 78", steps: chain(step("a", shell("exit 78")), step("b", shell("true"))), want: "a:success/78 b:skipped => success"},
+		{name: "out of memory", steps: chain(step("a", shell("x=0123456789; while true; do x=$x$x; done"), func(s *engine.Step) { s.Limits.Memory = 8 << 20 })),
+			want: "a:failure/137 => failure", logs: map[string]string{"a": "out of memory"}},
+		{name: "an image that isn't there", steps: chain(step("a", shell("true"), func(s *engine.Step) { s.Image = "standin/nosuch:1" }), step("b", shell("true"))),
+			want: "a:error/255 b:skipped => error/255", wantError: "standin/nosuch:1"},
+		{name: "an entrypoint that isn't there", steps: chain(step("a", shell("true"), func(s *engine.Step) { s.Entrypoint = []string{"/nope"} })),
+			want: "a:error/255 => error/255", wantError: "/nope"},
+		{name: "a service is found by its name, and stopped at the end",
+			steps: chain(step("web", service, shell("trap 'echo bye; exit' TERM; while true; do echo hi | nc -l -p 8000; done & while true; do sleep 0.1; done")),
+				step("a", shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do nc web 8000 </dev/null && break; sleep 0.2; done"))),
+			want: "web:success a:success => success", logs: map[string]string{"a": "hi\n", "web": "bye\n"}},
+		{name: "a service that fails warns the step that follows", steps: chain(step("db", service, shell("echo no disk; exit 4")), step("a", shell("sleep 2"))),
+			want: "db:success a:success => success", logs: map[string]string{"db": "no disk\n", "a": `warning: service "db" has failed: exit code 4`}},
+		{name: "a timeout", steps: chain(step("a", shell("echo begun; sleep 600")), step("b", shell("true"))), cancelOn: "begun", cause: &TimeoutError{Limit: time.Minute},
+			want: "a:killed/137 b:skipped => killed/137", wantError: "ran longer than 1m0s", logs: map[string]string{"a": "begun\n"}},
+		{name: "a cancel", steps: chain(step("db", service, shell("sleep 600")), step("a", shell("echo begun; sleep 600")), step("b", shell("true"))), cancelOn: "begun", cause: ErrCancelled,
+			want: "db:killed/137 a:killed/137 b:skipped => killed/137"},
+		{name: "a secret is masked", steps: chain(step("a", withSecret("TOKEN", "s3cr3tvalue"), shell(`printf s3cr3t; sleep 0.2; echo "value and $TOKEN"`))),
+			want: "a:success => success", logs: map[string]string{"a": "****** and ******\n"}, notLogs: map[string]string{"a": "s3cr3t"}},
+		{name: "every line arrives", steps: chain(step("a", shell("seq 1 20000; printf end"))),
+			want: "a:success => success", logs: map[string]string{"a": "\n19999\n20000\nend"}},
+	}
+	for _, row := range rows {
+		t.Run(row.name, func(t *testing.T) {
+			spec := specOf(row.steps...)
+			spec.ID = "runtime-test-" + strings.ToLower(rand.Text()[:12])
+			spec.Network.Name = spec.ID
+			spec.Volumes = []*engine.Volume{{Name: "_workspace", ID: spec.ID + "-workspace", Kind: engine.VolumeTemp}}
+			for _, s := range spec.Steps {
+				s.ID = spec.ID + "-" + s.Name
+				s.Mounts = []engine.Mount{{Volume: "_workspace", Path: "/shared"}}
+				if !strings.HasPrefix(s.Image, "standin/") {
+					s.Image = image
+				}
+			}
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			reports := newRecorder(t)
+			job := Job{Spec: spec, Stage: &drone.Stage{ID: 1}, Reporter: reports}
+			if row.cancelOn != "" {
+				job.Reporter = &trigger{recorder: reports, on: row.cancelOn, do: func() { cancel(row.cause) }}
+			}
+			stage, err := (&Executor{Engine: docker, Log: quiet()}).Run(ctx, job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := render(stage); got != row.want {
+				t.Errorf("got  %s (%s)\nwant %s", got, stage.Error, row.want)
+			}
+			if !strings.Contains(stage.Error, row.wantError) || (row.wantError == "") != (stage.Error == "") {
+				t.Errorf("the stage's error is %q, want %q", stage.Error, row.wantError)
+			}
+			for name, want := range row.logs {
+				if text := reports.text(name); !strings.Contains(text, want) {
+					t.Errorf("the log of %q is %q, want %q in it", name, text[max(0, len(text)-500):], want)
+				}
+			}
+			for name, unwanted := range row.notLogs {
+				if text := reports.text(name); strings.Contains(text, unwanted) {
+					t.Errorf("the log of %q is %q, with %q in it", name, text, unwanted)
+				}
+			}
+			if left := leftovers(t, daemon, spec.ID); len(left) > 0 {
+				t.Errorf("left behind: %q", left)
+			}
+		})
+	}
+}
+
+// leftovers are the objects of a spec that the daemon has.
+func leftovers(t *testing.T, daemon *dockerclient.Client, spec string) []string {
+	t.Helper()
+	label := filters.NewArgs(filters.Arg("label", engine.LabelSpec+"="+spec))
+	var out []string
+	containers, err := daemon.ContainerList(t.Context(), container.ListOptions{All: true, Filters: label})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range containers {
+		out = append(out, "container "+c.ID)
+	}
+	networks, err := daemon.NetworkList(t.Context(), network.ListOptions{Filters: label})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range networks {
+		out = append(out, "network "+n.Name)
+	}
+	volumes, err := daemon.VolumeList(t.Context(), volume.ListOptions{Filters: label})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range volumes.Volumes {
+		out = append(out, "volume "+v.Name)
+	}
+	return out
+}
+
+// trigger is a recorder that does something once a text is in a log.
+type trigger struct {
+	*recorder
+	on string
+	do func()
+}
+
+func (r *trigger) StepStarted(ctx context.Context, step drone.Step) Log {
+	return &triggerLog{Log: r.recorder.StepStarted(ctx, step), trigger: r}
+}
+
+type triggerLog struct {
+	Log
+	trigger *trigger
+}
+
+func (l *triggerLog) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), l.trigger.on) {
+		l.trigger.do()
+	}
+	return l.Log.Write(p)
+}

@@ -1,0 +1,158 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/drone/drone-go/drone"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+)
+
+// visit lives one step of the graph: it waits for its dependencies, runs it or not, and releases those that wait for it, whatever happens.
+func (r *stageRun) visit(n *node) {
+	defer close(n.released)
+	for _, dep := range n.deps {
+		<-dep.released
+	}
+	if n.step.RunPolicy == engine.RunNever {
+		return
+	}
+	err := protect(fmt.Sprintf("run step %q", n.step.Name), func() error {
+		r.admit(n.step)
+		return nil
+	})
+	if err != nil {
+		r.logPanic(err)
+		r.finished(r.state.spoil(n.step.Name, r.masked(err)), nil)
+	}
+}
+
+// admit runs the step if its policy allows it and once there is a free slot, and skips it otherwise.
+func (r *stageRun) admit(step *engine.Step) {
+	if r.skipped(step) {
+		return
+	}
+	release, err := r.acquire()
+	defer release()
+	// Others may have failed while this one waited for its slot.
+	if err != nil || r.skipped(step) {
+		r.skipped(step)
+		return
+	}
+	r.run(step)
+}
+
+// skipped tells whether the step doesn't run, and has reported that then.
+func (r *stageRun) skipped(step *engine.Step) bool {
+	var cause error
+	if r.ctx.Err() != nil {
+		cause = context.Cause(r.ctx)
+	} else if r.state.runs(step.RunPolicy) {
+		return false
+	}
+	if record, _ := r.state.Step(step.Name); !final(record.Status) {
+		r.finished(r.state.skip(step.Name, cause), nil)
+	}
+	return true
+}
+
+// acquire waits for a slot. The function that gives it back is never nil.
+func (r *stageRun) acquire() (release func(), err error) {
+	procs := r.executor.Procs
+	if procs == nil {
+		return func() {}, nil
+	}
+	if err := procs.Acquire(r.ctx, 1); err != nil {
+		return func() {}, err
+	}
+	return func() { procs.Release(1) }, nil
+}
+
+// run runs the step; a detached one until it has started. A panic on the way ends it as an error, its log closed.
+func (r *stageRun) run(step *engine.Step) {
+	var out *output
+	var container engine.Container
+	err := protect(fmt.Sprintf("prepare step %q", step.Name), func() (err error) {
+		record := r.state.start(step.Name)
+		out = newOutput(r.reporter.StepStarted(r.reportCtx, record), r.secrets, r.log.WithField("step", step.Name))
+		out.lines(step.Notes...)
+		if !step.Detach {
+			out.lines(r.warnings.take()...)
+		}
+		container, err = r.engine.Prepare(r.ctx, r.spec, r.refreshed(step), out)
+		if err == nil && container == nil {
+			err = fmt.Errorf("prepare step %q: the engine made no container", step.Name)
+		}
+		return err
+	})
+	switch {
+	case err == nil && step.Detach:
+		r.detach(step, container, out)
+		return
+	case err == nil:
+		var exit engine.Exit
+		err = protect(fmt.Sprintf("run step %q", step.Name), func() (err error) {
+			exit, err = container.Run(r.ctx, out, nil)
+			return err
+		})
+		if err == nil {
+			r.conclude(step, out, exit)
+			return
+		}
+	case step.Detach && !isPanic(err) && r.ctx.Err() == nil:
+		r.concludeDetached(step, out, engine.Exit{}, err)
+		return
+	}
+	r.broken(step, out, err)
+}
+
+// conclude ends a step whose process has ended.
+func (r *stageRun) conclude(step *engine.Step, out *output, exit engine.Exit) {
+	code := exit.Code
+	if exit.OOMKilled {
+		code = exitKilled
+		out.lines("the step ran out of memory and was killed")
+	}
+	record := r.state.finish(step.Name, code)
+	r.afterwards(step, out, record)
+}
+
+// broken ends a step that has no exit code: it was stopped, or it couldn't be run.
+func (r *stageRun) broken(step *engine.Step, out *output, err error) {
+	r.logPanic(err)
+	var record drone.Step
+	if r.ctx.Err() != nil && !isPanic(err) {
+		cause := context.Cause(r.ctx)
+		record = r.state.kill(step.Name, cause)
+		if line := explain(cause); line != "" {
+			out.lines(line)
+		}
+	} else {
+		record = r.state.fail(step.Name, r.masked(err))
+	}
+	r.afterwards(step, out, record)
+}
+
+// afterwards is what follows the end of a step of any kind: others are stopped if it failed fast, its log is closed, the reporter told.
+func (r *stageRun) afterwards(step *engine.Step, out *output, record drone.Step) {
+	if step.ErrPolicy == engine.ErrFailFast && (record.Status == drone.StatusFailing || record.Status == drone.StatusError) {
+		r.cancel(errFailFast)
+	}
+	if !step.Detach {
+		out.lines(r.warnings.take()...)
+	}
+	card, err := out.close()
+	if err != nil {
+		r.logPanic(err)
+		record = r.state.spoil(step.Name, r.masked(err))
+	}
+	r.finished(record, card)
+}
+
+// isPanic tells whether the error is a panic that was caught.
+func isPanic(err error) bool {
+	var panicked *PanicError
+	return errors.As(err, &panicked)
+}
