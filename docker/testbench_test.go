@@ -40,7 +40,7 @@ func command(ctx context.Context, name string, args ...string) (string, error) {
 }
 
 // outer is docker at the testbench's daemon, which runs the system containers.
-func outer(t *testing.T, args ...string) string {
+func outer(t testing.TB, args ...string) string {
 	t.Helper()
 	out, err := command(t.Context(), "../scripts/testbench", append([]string{"docker"}, args...)...)
 	if err != nil {
@@ -56,7 +56,7 @@ type system struct {
 }
 
 // start runs the image against a Drone server with a volume of its own for the cache. More arguments go to docker create.
-func start(t *testing.T, server *rpctest.Server, args ...string) system {
+func start(t testing.TB, server *rpctest.Server, args ...string) system {
 	t.Helper()
 	if err := testbench(); err != nil {
 		t.Fatal(err)
@@ -82,14 +82,14 @@ func start(t *testing.T, server *rpctest.Server, args ...string) system {
 }
 
 // remove removes the container, at the end of a test too, when its context is over.
-func (s system) remove(t *testing.T) {
+func (s system) remove(t testing.TB) {
 	t.Helper()
 	if _, err := command(context.WithoutCancel(t.Context()), "../scripts/testbench", "docker", "rm", "-fv", s.name); err != nil {
 		t.Error(err)
 	}
 }
 
-func (s system) create(t *testing.T, server *rpctest.Server, args ...string) {
+func (s system) create(t testing.TB, server *rpctest.Server, args ...string) {
 	t.Helper()
 	run := []string{"run", s.name,
 		"-e", "DRONE_RPC_HOST=" + server.Host(), "-e", "DRONE_RPC_SECRET=" + server.Secret(),
@@ -100,19 +100,19 @@ func (s system) create(t *testing.T, server *rpctest.Server, args ...string) {
 }
 
 // exec runs a command in the system container.
-func (s system) exec(t *testing.T, args ...string) string {
+func (s system) exec(t testing.TB, args ...string) string {
 	t.Helper()
 	return outer(t, append([]string{"exec", s.name}, args...)...)
 }
 
 // try runs a command in the system container that may fail.
-func (s system) try(t *testing.T, args ...string) (string, error) {
+func (s system) try(t testing.TB, args ...string) (string, error) {
 	t.Helper()
 	return command(t.Context(), "../scripts/testbench", append([]string{"docker", "exec", s.name}, args...)...)
 }
 
 // polling waits for the runner's first poll after the given moment.
-func (s system) polling(t *testing.T, server *rpctest.Server, since time.Time) time.Time {
+func (s system) polling(t testing.TB, server *rpctest.Server, since time.Time) time.Time {
 	t.Helper()
 	for ctx := within(t, time.Minute); ; {
 		for _, r := range server.Requests(rpctest.CallRequest) {
@@ -127,13 +127,13 @@ func (s system) polling(t *testing.T, server *rpctest.Server, since time.Time) t
 	}
 }
 
-func (s system) state(t *testing.T) string {
+func (s system) state(t testing.TB) string {
 	t.Helper()
 	return outer(t, "inspect", "-f", "{{.State.Status}}", s.name)
 }
 
 // ended waits for the end of the container and returns its exit code and log.
-func (s system) ended(t *testing.T) (code, log string) {
+func (s system) ended(t testing.TB) (code, log string) {
 	t.Helper()
 	ctx := within(t, time.Minute)
 	code, err := command(ctx, "../scripts/testbench", "docker", "wait", s.name)
@@ -148,7 +148,7 @@ func (s system) ended(t *testing.T) (code, log string) {
 }
 
 // load puts the stand-in image into the daemon inside.
-func (s system) load(t *testing.T) {
+func (s system) load(t testing.TB) {
 	t.Helper()
 	if _, err := command(t.Context(), "../scripts/standins", "busybox"); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func (s system) load(t *testing.T) {
 }
 
 // empty checks that no build has left anything in the daemon inside.
-func (s system) empty(t *testing.T) {
+func (s system) empty(t testing.TB) {
 	t.Helper()
 	const label = "label=io.drone"
 	for what, left := range map[string]string{
@@ -174,7 +174,7 @@ func (s system) empty(t *testing.T) {
 }
 
 // checks runs doctor by a command that ends in "doctor --json" and reads what it found, by name. doctor exits with 1 when a check failed, which is not this function's business.
-func checks(t *testing.T, out string, err error) map[string]syscont.Check {
+func checks(t testing.TB, out string, err error) map[string]syscont.Check {
 	t.Helper()
 	at := strings.IndexByte(out, '[')
 	if at < 0 {
@@ -192,7 +192,7 @@ func checks(t *testing.T, out string, err error) map[string]syscont.Check {
 }
 
 // droneServer is a Drone server that the system containers reach.
-func droneServer(t *testing.T) *rpctest.Server {
+func droneServer(t testing.TB) *rpctest.Server {
 	t.Helper()
 	if err := testbench(); err != nil {
 		t.Fatal(err)
@@ -201,12 +201,12 @@ func droneServer(t *testing.T) *rpctest.Server {
 }
 
 // build runs a pipeline and returns its end.
-func build(t *testing.T, server *rpctest.Server, yaml string) rpctest.Result {
+func build(t testing.TB, server *rpctest.Server, yaml string) rpctest.Result {
 	t.Helper()
 	return wait(t, server, server.Enqueue(rpctest.Build{YAML: yaml, Trusted: true}))
 }
 
-func wait(t *testing.T, server *rpctest.Server, id int64) rpctest.Result {
+func wait(t testing.TB, server *rpctest.Server, id int64) rpctest.Result {
 	t.Helper()
 	result, err := server.Wait(within(t, time.Minute), id)
 	if err != nil {
@@ -215,7 +215,7 @@ func wait(t *testing.T, server *rpctest.Server, id int64) rpctest.Result {
 	return result
 }
 
-func within(t *testing.T, d time.Duration) context.Context {
+func within(t testing.TB, d time.Duration) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
