@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
 	registrytypes "github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/client"
@@ -94,6 +95,11 @@ func (h *hub) push(t *testing.T, repository string, keep bool) string {
 	if err := h.client.ImageTag(ctx, "standin/busybox:1", ref); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := h.untag(context.WithoutCancel(ctx), ref); err != nil && !errdefs.IsNotFound(err) {
+			t.Errorf("left behind: image %s: %v", ref, err)
+		}
+	})
 	h.mu.Lock()
 	user, password, _ := strings.Cut(h.user, ":")
 	h.mu.Unlock()
@@ -109,7 +115,6 @@ func (h *hub) push(t *testing.T, repository string, keep bool) string {
 	if err != nil || strings.Contains(string(answer), `"error"`) {
 		t.Fatalf("push: %v, %s", err, answer)
 	}
-	t.Cleanup(func() { _ = h.untag(context.WithoutCancel(ctx), ref) })
 	if !keep {
 		if err := h.untag(ctx, ref); err != nil {
 			t.Fatal(err)

@@ -27,7 +27,7 @@ type runner struct {
 }
 
 // runnerCall is a daemon for a server, with a name of its own; env comes last and so wins.
-func runnerCall(t *testing.T, server *rpctest.Server, env ...string) call {
+func runnerCall(t testing.TB, server *rpctest.Server, env ...string) call {
 	t.Helper()
 	name := unique("runner")
 	leavesNothing(t, "io.drone.runner="+name)
@@ -43,7 +43,7 @@ func runnerCall(t *testing.T, server *rpctest.Server, env ...string) call {
 }
 
 // newRunner starts a daemon that polls a server.
-func newRunner(t *testing.T, env ...string) *runner {
+func newRunner(t testing.TB, env ...string) *runner {
 	t.Helper()
 	server := rpctest.NewServer(t)
 	r := &runner{server: server, image: standin.Image(t, "busybox")}
@@ -59,13 +59,13 @@ func (r *runner) enqueue(b rpctest.Build) int64 {
 }
 
 // build enqueues and waits.
-func (r *runner) build(t *testing.T, b rpctest.Build) rpctest.Result {
+func (r *runner) build(t testing.TB, b rpctest.Build) rpctest.Result {
 	t.Helper()
 	return r.await(t, r.enqueue(b))
 }
 
 // await waits for the end of a build.
-func (r *runner) await(t *testing.T, id int64) rpctest.Result {
+func (r *runner) await(t testing.TB, id int64) rpctest.Result {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -77,7 +77,7 @@ func (r *runner) await(t *testing.T, id int64) rpctest.Result {
 }
 
 // until waits until the log of a step holds a text.
-func (r *runner) until(t *testing.T, id int64, step, text string) {
+func (r *runner) until(t testing.TB, id int64, step, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -91,7 +91,7 @@ func (r *runner) until(t *testing.T, id int64, step, text string) {
 }
 
 // drain sends SIGTERM and waits for a clean end.
-func (r *runner) drain(t *testing.T) {
+func (r *runner) drain(t testing.TB) {
 	t.Helper()
 	r.signal(t, syscall.SIGTERM)
 	r.wait(t).expect(t, 0)
@@ -109,7 +109,7 @@ func states(result rpctest.Result) []string {
 	return out
 }
 
-func expectStates(t *testing.T, result rpctest.Result, want ...string) {
+func expectStates(t testing.TB, result rpctest.Result, want ...string) {
 	t.Helper()
 	if diff := cmp.Diff(want, states(result)); diff != "" {
 		t.Errorf("states (-want +got):\n%s", diff)

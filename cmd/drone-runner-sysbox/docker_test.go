@@ -26,7 +26,7 @@ import (
 func unique(prefix string) string { return prefix + "-" + strings.ToLower(rand.Text()[:10]) }
 
 // leavesNothing checks, when the test ends, that the daemon has nothing with the label.
-func leavesNothing(t *testing.T, label string) {
+func leavesNothing(t testing.TB, label string) {
 	t.Helper()
 	t.Cleanup(func() {
 		if left := objects(t, label); len(left) > 0 {
@@ -36,7 +36,7 @@ func leavesNothing(t *testing.T, label string) {
 }
 
 // objects lists the containers, networks and volumes with the label.
-func objects(t *testing.T, label string) []string {
+func objects(t testing.TB, label string) []string {
 	t.Helper()
 	// Not the test's context: clean-up functions ask, too.
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -64,7 +64,7 @@ func (r result) String() string {
 }
 
 // run makes the call and waits for its end.
-func (c call) run(t *testing.T) result {
+func (c call) run(t testing.TB) result {
 	t.Helper()
 	p := c.start(t)
 	return p.wait(t)
@@ -79,14 +79,14 @@ type process struct {
 }
 
 // start makes the call. Whatever happens, the process has ended when the test has.
-func (c call) start(t *testing.T) *process {
+func (c call) start(t testing.TB) *process {
 	t.Helper()
 	p := &process{stdout: newBuffer(), stderr: newBuffer(), ended: make(chan struct{})}
 	p.begin(t, c, p.stdout)
 	return p
 }
 
-func (p *process) begin(t *testing.T, c call, stdout io.Writer) {
+func (p *process) begin(t testing.TB, c call, stdout io.Writer) {
 	t.Helper()
 	p.cmd = exec.Command(program, c.args...)
 	p.cmd.Dir = c.dir
@@ -119,7 +119,7 @@ func (p *process) begin(t *testing.T, c call, stdout io.Writer) {
 }
 
 // signal sends one.
-func (p *process) signal(t *testing.T, s syscall.Signal) {
+func (p *process) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(s); err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func (p *process) running() bool {
 }
 
 // wait waits for the end.
-func (p *process) wait(t *testing.T) result {
+func (p *process) wait(t testing.TB) result {
 	t.Helper()
 	select {
 	case <-p.ended:
@@ -195,7 +195,7 @@ func (b *buffer) String() string {
 }
 
 // await waits until the output holds text.
-func (b *buffer) await(t *testing.T, text string) {
+func (b *buffer) await(t testing.TB, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -215,7 +215,7 @@ func (b *buffer) await(t *testing.T, text string) {
 }
 
 // expect checks a result: its exit code, what it must print (to either stream) and, behind a "!", what it must not.
-func (r result) expect(t *testing.T, code int, fragments ...string) {
+func (r result) expect(t testing.TB, code int, fragments ...string) {
 	t.Helper()
 	if r.code != code {
 		t.Errorf("exit code %d, want %d: %s", r.code, code, r)
@@ -232,7 +232,7 @@ func (r result) expect(t *testing.T, code int, fragments ...string) {
 }
 
 // folder makes a folder with files.
-func folder(t *testing.T, files map[string]string) string {
+func folder(t testing.TB, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
@@ -248,7 +248,7 @@ func folder(t *testing.T, files map[string]string) string {
 }
 
 // content is that of a file, or "" if there is none.
-func content(t *testing.T, path ...string) string {
+func content(t testing.TB, path ...string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(path...))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -258,7 +258,7 @@ func content(t *testing.T, path ...string) string {
 }
 
 // eventually waits until the condition holds.
-func eventually(t *testing.T, what string, holds func() bool) {
+func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
