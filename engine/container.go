@@ -2,8 +2,12 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"io"
 )
+
+// ErrKill is the cause to cancel the context of Container.Run with when nobody needs the container to end in good order: a service whose build is over.
+var ErrKill = errors.New("its work is done")
 
 // Exit is how a container ended.
 type Exit struct {
@@ -21,7 +25,7 @@ type Container interface {
 	// It calls started, unless that is nil, once, as soon as the daemon has started the container, and not at all when it can't be started: what waits
 	// for a service goes on then. The call is quick and doesn't block.
 	//
-	// A cancelled context stops the container (SIGTERM, a grace period, SIGKILL); Run then returns, after the last output, the
-	// context's error. Run never returns while it may still write to output.
+	// A cancelled context stops the container (SIGTERM, a grace period, SIGKILL; without the grace if its cause is ErrKill); Run then returns, after the last
+	// output, the context's error. Run never returns while it may still write to output.
 	Run(ctx context.Context, output io.Writer, started func()) (Exit, error)
 }

@@ -122,16 +122,18 @@ func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *o
 	}
 }
 
-// stop ends the container: SIGTERM, a grace period, SIGKILL.
+// stop ends the container: SIGTERM, a grace period, SIGKILL; SIGKILL at once if that is asked for.
 func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (Exit, error) {
-	failed := errors.New("it outlives SIGKILL")
-	for _, s := range []struct {
+	type blow struct {
 		signal string
 		wait   time.Duration
-	}{
-		{"SIGTERM", c.engine.opts.StopGrace},
-		{"SIGKILL", c.engine.opts.Deadlines.Stop},
-	} {
+	}
+	blows := []blow{{"SIGTERM", c.engine.opts.StopGrace}, {"SIGKILL", c.engine.opts.Deadlines.Stop}}
+	if errors.Is(context.Cause(ctx), ErrKill) {
+		blows = blows[1:]
+	}
+	failed := errors.New("it outlives SIGKILL")
+	for _, s := range blows {
 		if err := c.signal(ctx, s.signal); err != nil {
 			failed = err
 		}

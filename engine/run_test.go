@@ -255,6 +255,22 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 			t.Errorf("output %q", got)
 		}
 	})
+	t.Run("it is killed at once where nobody needs its good end", func(t *testing.T) {
+		b := b.in(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		defer cancel(nil)
+		var out transcript
+		// The grace of 30 s would outlast the test's patience.
+		wait := b.background(ctx, b.prepare(b.step("service", `trap 'echo goodbye; exit 0' TERM; echo ready; while :; do sleep 0.1; done`)), &out)
+		out.waitFor(t, "ready")
+		cancel(fmt.Errorf("over: %w", engine.ErrKill))
+		if exit, err := wait(); !errors.Is(err, context.Canceled) || exit.Code != 137 {
+			t.Errorf("exit %+v, error %v", exit, err)
+		}
+		if got := out.String(); got != "ready\n" {
+			t.Errorf("output %q", got)
+		}
+	})
 	t.Run("its last word is long", func(t *testing.T) {
 		b := b.in(t)
 		ctx, cancel := context.WithCancel(t.Context())
