@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ var program string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	// Whoever runs the tests may ignore signals (nohup), and what is ignored is so in every program that is started from here. What is caught isn't.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	dir, err := os.MkdirTemp("", "drone-runner-sysbox-test-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
