@@ -64,10 +64,19 @@ func parseLogfmt(line string) (logrus.Level, string) {
 		return level, rest
 	}
 	text, fields := cutValue(msg)
+	if everyday(text) {
+		level = logrus.DebugLevel
+	}
 	if fields != "" {
 		text += " (" + fields + ")"
 	}
 	return level, text
+}
+
+// everyday tells of warnings that every build causes: they would teach an operator not to read warnings.
+func everyday(text string) bool {
+	// containerd says so at the end of each container.
+	return strings.HasPrefix(text, "cleaning up after shim disconnected")
 }
 
 // cutValue takes a value, quoted or not, off the head, and the space behind it.

@@ -224,6 +224,7 @@ func TestDaemonLogLevels(t *testing.T) {
 	}{
 		{"info is our debug", `time="2026-11-21T11:56:03Z" level=info msg="Loading containers: done."`, logrus.DebugLevel, "Loading containers: done."},
 		{"warning", `time="x" level=warning msg="Not using native diff" storage-driver=overlay2`, logrus.WarnLevel, "Not using native diff (storage-driver=overlay2)"},
+		{"a warning that every build causes", `time="x" level=warning msg="cleaning up after shim disconnected" id=1`, logrus.DebugLevel, "cleaning up after shim disconnected (id=1)"},
 		{"error with quotes", `time="x" level=error msg="open \"x\": denied"`, logrus.ErrorLevel, `open "x": denied`},
 		{"fatal is an error", `time="x" level=fatal msg=bye`, logrus.ErrorLevel, "bye"},
 		{"a panic", "panic: runtime error", logrus.WarnLevel, "panic: runtime error"},
