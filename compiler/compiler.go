@@ -108,8 +108,8 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*engine.Spec, error) {
 			Network:  engine.Network{Name: id, Options: c.NetworkOptions},
 		},
 	}
-	if os := a.Pipeline.Platform.OS; os != "" && !strings.EqualFold(os, "linux") {
-		return nil, fmt.Errorf("compile pipeline %q: platform.os: %q: this runner runs linux containers; write linux, or leave it out", a.Pipeline.Name, os)
+	if a.Pipeline.ForOthers() {
+		return nil, fmt.Errorf("compile pipeline %q: platform.os: %q: this runner runs linux containers; write linux, or leave it out", a.Pipeline.Name, a.Pipeline.Platform.OS)
 	}
 	if err := b.build(ctx); err != nil {
 		return nil, fmt.Errorf("compile pipeline %q: %w", a.Pipeline.Name, err)

@@ -78,7 +78,8 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*eng
 	if err != nil {
 		return nil, err
 	}
-	if role != roleService || len(src.Commands) > 0 {
+	// What runs in the background without commands, a database for one, starts in the folder that its image was made for, as with Drone.
+	if role != roleService && !src.Detach || len(src.Commands) > 0 {
 		dst.WorkingDir = b.workspace.full
 	}
 	if src.WorkingDir != "" {

@@ -26,6 +26,10 @@ type Options struct {
 // the pipeline holds.
 func Lint(file string, p *resource.Pipeline, o Options) resource.Findings {
 	c := &checker{file: file, pipeline: p, options: o}
+	if p.ForOthers() {
+		c.on(resource.Warning, "platform.os", "the pipeline is for a runner of %s, and isn't checked here: this one runs Linux containers", p.Platform.OS)
+		return c.findings
+	}
 	for i, s := range p.Services {
 		c.steps = append(c.steps, subject{Step: s, list: "services", index: i})
 	}

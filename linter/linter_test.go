@@ -56,7 +56,7 @@ func TestLint(t *testing.T) {
 		// The pipeline.
 		{"no steps", "kind: pipeline\nname: p\n", Options{}, []want{{failed, 1, "", "steps", "write at least one"}}},
 		{"an empty list of steps", "kind: pipeline\nname: p\nsteps: []\n", Options{}, []want{{failed, 3, "", "steps", "write at least one"}}},
-		{"windows", steps("- {name: a, image: b}\n") + "platform: {os: windows}\n", Options{}, []want{{failed, 5, "", "platform.os", "write os: linux"}}},
+		{"windows", steps("- {name: a, image: b}\n") + "platform: {os: windows}\n", Options{}, []want{{warned, 5, "", "platform.os", "for a runner of windows"}}},
 		{"negative depth", steps("- {name: a, image: b}\n") + "clone: {depth: -1}\n", Options{}, []want{{failed, 5, "", "clone.depth", "-1 is negative"}}},
 		{"negative retries", steps("- {name: a, image: b}\n") + "clone: {retries: -1}\n", Options{}, []want{{failed, 5, "", "clone.retries", "-1 is negative"}}},
 		{"negative concurrency", steps("- {name: a, image: b}\n") + "concurrency: {limit: -2}\n", Options{}, []want{{failed, 5, "", "concurrency.limit", "-2 is negative"}}},
@@ -277,7 +277,7 @@ steps:
   volumes: [{name: nothing, path: /run/drone}]
 - name: db
   image: a
-platform: {os: plan9}
+clone: {depth: -1}
 `, want: []want{
 		{failed, 4, "", "volumes[0].host.path", "may not use Docker"},
 		{failed, 6, "db", "image", "has no image"},
@@ -289,7 +289,7 @@ platform: {os: plan9}
 		{failed, 12, "steps[0]", "volumes[0].name", "not declared"},
 		{failed, 12, "steps[0]", "volumes[0].path", "the runner's own folder"},
 		{failed, 13, "db", "name", "stands in line 6 already"},
-		{failed, 15, "", "platform.os", "plan9"},
+		{failed, 15, "", "clone.depth", "negative"},
 	}})
 }
 

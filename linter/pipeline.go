@@ -13,10 +13,6 @@ func (c *checker) checkPipeline() {
 	if len(p.Steps) == 0 {
 		c.on(resource.Error, "steps", "the pipeline has no steps: write at least one, with a name, an image and commands")
 	}
-	if p.Platform.OS != "" && p.Platform.OS != "linux" {
-		c.on(resource.Error, "platform.os", "this runner runs Linux containers, not those of %q: write os: linux, or leave the pipeline to a runner of that platform",
-			p.Platform.OS)
-	}
 	for key, n := range map[string]int{"clone.depth": p.Clone.Depth, "clone.retries": p.Clone.Retries, "concurrency.limit": p.Concurrency.Limit} {
 		if n < 0 {
 			c.on(resource.Error, key, "%d is negative: write a number from 1, or leave the key out", n)

@@ -61,15 +61,16 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*engine.Spec, res
 		}
 		return nil, found.Warnings(), err
 	}
-	if l.NoClone {
-		p.Clone.Disable = true
-	}
 	found = append(of(found, p.Name), linter.Lint(name, p, linter.Options{
 		Trusted:          d.Repo.Trusted,
 		RefusePrivileged: l.RefusePrivileged,
 		OpenSocket:       l.OpenSocket,
 		HostPaths:        l.compiler().HostPaths,
 	})...)
+	if l.NoClone {
+		// Only now: the file is right as it is, depends_on: [clone] included.
+		p.Clone.Disable = true
+	}
 	args := compiler.Args{
 		Pipeline: p,
 		Manifest: file.Manifest(),

@@ -94,6 +94,11 @@ func TestLoad(t *testing.T) {
 				t.Errorf("the spec is %+v", spec)
 			}
 		}},
+		{name: "a step may wait for a clone step that is left out", yaml: "kind: pipeline\nsteps: [{name: build, image: alpine, depends_on: [clone]}]\n", loader: func(l *Loader) { l.NoClone = true }, check: func(t *testing.T, spec *engine.Spec) {
+			if len(spec.Steps) != 1 || len(spec.Steps[0].DependsOn) != 0 {
+				t.Errorf("the spec is %+v", spec)
+			}
+		}},
 		{name: "skipped steps never run", yaml: simple, loader: func(l *Loader) { l.Skip = func(step string) bool { return step == "build" } }, check: func(t *testing.T, spec *engine.Spec) {
 			if spec.Steps[1].RunPolicy != engine.RunNever || spec.Steps[0].RunPolicy != engine.RunAlways {
 				t.Errorf("the spec is %+v", spec)

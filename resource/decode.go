@@ -264,6 +264,10 @@ func (d *decoder) variables(out *map[string]*manifest.Variable) decode {
 			*out = map[string]*manifest.Variable{}
 		}
 		for _, f := range d.fields(n, key) {
+			if f.value.nothing() {
+				delete(*out, f.key) // as with Drone, nothing is no empty text: the image's own value stays
+				continue
+			}
 			v := &manifest.Variable{}
 			d.variable(v, f.value, join(key, f.key))
 			(*out)[f.key] = v
@@ -299,6 +303,10 @@ func (d *decoder) parameters(out *map[string]*manifest.Parameter) decode {
 			*out = map[string]*manifest.Parameter{}
 		}
 		for _, f := range d.fields(n, key) {
+			if f.value.nothing() {
+				delete(*out, f.key)
+				continue
+			}
 			p := &manifest.Parameter{}
 			if secret := f.value.text("from_secret"); secret != "" {
 				p.Secret = secret

@@ -18,6 +18,11 @@ func (s *Step) Place(key string) Position {
 // Place is where the key stands, or the nearest of its parents that the file has, or the pipeline.
 func (p *Pipeline) Place(key string) Position { return place(p.Keys, key, p.Position) }
 
+// ForOthers tells whether the pipeline asks for a platform that this runner doesn't offer: Drone's server hands it to another one.
+func (p *Pipeline) ForOthers() bool {
+	return p.Platform.OS != "" && !strings.EqualFold(p.Platform.OS, "linux")
+}
+
 // Place is where the key stands, or the nearest of its parents that the file has, or the volume.
 func (v *Volume) Place(key string) Position { return place(v.Keys, key, v.Position) }
 

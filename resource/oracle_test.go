@@ -35,7 +35,7 @@ type oraclePipeline struct {
 	Steps []*oracleStep
 }
 
-// normal turns what the library gives into our terms: maps with texts for keys, and an empty value where it has a nil pointer.
+// normal turns what the library gives into our terms: maps with texts for keys, and no value where it has a nil pointer, which Drone passes over.
 func (p *oraclePipeline) normal() {
 	for _, s := range p.Steps {
 		if s == nil {
@@ -43,12 +43,12 @@ func (p *oraclePipeline) normal() {
 		}
 		for k, v := range s.Environment {
 			if v == nil {
-				s.Environment[k] = &manifest.Variable{}
+				delete(s.Environment, k)
 			}
 		}
 		for k, v := range s.Settings {
 			if v == nil {
-				s.Settings[k] = &manifest.Parameter{}
+				delete(s.Settings, k)
 				continue
 			}
 			v.Value = textKeys(v.Value)

@@ -104,7 +104,7 @@ steps:
 			Event:  manifest.Condition{Include: []string{"push", "tag"}},
 			Ref:    manifest.Condition{Include: []string{"refs/tags/**"}, Exclude: []string{"refs/tags/x"}},
 		},
-		Environment: map[string]*manifest.Variable{"A": {Value: "1.10"}, "B": {Secret: "b"}, "C": {Value: "c"}, "D": {Value: "yes"}, "E": {}},
+		Environment: map[string]*manifest.Variable{"A": {Value: "1.10"}, "B": {Secret: "b"}, "C": {Value: "c"}, "D": {Value: "yes"}},
 		PullSecrets: []string{"dockerconfig"},
 		Workspace:   Workspace{Base: "/drone", Path: "src"},
 		Volumes: []*Volume{

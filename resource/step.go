@@ -89,6 +89,9 @@ func (d *decoder) pull(out *string) decode {
 			}
 			return
 		}
+		if strings.EqualFold(s, "default") {
+			return // a common way to write what is the case anyway
+		}
 		if d.oneOf(key, s, pullPolicies...) {
 			*out = strings.ToLower(s)
 		}

@@ -78,6 +78,12 @@ func (n *node) text(key string) string {
 // null tells whether the value is YAML's null, an absent one included.
 func (n *node) null() bool { return n.shape == scalar && resolve(n.scalar) == nil }
 
+// nothing tells whether Drone's library makes no value at all of a null, but leaves its place empty: in the spellings that people use it does, Null and NULL are an
+// empty value to it.
+func (n *node) nothing() bool {
+	return n.null() && (n.scalar.ShortTag() == "!!null" && n.scalar.Style&yaml.TaggedStyle != 0 || n.scalar.Value == "" || n.scalar.Value == "~" || n.scalar.Value == "null")
+}
+
 // grower makes the tree of one document.
 type grower struct {
 	line     int
@@ -193,7 +199,11 @@ func (g *grower) fields(out *node, n *yaml.Node, depth int) {
 			continue
 		}
 		if own[name.Value] {
-			out.notes = append(out.notes, note{name.Value, at, "the key stands twice in the same map, and the later one counts: remove one of them"})
+			text := "the key stands twice in the same map, and the later one counts: remove one of them"
+			if value.shape == object {
+				text = "the key stands twice in the same map, and what they hold is put together, the later one counting: write it once"
+			}
+			out.notes = append(out.notes, note{name.Value, at, text})
 		}
 		own[name.Value] = true
 		out.fields = append(out.fields, field{key: name.Value, name: name, at: at, value: value})

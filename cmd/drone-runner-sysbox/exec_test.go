@@ -136,6 +136,7 @@ func TestExecNothingToRun(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"wrong.yml": wrong, "fine.yml": fine, "syntax.yml": "kind: [\n", "empty.yml": "", "vm.yml": "kind: pipeline\ntype: vm\nname: one\n",
 		"promoted.yml": fine + "trigger: {event: promote}\n",
+		"windows.yml":  fine + "platform: {os: windows}\n",
 		"circle.yml":   "kind: pipeline\nname: a\ndepends_on: [b]\nsteps: [{name: s, image: i}]\n---\nkind: pipeline\nname: b\ndepends_on: [a, zebra]\nsteps: [{name: s, image: i}]\n",
 		"bad.env":      "PASSWORD=hunter22\nwhat is \"this\n",
 		"subst.yml":    "kind: pipeline\nsteps: [{name: a, image: '${'}]\n",
@@ -154,6 +155,8 @@ func TestExecNothingToRun(t *testing.T) {
 		{"a pipeline of another runner", []string{"exec", "vm.yml"}, nil, []string{"vm.yml has no docker pipeline"}},
 		{"a pipeline of another runner by name", []string{"exec", "--pipeline", "one", "vm.yml"}, nil, []string{"vm.yml has no docker pipeline"}},
 		{"a pipeline that isn't there", []string{"exec", "--pipeline", "two", "fine.yml"}, nil, []string{`no docker pipeline "two": it has "one"`}},
+		{"a pipeline of another platform", []string{"exec", "windows.yml"}, nil, []string{"no pipeline is to be run", "one: it is for a runner of windows"}},
+		{"a pipeline of another platform, by name", []string{"exec", "--pipeline", "one", "windows.yml"}, nil, []string{"linux containers"}},
 		{"no trigger matches", []string{"exec", "promoted.yml"}, nil, []string{"no pipeline is to be run", "one: its trigger doesn't match (event push", "--pipeline runs it all the same"}},
 		{"pipelines in a circle", []string{"exec", "circle.yml"}, nil, []string{`circle: a → b → a`, `there is no pipeline "zebra"`}},
 		{"a substitution that isn't", []string{"exec", "subst.yml"}, nil, []string{"subst.yml: line 2"}},

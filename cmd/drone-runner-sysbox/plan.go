@@ -73,6 +73,9 @@ func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 		planned := &planned{pipeline: one, stage: &stage}
 		p.stages = append(p.stages, planned)
 		switch {
+		case len(s.pipelines) == 0 && one.ForOthers():
+			planned.skip = "it is for a runner of " + one.Platform.OS
+			continue
 		case len(s.pipelines) == 0 && !triggered(one.Trigger, d):
 			planned.skip = fmt.Sprintf("its trigger doesn't match (event %s, branch %s, ref %s); --pipeline runs it all the same", d.Build.Event, d.Build.Target, d.Build.Ref)
 			continue
