@@ -80,7 +80,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 				}
 			}
 			config := d.config(&spec, &step)
-			allowed = []string{"Image", "Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels", "AttachStdout", "AttachStderr"}
+			allowed = []string{"Image", "Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels", "StopTimeout", "AttachStdout", "AttachStderr"}
 			if got := set(reflect.ValueOf(*config), ""); !slices.Equal(got, sorted(allowed)) {
 				t.Errorf("fields of Config in use:\n%q\nwant\n%q", got, sorted(allowed))
 			}
