@@ -226,6 +226,64 @@ func TestRestartKeepsTheCache(t *testing.T) {
 	})
 }
 
+// The pipeline of the README, as it is written there but for the images, and with its own files: a repository without a clone step.
+const recipe = `
+kind: pipeline
+type: docker
+name: default
+clone: {disable: true}
+steps:
+- name: image
+  image: standin/docker:1
+  pull: never
+  volumes:
+  - name: docker
+    path: /var/run/docker.sock
+  commands:
+  - printf 'FROM standin/busybox:1\nRUN echo built >/built\nCMD cat /built\n' >Dockerfile
+  - docker build -t example .
+  - docker run --rm example
+  - docker run --rm -v "$PWD:/src" standin/busybox:1 ls /src
+  - docker run -d --name db standin/busybox:1 sleep 300
+  - docker run --privileged standin/busybox:1 true || echo "no privilege"
+volumes:
+- name: docker
+  host:
+    path: /var/run/docker.sock
+`
+
+func TestDockerInAnUnprivilegedStep(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server, "-e", "DRONE_RUNNER_CAPACITY=2")
+	s.polling(t, server, s.began)
+	s.load(t, "busybox", "docker")
+	// Two at once, with the same names.
+	first, second := server.Enqueue(rpctest.Build{YAML: recipe, Trusted: true}), server.Enqueue(rpctest.Build{YAML: recipe, Trusted: true})
+	for _, id := range []int64{first, second} {
+		result := wait(t, server, id)
+		log := result.Step("image").Text()
+		if result.Stages[0].Status != "success" {
+			t.Errorf("build %d is %s:\n%s", id, result.Stages[0].Status, log)
+		}
+		for _, want := range []string{"\nbuilt\n", "\nDockerfile\n", "Privileged", "no privilege"} {
+			if !strings.Contains(log, want) {
+				t.Errorf("build %d doesn't say %q:\n%s", id, want, log)
+			}
+		}
+	}
+	s.empty(t)
+	if left := s.exec(t, "sh", "-c", "docker ps -aq; docker volume ls -q; ls /run/drone-runner-sysbox/builds"); left != "" {
+		t.Errorf("left: %s", left)
+	}
+
+	t.Run("but not for a repository that isn't trusted", func(t *testing.T) {
+		result := wait(t, server, server.Enqueue(rpctest.Build{YAML: recipe}))
+		if result.Stages[0].Status != "error" || !strings.Contains(result.Stages[0].Error, "trusted") {
+			t.Errorf("the build is %s: %s", result.Stages[0].Status, result.Stages[0].Error)
+		}
+	})
+}
+
 func TestSIGTERMDrains(t *testing.T) {
 	server := droneServer(t)
 	s := start(t, server)

@@ -147,13 +147,20 @@ func (s system) ended(t testing.TB) (code, log string) {
 	return code, string(both)
 }
 
-// load puts the stand-in image into the daemon inside.
-func (s system) load(t testing.TB) {
+// load puts stand-in images into the daemon inside; busybox if none is named.
+func (s system) load(t testing.TB, names ...string) {
 	t.Helper()
-	if _, err := command(t.Context(), "../scripts/standins", "busybox"); err != nil {
+	if len(names) == 0 {
+		names = []string{"busybox"}
+	}
+	if _, err := command(t.Context(), "../scripts/standins", names...); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := command(t.Context(), "sh", "-c", "docker save standin/busybox:1 | ../scripts/testbench docker exec -i "+s.name+" docker load"); err != nil {
+	images := ""
+	for _, name := range names {
+		images += " standin/" + name + ":1"
+	}
+	if _, err := command(t.Context(), "sh", "-c", "docker save"+images+" | ../scripts/testbench docker exec -i "+s.name+" docker load"); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -34,8 +34,8 @@ func (d *Docker) config(spec *Spec, step *Step) *container.Config {
 
 // hostConfig is what the container gets of the machine: limits, mounts and names, and nothing else. Privilege, capabilities, devices, security options and
 // the namespaces of the host are absent because Step can't express them; they must stay absent.
-func hostConfig(spec *Spec, step *Step, logs container.LogConfig) (*container.HostConfig, error) {
-	mounts, err := mounts(spec, step)
+func (d *Docker) hostConfig(spec *Spec, step *Step, logs container.LogConfig) (*container.HostConfig, error) {
+	mounts, err := d.mounts(spec, step)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +45,7 @@ func hostConfig(spec *Spec, step *Step, logs container.LogConfig) (*container.Ho
 		Mounts:      mounts,
 		DNS:         step.DNS,
 		DNSSearch:   step.DNSSearch,
-		ExtraHosts:  step.ExtraHosts,
+		ExtraHosts:  slices.Concat(step.ExtraHosts, d.publishedAt(spec)),
 		ShmSize:     step.Limits.ShmSize,
 		Resources: container.Resources{
 			Memory:     step.Limits.Memory,
@@ -86,7 +86,7 @@ func (d *Docker) create(ctx context.Context, spec *Spec, step *Step, platform *o
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	host, err := hostConfig(spec, step, d.logConfig())
+	host, err := d.hostConfig(spec, step, d.logConfig())
 	if err != nil {
 		return "", fmt.Errorf("create container %q: %w", step.Name, err)
 	}

@@ -59,7 +59,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			step := row.step(step)
-			host, err := hostConfig(&spec, &step, d.logConfig())
+			host, err := d.hostConfig(&spec, &step, d.logConfig())
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -35,7 +35,9 @@ func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 		}
 		r.release()
 	}
-	err := d.removeContainers(ctx, spec)
+	// Nothing more is made through the guard from here on; what it has mounted goes after the containers that use it.
+	err := d.shutGuard(r)
+	err = errors.Join(err, d.removeContainers(ctx, spec), d.closeGuard(ctx, r, spec))
 	var netErr, volErr error
 	var both sync.WaitGroup
 	both.Go(func() { netErr = d.removeNetworks(ctx, spec) })

@@ -28,6 +28,8 @@ type Options struct {
 	Pull PullOptions
 	// Deadlines bound the calls to the daemon.
 	Deadlines Deadlines
+	// Guard gives builds a docker socket of their own. nil refuses every docker socket.
+	Guard *GuardOptions
 	// Log takes what no developer needs to see, at debug level; nil discards it.
 	Log logrus.FieldLogger
 }
@@ -100,6 +102,7 @@ type run struct {
 	ended    bool
 	busy     sync.WaitGroup         // calls in flight that create objects
 	attached map[*prepared]struct{} // prepared, and not yet run
+	guarded  *guarded               // nil for a run without docker sockets
 }
 
 var errEnded = errors.New("the run has ended")

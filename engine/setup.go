@@ -14,6 +14,9 @@ func (d *Docker) Setup(ctx context.Context, spec *Spec) error {
 	if err := validate(spec); err != nil {
 		return err
 	}
+	if err := d.checkGuard(spec); err != nil {
+		return fmt.Errorf("set up pipeline %q: %w", spec.Name, err)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -42,6 +45,15 @@ func (d *Docker) Setup(ctx context.Context, spec *Spec) error {
 	}
 	if err := group.Wait(); err != nil {
 		return err
+	}
+	if socketVolume(spec) != nil {
+		g, err := d.openGuard(ctx, spec)
+		if err != nil {
+			return fmt.Errorf("set up pipeline %q: %w", spec.Name, err)
+		}
+		r.mu.Lock()
+		r.guarded = g
+		r.mu.Unlock()
 	}
 	return ctx.Err()
 }

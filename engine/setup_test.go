@@ -22,10 +22,10 @@ func TestSetupRefusesBeforeItCreatesAnything(t *testing.T) {
 	}{
 		{"a docker socket", func(b *bench) {
 			b.volume("docker", engine.VolumeSocket, func(v *engine.Volume) { v.ID, v.Path = "", "/var/run/docker.sock" })
-		}, []string{`volume "docker" (/var/run/docker.sock) is a docker socket`, "no guard"}},
+		}, []string{`volume "docker" (/var/run/docker.sock) is a docker socket`, "gives none to builds"}},
 		{"the folder of a docker socket", func(b *bench) {
 			b.volume("run", engine.VolumeSocketDir, func(v *engine.Volume) { v.ID, v.Path = "", "/var/run" })
-		}, []string{`volume "run" (/var/run) is the folder of a docker socket`, "no guard"}},
+		}, []string{`volume "run" (/var/run) is a docker socket`, "gives none to builds"}},
 		{"an unknown kind", func(b *bench) { b.volume("x", "nfs") }, []string{`"x"`, `"nfs"`}},
 		{"a volume without id", func(b *bench) { b.volume("x", engine.VolumeTemp, func(v *engine.Volume) { v.ID = "" }) }, []string{`"x"`, "no id"}},
 		{"a relative bind", func(b *bench) {

@@ -28,12 +28,9 @@ func (v *Volume) validate() error {
 			return fmt.Errorf("volume %q binds %q, which is no absolute path", v.Name, v.Path)
 		}
 	case VolumeSocket, VolumeSocketDir:
-		what := "is a docker socket"
-		if v.Kind == VolumeSocketDir {
-			what = "is the folder of a docker socket"
+		if v.ID != "" {
+			return fmt.Errorf("volume %q is a docker socket and can't have the id %q as well", v.Name, v.ID)
 		}
-		return fmt.Errorf("volume %q (%s) %s; this version of the runner has no guard for it yet, and without one a step that has it owns every other build. "+
-			"Take the volume out, or keep this pipeline on a runner that has the guard", v.Name, v.Path, what)
 	default:
 		return fmt.Errorf("volume %q is of the unknown kind %q", v.Name, v.Kind)
 	}
@@ -71,7 +68,7 @@ func memoryOptions(size int64) map[string]string {
 }
 
 // mounts are those of a step.
-func mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
+func (d *Docker) mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
 	volumes := make(map[string]*Volume, len(spec.Volumes))
 	for _, v := range spec.Volumes {
 		volumes[v.Name] = v
@@ -88,8 +85,13 @@ func mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
 			return nil, fmt.Errorf("mount volume %q at /: it would hide the whole image; mount it at a folder below", m.Volume)
 		}
 		at := mount.Mount{Type: mount.TypeVolume, Source: v.ID, Target: path.Clean(m.Path), ReadOnly: v.ReadOnly}
-		if v.Kind == VolumeBind {
+		switch v.Kind {
+		case VolumeBind:
 			at.Type, at.Source = mount.TypeBind, v.Path
+		case VolumeSocket:
+			at.Type, at.Source = mount.TypeBind, d.socketOf(spec)
+		case VolumeSocketDir:
+			at.Type, at.Source = mount.TypeBind, d.socketDirOf(spec)
 		}
 		out = append(out, at)
 	}

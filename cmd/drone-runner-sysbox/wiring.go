@@ -4,6 +4,8 @@ import (
 	"context"
 	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,6 +22,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
@@ -64,9 +67,14 @@ func (w wiring) poller(c *rpc.Client) *runtime.Poller {
 			return w.cfg.Limits.Match(repo.Slug, build.Event, repo.Trusted)
 		},
 		Executor: &runtime.Executor{
-			Engine: w.watch(engine.New(w.docker, engine.Options{RunnerName: w.cfg.Runner.Name, StreamPull: w.cfg.Docker.StreamPull, Log: w.log})),
-			Procs:  w.procs(),
-			Log:    w.log,
+			Engine: w.watch(engine.New(w.docker, engine.Options{
+				RunnerName: w.cfg.Runner.Name,
+				StreamPull: w.cfg.Docker.StreamPull,
+				Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits()},
+				Log:        w.log,
+			})),
+			Procs: w.procs(),
+			Log:   w.log,
 		},
 		Logs: runtime.LogOptions{Dir: w.cfg.Runner.State, Limit: int64(w.cfg.Runner.LogLimit)},
 		Log:  w.log,
@@ -86,6 +94,31 @@ func (w wiring) poller(c *rpc.Client) *runtime.Poller {
 		Dispatch: runner.Run,
 		Log:      w.log,
 	}
+}
+
+// guardLimits are the operator's limits of a container, for those that steps make themselves.
+func (w wiring) guardLimits() guard.Limits {
+	r := w.cfg.Resources
+	return guard.Limits{
+		Memory:     int64(r.Memory),
+		MemorySwap: int64(r.MemorySwap),
+		CPUPeriod:  r.CPUPeriod,
+		CPUQuota:   r.CPUQuota,
+		CPUShares:  r.CPUShares,
+		CPUSet:     r.CPUSet,
+		ShmSize:    int64(r.ShmSize),
+	}
+}
+
+// socketsDir is the folder for the docker sockets of builds. Paths of sockets must be short: 108 bytes at most (unix(7)).
+func socketsDir() string {
+	if os.Geteuid() == 0 {
+		return "/run/drone-runner-sysbox/builds"
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "drone-runner-sysbox")
+	}
+	return filepath.Join(os.TempDir(), "drone-runner-sysbox-"+strconv.Itoa(os.Geteuid()))
 }
 
 // procs limits the steps at once over all stages; nil is no limit.
@@ -128,6 +161,8 @@ func (w wiring) loader() *pipeline.Loader {
 	cfg := w.cfg
 	return &pipeline.Loader{
 		RefusePrivileged: cfg.Runner.RefusePrivileged(),
+		// An operator who mounts the socket into every step means untrusted repositories too.
+		OpenSocket: slices.ContainsFunc(cfg.Runner.Volumes, func(v config.Volume) bool { return resource.ClassifyHostPath(v.Source) == resource.PathSocket }),
 		Compiler: &compiler.Compiler{
 			Environ:        w.environ(),
 			Secret:         w.secrets(),

@@ -1,0 +1,210 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/docker/docker/api/types/network"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
+)
+
+// GuardOptions say how the steps of a run get at Docker: by a guard of the run's own. See package guard.
+type GuardOptions struct {
+	// Dir takes a folder for each run that needs a guard, with its sockets. The daemon must see it at the same path: both are on one machine, or in one
+	// system container. It is created if absent, for its owner alone.
+	Dir string
+	// Limits bound every container that a step makes.
+	Limits guard.Limits
+}
+
+// hostName is the name by which steps reach the ports that containers of their run publish.
+const hostName = "host.docker.internal"
+
+// guarded is the guard of a run.
+type guarded struct {
+	guard   *guard.Guard
+	dir     string
+	gateway string
+	serving sync.WaitGroup
+}
+
+// socketVolume is the first volume of the spec that is a docker socket, or nil.
+func socketVolume(spec *Spec) *Volume {
+	for _, v := range spec.Volumes {
+		if v.Kind == VolumeSocket || v.Kind == VolumeSocketDir {
+			return v
+		}
+	}
+	return nil
+}
+
+// checkGuard refuses a spec that needs a guard where there can be none.
+func (d *Docker) checkGuard(spec *Spec) error {
+	v := socketVolume(spec)
+	if v == nil {
+		return nil
+	}
+	if d.opts.Guard == nil {
+		return fmt.Errorf("volume %q (%s) is a docker socket, and this runner gives none to builds: take the volume out", v.Name, v.Path)
+	}
+	if _, err := d.daemonSocket(); err != nil {
+		return fmt.Errorf("volume %q (%s) is a docker socket: %w", v.Name, v.Path, err)
+	}
+	return nil
+}
+
+// daemonSocket is the path of the daemon's own socket, which the guard forwards to.
+func (d *Docker) daemonSocket() (string, error) {
+	host := d.client.DaemonHost()
+	path, ok := strings.CutPrefix(host, "unix://")
+	if !ok {
+		return "", fmt.Errorf("the docker daemon is at %s, and only of one on this machine, at a unix socket, can a build get a guarded share", host)
+	}
+	return path, nil
+}
+
+// socketOf and socketDirOf are where the guard of a run listens. They are folders apart, since whoever has the second one mounted may put anything into it, a
+// symlink in place of the socket for one, which the daemon would follow on the next mount of that path.
+func (d *Docker) socketOf(spec *Spec) string {
+	return filepath.Join(d.opts.Guard.Dir, spec.ID, "socket", "docker.sock")
+}
+
+func (d *Docker) socketDirOf(spec *Spec) string {
+	return filepath.Join(d.opts.Guard.Dir, spec.ID, "run")
+}
+
+// openGuard starts the guard of a run. The network exists already.
+func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
+	gateway, err := d.gateway(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	daemon, err := d.daemonSocket()
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(d.opts.Guard.Dir, spec.ID)
+	g, err := guard.New(guard.Options{
+		ID:         spec.ID,
+		Labels:     d.labels(spec),
+		OwnerLabel: LabelSpec,
+		Network:    spec.Network.Name,
+		Daemon:     daemon,
+		Socket:     d.socketOf(spec),
+		SocketDir:  d.socketDirOf(spec),
+		MountDir:   filepath.Join(dir, "mounts"),
+		Limits:     d.opts.Guard.Limits,
+		Log:        d.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &guarded{guard: g, dir: dir, gateway: gateway}
+	for _, socket := range []string{d.socketOf(spec), filepath.Join(d.socketDirOf(spec), "docker.sock")} {
+		if err := out.listen(d, spec, socket); err != nil {
+			return nil, errors.Join(err, out.close())
+		}
+	}
+	return out, nil
+}
+
+// listen serves the guard at a socket that everybody may use who can reach it, which are the containers that it's mounted into: the folder above is closed to others.
+func (g *guarded) listen(d *Docker, spec *Spec, socket string) error {
+	if err := os.MkdirAll(d.opts.Guard.Dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder for docker sockets of builds: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
+		return fmt.Errorf("make the folder of the docker socket of pipeline %q: %w", spec.Name, err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("listen at the docker socket of pipeline %q: %w", spec.Name, err)
+	}
+	if err := os.Chmod(socket, 0o666); err != nil {
+		return errors.Join(fmt.Errorf("open the docker socket of pipeline %q to its steps: %w", spec.Name, err), l.Close())
+	}
+	g.serving.Go(func() {
+		if err := g.guard.Serve(context.Background(), l); err != nil { // ends with Close
+			d.log.WithError(err).WithField("spec", spec.ID).Error("the docker socket of a build broke down")
+		}
+	})
+	return nil
+}
+
+// shut ends the guard: from now on nothing more is made through it.
+func (g *guarded) shut() error {
+	err := g.guard.Close()
+	g.serving.Wait()
+	return err
+}
+
+// close removes what is left of it once the containers of the run are gone.
+func (g *guarded) close() error {
+	return errors.Join(g.shut(), g.guard.Unmount(), os.RemoveAll(g.dir))
+}
+
+// gateway is the address of the run's network at which the daemon publishes ports for it.
+func (d *Docker) gateway(ctx context.Context, spec *Spec) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	n, err := d.client.NetworkInspect(ctx, spec.Network.Name, network.InspectOptions{})
+	if err != nil {
+		return "", fmt.Errorf("look at the network of pipeline %q: %w", spec.Name, err)
+	}
+	for _, c := range n.IPAM.Config {
+		if c.Gateway != "" {
+			return strings.SplitN(c.Gateway, "/", 2)[0], nil
+		}
+	}
+	return "", fmt.Errorf("look at the network of pipeline %q: it has no gateway", spec.Name)
+}
+
+// publishedAt is the entry of /etc/hosts by which steps reach ports that containers of their run publish.
+func (d *Docker) publishedAt(spec *Spec) []string {
+	if r := d.run(spec); r != nil {
+		if g := r.guard(); g != nil {
+			return []string{hostName + ":" + g.gateway}
+		}
+	}
+	return nil
+}
+
+func (r *run) guard() *guarded {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.guarded
+}
+
+func (d *Docker) shutGuard(r *run) error {
+	if r == nil || r.guard() == nil {
+		return nil
+	}
+	if err := r.guard().shut(); err != nil {
+		return fmt.Errorf("close the docker socket of the build: %w", err)
+	}
+	return nil
+}
+
+// closeGuard removes what is left of the guard, and what was made through it without the run's label: the names of images, whose layers stay as the cache of the next build.
+func (d *Docker) closeGuard(ctx context.Context, r *run, spec *Spec) error {
+	if r == nil || r.guard() == nil {
+		return nil
+	}
+	daemon, err := d.daemonSocket()
+	if err == nil {
+		ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
+		defer cancel()
+		err = guard.Released{Daemon: daemon, OwnerLabel: LabelSpec, ID: spec.ID}.Release(ctx)
+	}
+	if err = errors.Join(err, r.guard().close()); err != nil {
+		return fmt.Errorf("remove the docker socket of the build: %w", err)
+	}
+	return nil
+}

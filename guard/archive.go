@@ -1,0 +1,231 @@
+package guard
+
+import (
+	"archive/tar"
+	"bufio"
+	"bytes"
+	"compress/bzip2"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+// archiveLimit bounds what is taken out of an archive to be looked at, and the header of a file in one.
+const archiveLimit = 8 << 20
+
+// archiveFile is a file in an archive.
+type archiveFile struct {
+	name string // cleaned
+	data []byte
+	// header it had, and gets again; nil for a new file.
+	header *tar.Header
+}
+
+// archiveEdit says what becomes of an archive on its way.
+type archiveEdit struct {
+	// wanted are the files, by their cleaned names, that are taken out.
+	wanted func(name string) bool
+	// rest makes of them what is put in at the end.
+	rest func(taken []archiveFile) ([]archiveFile, error)
+}
+
+// copy copies a tar archive, byte by byte, except for the files that it takes out, and appends others.
+//
+// What is appended comes last, so that it's what a reader ends up with, whatever else an archive holds at that place: duplicates, links, a folder that is a link.
+func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
+	w := bufio.NewWriterSize(out, bufferSize)
+	var pending bytes.Buffer
+	tee := &meter{Reader: bufio.NewReaderSize(in, bufferSize)}
+	tr := tar.NewReader(tee)
+	var taken []archiveFile
+	var size int64
+	dropped := false // the file before
+	for {
+		// The header is held back until it's known whether its file stays. The padding of the file before it comes first, and goes with that.
+		pending.Reset()
+		padding := int(-tee.offset & 511)
+		drop := dropped
+		dropped = false
+		tee.to = &capped{&pending, archiveLimit}
+		h, err := tr.Next()
+		if err != nil && !errors.Is(err, io.EOF) {
+			return badRequest("the archive can't be read: %v", err)
+		}
+		var filling [512]byte // of zeros where an archive ends in its padding
+		copy(filling[:padding], pending.Next(padding))
+		if !drop {
+			if _, err := w.Write(filling[:padding]); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			break
+		}
+		if sparse(h) {
+			return badRequest("the archive's %s is a sparse file: make the archive without sparse files", quoted(h.Name))
+		}
+		name := path.Clean("/" + h.Name)[1:]
+		if !e.wanted(name) {
+			if _, err := w.Write(pending.Bytes()); err != nil {
+				return err
+			}
+			tee.to = w
+			if _, err := io.Copy(io.Discard, tr); err != nil {
+				return broken(err)
+			}
+			continue
+		}
+		if size += h.Size; h.Typeflag != tar.TypeReg || size > archiveLimit {
+			return badRequest("the archive's %s is no regular file of at most %d bytes", quoted(name), archiveLimit)
+		}
+		tee.to = io.Discard
+		b, err := io.ReadAll(tr)
+		if err != nil {
+			return broken(err)
+		}
+		dropped = true
+		taken = append(taken, archiveFile{name, b, h})
+	}
+	files, err := e.rest(taken)
+	if err != nil {
+		return err
+	}
+	tw := tar.NewWriter(w)
+	for _, f := range files {
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644}
+		if f.header != nil {
+			h = f.header
+		}
+		h.Size = int64(len(f.data))
+		if err := tw.WriteHeader(h); err != nil {
+			return fmt.Errorf("write %s into an archive: %w", f.name, err)
+		}
+		if _, err := tw.Write(f.data); err != nil {
+			return err
+		}
+	}
+	if err := tw.Close(); err != nil {
+		return err
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, tee.Reader) // filling after the archive's end
+	return err
+}
+
+// broken words an error of the stream that an archive comes in; one of the side that it goes to stays as it is.
+func broken(err error) error {
+	if errors.Is(err, io.ErrClosedPipe) {
+		return err
+	}
+	return badRequest("the archive breaks off: %v", err)
+}
+
+// sparse tells whether a file has holes, which take no room in an archive and may be of any size.
+func sparse(h *tar.Header) bool {
+	if h.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for k := range h.PAXRecords {
+		if strings.HasPrefix(k, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// meter is a reader that counts, and passes on what is read.
+type meter struct {
+	io.Reader
+	to     io.Writer
+	offset int64
+}
+
+// Read reads, counts and passes on.
+func (m *meter) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.offset += int64(n)
+	if n > 0 {
+		if _, err := m.to.Write(p[:n]); err != nil {
+			return n, err
+		}
+	}
+	return n, err
+}
+
+// capped is a buffer with a limit.
+type capped struct {
+	*bytes.Buffer
+	limit int
+}
+
+// Write fails beyond the limit.
+func (c *capped) Write(p []byte) (int, error) {
+	if c.Len()+len(p) > c.limit {
+		return 0, fmt.Errorf("a header is larger than %d bytes", c.limit)
+	}
+	return c.Buffer.Write(p)
+}
+
+// decompress is the plain form of an archive that may be compressed.
+func decompress(in io.Reader) (io.Reader, error) {
+	b := bufio.NewReaderSize(in, bufferSize)
+	magic, err := b.Peek(6)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, broken(err)
+	}
+	has := func(s string) bool { return bytes.HasPrefix(magic, []byte(s)) }
+	switch {
+	case has("\x1f\x8b\x08"):
+		z, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, badRequest("the archive can't be read: %v", err)
+		}
+		return z, nil
+	case has("BZh"):
+		return bzip2.NewReader(b), nil
+	case has("\x28\xb5\x2f\xfd"), has("\xfd7zXZ\x00"):
+		return nil, badRequest("the archive is compressed with zstd or xz, which the guard can't look into: send it plain, or with gzip")
+	}
+	return b, nil
+}
+
+// sendingTime is how long a client that has been answered may take to finish sending.
+const sendingTime = 2 * time.Second
+
+// edited is the client's body, an archive, with edit applied. done must be called when the daemon has answered: it ends the copying, waits for it, and returns what
+// went wrong in it.
+func (c *call) edited(edit archiveEdit) (body io.Reader, done func() error) {
+	control := http.NewResponseController(c.w)
+	_ = control.EnableFullDuplex() // HTTP/1.1 always can
+	r, w := io.Pipe()
+	end := make(chan error, 1)
+	go func() {
+		plain, err := decompress(c.r.Body)
+		if err == nil {
+			err = edit.copy(plain, w)
+		}
+		_ = w.CloseWithError(err) // never fails
+		end <- err
+	}()
+	return r, func() error {
+		_ = r.Close() // never fails
+		var err error
+		select {
+		case err = <-end:
+		case <-time.After(sendingTime):
+			_ = control.SetReadDeadline(time.Unix(1, 0)) // the body can be read no more
+			err = <-end
+		}
+		if errors.Is(err, io.ErrClosedPipe) { // the daemon has read enough
+			return nil
+		}
+		return err
+	}
+}

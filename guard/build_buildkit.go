@@ -1,0 +1,160 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"google.golang.org/protobuf/proto"
+)
+
+// The ids of BuildKit's messages in the answer to POST /build.
+const (
+	traceMessage = "moby.buildkit.trace"
+	imageMessage = "moby.image.id"
+)
+
+// buildKit has BuildKit build, asked for by POST /build: the way of clients before buildx, and of those that only send an archive.
+func (b *buildRequest) buildKit(ctx context.Context) error {
+	q := b.query
+	switch mode := b.call.query.Get("networkmode"); mode {
+	case "", "default", bridge:
+	case "none":
+		q.Set("networkmode", mode)
+	default:
+		return refusal{"networkmode " + quoted(mode), "BuildKit's steps have a network of their own", "leave --network out"}
+	}
+	for _, k := range []string{"memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"} {
+		q.Del(k) // BuildKit has no such limits
+	}
+	for _, k := range []string{"platform", "q", "pull"} {
+		if v := b.call.query.Get(k); v != "" {
+			q.Set(k, v)
+		}
+	}
+	q.Set("version", "2")
+	var from []string
+	if err := b.object("cachefrom", &from); err != nil {
+		return err
+	}
+	dockerfile := b.call.query.Get("dockerfile")
+	if dockerfile != "" {
+		q.Set("dockerfile", dockerfile)
+	} else {
+		dockerfile = "Dockerfile"
+	}
+	if id := b.call.query.Get("buildid"); id != "" {
+		q.Set("buildid", b.g.buildRef(id))
+	}
+
+	out := outgoing{method: http.MethodPost, path: "/build", query: q, header: b.registryAuth()}
+	done := func() error { return nil }
+	switch remote := b.call.query.Get("remote"); remote {
+	case "client-session":
+		id := b.call.query.Get("session")
+		if err := b.g.sessions.wait(ctx, id); err != nil {
+			return err
+		}
+		args := map[string]string{}
+		for k, v := range b.args {
+			if v != nil {
+				args["build-arg:"+k] = *v
+			}
+		}
+		ref := "session:" + id
+		b.g.sessions.build(ref, id)
+		b.g.sessions.frontend(ref, args)
+		q.Set("remote", remote)
+		q.Set("session", id)
+	case "":
+		if b.call.query.Get("session") != "" {
+			return badRequest("a build with a session takes its context from there: remote is no client-session")
+		}
+		out.header.Set("Content-Type", "application/x-tar")
+		out.body, done = b.edited(b.mapped(ctx, dockerfile))
+		out.length = -1
+	default:
+		return refusal{"remote " + quoted(remote), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build"}
+	}
+	resp, err := b.ask(ctx, out)
+	if err != nil {
+		return errors.Join(done(), err)
+	}
+	defer resp.Body.Close()
+	m := &messages{call: b.call}
+	err = m.copy(resp.Body, b.traced)
+	if e := done(); e != nil && err == nil {
+		return m.fail(e)
+	}
+	return err
+}
+
+// mapped puts the names of the build's own images into the Dockerfile of a context.
+func (b *buildRequest) mapped(ctx context.Context, dockerfile string) archiveEdit {
+	name := cleanFile(dockerfile)
+	args := map[string]string{}
+	for k, v := range b.args {
+		if v != nil {
+			args[k] = *v
+		}
+	}
+	return archiveEdit{func(n string) bool { return n == name }, func(taken []archiveFile) ([]archiveFile, error) {
+		o := solveOpts{b.g, ctx}
+		for i := range taken {
+			taken[i].data = mapImages(taken[i].data, args, func(ref string) (string, bool) {
+				private, err := o.own(ref)
+				return private, err == nil && private != ref
+			})
+		}
+		return taken, nil
+	}}
+}
+
+// traced is a message of BuildKit's as the client sees it.
+func (b *buildRequest) traced(raw []byte) []byte {
+	var m struct {
+		ID  string          `json:"id"`
+		Aux json.RawMessage `json:"aux"`
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return b.message(raw, nil)
+	}
+	switch m.ID {
+	case traceMessage:
+		var bytes []byte
+		var status controlapi.StatusResponse
+		if json.Unmarshal(m.Aux, &bytes) != nil || proto.Unmarshal(bytes, &status) != nil {
+			return nil
+		}
+		b.g.showStatus(&status)
+		bytes, err := proto.Marshal(&status)
+		if err != nil {
+			return nil
+		}
+		out, err := json.Marshal(map[string]any{"id": m.ID, "aux": bytes})
+		if err != nil {
+			return nil
+		}
+		return out
+	case imageMessage:
+		var made struct{ ID string }
+		if json.Unmarshal(m.Aux, &made) == nil {
+			if id, ok := fullImageID(made.ID); ok {
+				b.g.images.remember(id)
+			}
+		}
+	}
+	return b.message(raw, nil)
+}
+
+// cancelBuild cancels one of the build's own builds with BuildKit.
+func cancelBuild(ctx context.Context, c *call) error {
+	id := c.query.Get("id")
+	if id == "" {
+		return badRequest("build ID not provided")
+	}
+	return c.send(ctx, outgoing{method: http.MethodPost, path: "/build/cancel", query: url.Values{"id": {c.g.buildRef(id)}}})
+}

@@ -1,0 +1,213 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/distribution/reference"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+)
+
+// ignoreFile lists what isn't part of a build's context. The daemon looks into it for one thing: whether the Dockerfile, and the list itself, are.
+const ignoreFile = ".dockerignore"
+
+// buildContext puts the rewritten Dockerfile into a build's context, beside the client's, and into the list of what isn't part of it: no COPY ever meets it. ours is its name.
+func buildContext(ctx context.Context, dockerfile string, file *classicFile) (edit archiveEdit, ours string) {
+	ours = ".dockerfile." + strings.ToLower(rand.Text())
+	wanted := cleanFile(dockerfile)
+	lower := wanted
+	if wanted == "Dockerfile" {
+		lower = "dockerfile" // the daemon's own fallback
+	}
+	edit.wanted = func(name string) bool { return name == wanted || name == lower || name == ignoreFile }
+	edit.rest = func(taken []archiveFile) ([]archiveFile, error) {
+		var src, other, ignore *archiveFile
+		for i := range taken { // the last one counts, as if the archive had been unpacked
+			switch f := &taken[i]; f.name {
+			case ignoreFile:
+				ignore = f
+			case wanted:
+				src = f
+			default:
+				other = f
+			}
+		}
+		if src == nil {
+			src, other = other, nil
+		}
+		if src == nil {
+			return nil, badRequest("Cannot locate specified Dockerfile: %s", dockerfile)
+		}
+		text, err := file.rewrite(ctx, src.data)
+		if err != nil {
+			return nil, err
+		}
+		if ignore == nil {
+			ignore = &archiveFile{name: ignoreFile, data: []byte(ignoreFile)}
+		}
+		patterns, err := ignorefile.ReadAll(bytes.NewReader(ignore.data))
+		if err != nil {
+			return nil, badRequest("failed to read %s: %v", ignoreFile, err)
+		}
+		var out []archiveFile
+		excluded, err := patternmatcher.Matches(src.name, patterns)
+		if err != nil {
+			return nil, badRequest("failed to read %s: %v", ignoreFile, err)
+		}
+		if !excluded {
+			out = append(out, *src)
+		}
+		if other != nil {
+			out = append(out, *other)
+		}
+		ignore.data = append(slices.Clone(ignore.data), "\n"+ours+"\n"...)
+		return append(out, *ignore, archiveFile{name: ours, data: text}), nil
+	}
+	return edit, ours
+}
+
+// base is an image that a Dockerfile builds upon.
+type base struct {
+	id      string
+	onBuild []string
+}
+
+// bases resolves the images of a Dockerfile, and pulls those that are missing, as the builder would.
+type bases struct {
+	*buildRequest
+	out   *messages
+	pull  bool // all
+	auth  map[string]registry.AuthConfig
+	found map[string]base
+}
+
+// resolve gives the id of an image.
+func (b *bases) resolve(ctx context.Context, name, platform string) (string, []string, error) {
+	if platform == "" {
+		platform = b.call.query.Get("platform")
+	}
+	key := name + " " + platform
+	if have, ok := b.found[key]; ok {
+		return have.id, have.onBuild, nil
+	}
+	found, err := b.get(ctx, name, platform)
+	if err != nil {
+		return "", nil, err
+	}
+	b.found[key] = base{found.id, found.onBuild}
+	return found.id, found.onBuild, nil
+}
+
+func (b *bases) get(ctx context.Context, name, platform string) (imageFound, error) {
+	_, whole := fullImageID(name)
+	if !b.pull || whole {
+		found, err := b.g.findImage(ctx, name)
+		switch {
+		case err == nil:
+			fits, err := b.fits(ctx, found, platform)
+			if err != nil || fits {
+				return found, err
+			}
+		case !isNotFound(err) || whole:
+			return found, err
+		}
+	}
+	ref, err := b.g.tags.parse(name)
+	if err != nil {
+		return imageFound{}, err
+	}
+	ref = reference.TagNameOnly(ref)
+	header := http.Header{}
+	if a, ok := b.auth[reference.Domain(ref)]; ok {
+		text, err := registry.EncodeAuthConfig(a)
+		if err != nil {
+			return imageFound{}, err
+		}
+		header.Set("X-Registry-Auth", text)
+	}
+	resp, finish, err := b.g.startPull(ctx, pull{ref: ref, platform: platform, header: header})
+	if err != nil {
+		return imageFound{}, err
+	}
+	defer resp.Body.Close()
+	d := json.NewDecoder(resp.Body)
+	for {
+		var raw json.RawMessage
+		err := d.Decode(&raw)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return imageFound{}, fmt.Errorf("pull %s: %w", name, err)
+		}
+		if isFailure(raw) {
+			var m struct{ Error string }
+			_ = json.Unmarshal(raw, &m) // isFailure has done it
+			return imageFound{}, statusError{http.StatusInternalServerError, m.Error}
+		}
+		if !b.out.quiet {
+			if err := b.out.send(b.g.names.answer(raw)); err != nil {
+				return imageFound{}, err
+			}
+		}
+	}
+	if err := finish(ctx); err != nil {
+		return imageFound{}, err
+	}
+	return b.g.findImage(ctx, name)
+}
+
+// fits tells whether an image is of the platform that is wanted.
+func (b *bases) fits(ctx context.Context, found imageFound, platform string) (bool, error) {
+	if platform == "" {
+		return true, nil
+	}
+	foreign, err := b.g.foreign(ctx, platform)
+	if err != nil || !foreign {
+		return true, err
+	}
+	os, rest, _ := strings.Cut(strings.ToLower(platform), "/")
+	arch, _, _ := strings.Cut(rest, "/")
+	return found.platform == os+"/"+arch, nil
+}
+
+// registryConfig reads the credentials for all registries that come with a build, by the registries' names.
+func registryConfig(header string) (map[string]registry.AuthConfig, error) {
+	out := map[string]registry.AuthConfig{}
+	if header == "" {
+		return out, nil
+	}
+	b, err := base64.URLEncoding.DecodeString(header)
+	if err != nil {
+		if b, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(header, "=")); err != nil {
+			return nil, badRequest("invalid X-Registry-Config header: %v", err)
+		}
+	}
+	var in map[string]registry.AuthConfig
+	if err := json.Unmarshal(b, &in); err != nil {
+		return nil, badRequest("invalid X-Registry-Config header: %v", err)
+	}
+	for key, a := range in {
+		host := key
+		if u, err := url.Parse(key); err == nil && u.Host != "" {
+			host = u.Host
+		}
+		host, _, _ = strings.Cut(host, "/")
+		if host == "index.docker.io" || host == "registry-1.docker.io" {
+			host = "docker.io"
+		}
+		out[host] = a
+	}
+	return out, nil
+}

@@ -1,0 +1,145 @@
+package guard
+
+import (
+	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/command"
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+)
+
+// mapImages puts other names in place of images in a Dockerfile for BuildKit: in FROM, COPY --from and RUN --mount=from. own gives the name for an image, false to leave it.
+// What it can't read it leaves as it is, for the daemon to complain about.
+//
+// It's no barrier: BuildKit finds images by their names alone, so what is left as it is means a shared image.
+func mapImages(src []byte, args map[string]string, own func(ref string) (string, bool)) (out []byte) {
+	defer func() {
+		if recover() != nil { // the parser's
+			out = src
+		}
+	}()
+	parsed, err := parser.Parse(bytes.NewReader(src))
+	if err != nil {
+		return src
+	}
+	m := &imageMapper{lex: shell.NewLex(parsed.EscapeToken), args: args, own: own, lines: strings.SplitAfter(string(src), "\n")}
+	for _, node := range parsed.AST.Children {
+		m.node(node)
+	}
+	if !m.changed {
+		return src
+	}
+	return []byte(strings.Join(m.lines, ""))
+}
+
+// imageMapper rewrites one Dockerfile, whose lines keep their numbers.
+type imageMapper struct {
+	lex     *shell.Lex
+	args    map[string]string
+	own     func(string) (string, bool)
+	lines   []string
+	meta    []string
+	stages  []string
+	changed bool
+}
+
+func (m *imageMapper) node(node *parser.Node) {
+	switch strings.ToLower(node.Value) {
+	case command.Arg:
+		if len(m.stages) == 0 {
+			m.arg(node)
+		}
+	case command.From:
+		m.from(node)
+	case command.Copy, command.Add:
+		if v, ok := fromFlag(node); ok {
+			m.replace(node, v)
+		}
+	case command.Run:
+		for _, flag := range node.Flags {
+			spec, ok := strings.CutPrefix(flag, "--mount=")
+			for field := range strings.SplitSeq(spec, ",") {
+				if v, from := strings.CutPrefix(strings.TrimSpace(field), "from="); ok && from {
+					m.replace(node, v)
+				}
+			}
+		}
+	}
+}
+
+func (m *imageMapper) arg(node *parser.Node) {
+	cmd, err := instructions.ParseInstruction(node)
+	if err != nil {
+		return
+	}
+	arg, ok := cmd.(*instructions.ArgCommand)
+	if !ok {
+		return
+	}
+	for _, a := range arg.Args {
+		if v, ok := m.args[a.Key]; ok {
+			m.meta = append(m.meta, a.Key+"="+v)
+		} else if a.Value != nil {
+			if v, _, err := m.lex.ProcessWord(*a.Value, shell.EnvsFromSlice(m.meta)); err == nil {
+				m.meta = append(m.meta, a.Key+"="+v)
+			}
+		}
+	}
+}
+
+func (m *imageMapper) from(node *parser.Node) {
+	cmd, err := instructions.ParseInstruction(node)
+	if err != nil {
+		return
+	}
+	stage, ok := cmd.(*instructions.Stage)
+	if !ok {
+		return
+	}
+	defer func() { m.stages = append(m.stages, stage.Name) }()
+	base, _, err := m.lex.ProcessWord(stage.BaseName, shell.EnvsFromSlice(m.meta))
+	if err != nil || base == "scratch" || m.isStage(base) {
+		return
+	}
+	private, ok := m.own(base)
+	if !ok {
+		return
+	}
+	line := "FROM "
+	if stage.Platform != "" {
+		line += "--platform=" + stage.Platform + " "
+	}
+	line += private
+	if stage.Name != "" {
+		line += " AS " + stage.Name
+	}
+	m.lines[node.StartLine-1] = line + "\n"
+	for i := node.StartLine; i < node.EndLine && i < len(m.lines); i++ {
+		m.lines[i] = "\n"
+	}
+	m.changed = true
+}
+
+func (m *imageMapper) isStage(name string) bool {
+	return isNumber(name) || slices.ContainsFunc(m.stages, func(s string) bool { return s != "" && strings.EqualFold(s, name) })
+}
+
+// replace puts the private name in place of an image in the from= of an instruction.
+func (m *imageMapper) replace(node *parser.Node, image string) {
+	if m.isStage(image) {
+		return
+	}
+	private, ok := m.own(image)
+	if !ok {
+		return
+	}
+	word := regexp.MustCompile(`(\bfrom=)` + regexp.QuoteMeta(image) + `([,\s]|$)`)
+	for i := node.StartLine - 1; i < node.EndLine && i < len(m.lines); i++ {
+		m.lines[i] = word.ReplaceAllString(m.lines[i], "${1}"+private+"${2}")
+	}
+	m.changed = true
+}

@@ -1,0 +1,217 @@
+package guard
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	controlapi "github.com/moby/buildkit/api/services/control"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+const (
+	controlService = "/moby.buildkit.v1.Control/"
+	bridgeService  = "/moby.buildkit.v1.frontend.LLBBridge/"
+)
+
+const noContainers = "it runs a process in a step of a build, for debugging"
+
+// grpcMethods are all methods of BuildKit that a daemon has. What isn't here is refused.
+var grpcMethods = map[string]grpcMethod{
+	controlService + "Info":               {},
+	controlService + "ListWorkers":        {},
+	controlService + "Solve":              {request: solveRequest, response: solveResponse},
+	controlService + "Status":             {request: statusRequest, response: statusResponse},
+	controlService + "Session":            {}, // as buildSession: see requestMetadata
+	controlService + "DiskUsage":          {answer: answerEmpty},
+	controlService + "Prune":              {answer: answerNothing},
+	controlService + "ListenBuildHistory": {answer: answerNothing}, // of all builds
+	controlService + "UpdateBuildHistory": {refused: "the history is of all builds"},
+
+	bridgeService + "Ping":               {},
+	bridgeService + "ResolveImageConfig": {request: checked(func() proto.Message { return &bridgeResolveImage{} })},
+	bridgeService + "ResolveSourceMeta":  {request: checked(func() proto.Message { return &bridgeResolveSource{} })},
+	bridgeService + "Solve":              {request: bridgeSolve},
+	bridgeService + "ReadFile":           {},
+	bridgeService + "ReadDir":            {},
+	bridgeService + "StatFile":           {},
+	bridgeService + "Evaluate":           {},
+	bridgeService + "Inputs":             {},
+	bridgeService + "Return":             {},
+	bridgeService + "Warn":               {},
+	bridgeService + "NewContainer":       {refused: noContainers},
+	bridgeService + "ReleaseContainer":   {refused: noContainers},
+	bridgeService + "ExecProcess":        {refused: noContainers},
+
+	"/grpc.health.v1.Health/Check": {},
+}
+
+// answerEmpty answers a call with an empty message: nothing that is the build's alone.
+func answerEmpty(_ context.Context, _ *grpcCall, s grpc.ServerStream) error {
+	var f grpcFrame
+	if err := s.RecvMsg(&f); err != nil {
+		return err
+	}
+	return s.SendMsg(&grpcFrame{})
+}
+
+// answerNothing answers a call with a stream of no messages.
+func answerNothing(_ context.Context, _ *grpcCall, s grpc.ServerStream) error {
+	var f grpcFrame
+	return s.RecvMsg(&f)
+}
+
+// decodeMessage reads a message, and refuses one with fields that the guard doesn't know: it couldn't judge them.
+func decodeMessage(b []byte, m proto.Message) error {
+	if err := proto.Unmarshal(b, m); err != nil {
+		return badRequest("a message of BuildKit's is malformed: %v", err)
+	}
+	if name := unknownField(m.ProtoReflect()); name != "" {
+		return refuse("a field of BuildKit's message "+name, "the guard doesn't know it")
+	}
+	return nil
+}
+
+// unknownField is the name of a message, somewhere in m, that has fields which aren't known; empty if none has.
+func unknownField(m protoreflect.Message) (found string) {
+	if len(m.GetUnknown()) > 0 {
+		return string(m.Descriptor().FullName())
+	}
+	m.Range(func(f protoreflect.FieldDescriptor, v protoreflect.Value) bool {
+		switch {
+		case f.IsMap():
+			if f.MapValue().Kind() == protoreflect.MessageKind {
+				v.Map().Range(func(_ protoreflect.MapKey, v protoreflect.Value) bool {
+					found = unknownField(v.Message())
+					return found == ""
+				})
+			}
+		case f.Kind() != protoreflect.MessageKind:
+		case f.IsList():
+			for i := range v.List().Len() {
+				if found = unknownField(v.List().Get(i).Message()); found != "" {
+					break
+				}
+			}
+		default:
+			found = unknownField(v.Message())
+		}
+		return found == ""
+	})
+	return found
+}
+
+// encodeMessage writes a message.
+func encodeMessage(m proto.Message) ([]byte, error) { return proto.Marshal(m) }
+
+// statusRequest follows the build's own builds alone.
+func statusRequest(_ context.Context, c *grpcCall, b []byte) ([]byte, error) {
+	var m controlapi.StatusRequest
+	if err := decodeMessage(b, &m); err != nil {
+		return nil, err
+	}
+	m.Ref = c.g.buildRef(m.Ref)
+	return encodeMessage(&m)
+}
+
+// statusResponse shows progress with the client's names of images.
+func statusResponse(c *grpcCall, b []byte) ([]byte, error) {
+	var m controlapi.StatusResponse
+	if err := proto.Unmarshal(b, &m); err != nil {
+		return nil, err
+	}
+	c.g.showStatus(&m)
+	return encodeMessage(&m)
+}
+
+func (g *Guard) showStatus(m *controlapi.StatusResponse) {
+	for _, v := range m.Vertexes {
+		v.Name, v.Error = g.names.unscope(v.Name), g.names.unscope(v.Error)
+	}
+	for _, s := range m.Statuses {
+		s.ID, s.Name = g.names.unscope(s.ID), g.names.unscope(s.Name)
+	}
+	for _, w := range m.Warnings {
+		w.Short = g.tags.show(w.Short)
+	}
+}
+
+// sessions are those that the build has opened with BuildKit.
+type sessions struct {
+	mu   sync.Mutex
+	seen map[string]chan struct{} // closed when the session is there
+	refs map[string]string        // the sessions of builds
+	vars map[string]map[string]string
+}
+
+func newSessions() *sessions {
+	return &sessions{seen: map[string]chan struct{}{}, refs: map[string]string{}, vars: map[string]map[string]string{}}
+}
+
+// build notes which session a build has.
+func (s *sessions) build(ref, id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refs[ref] = id
+}
+
+// frontend notes the build arguments of a build's Dockerfile: of the session, as nothing else is known when the daemon reads the file.
+func (s *sessions) frontend(ref string, attrs map[string]string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	args := map[string]string{}
+	for k, v := range attrs {
+		if name, ok := strings.CutPrefix(k, "build-arg:"); ok {
+			args[name] = v
+		}
+	}
+	s.vars[s.refs[ref]] = args
+}
+
+// args are the build arguments of a session.
+func (s *sessions) args(id string) map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.vars[id]
+}
+
+func (s *sessions) get(id string) chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen[id] == nil {
+		s.seen[id] = make(chan struct{})
+	}
+	return s.seen[id]
+}
+
+// open notes a session.
+func (s *sessions) open(id string) {
+	c := s.get(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-c:
+	default:
+		close(c)
+	}
+}
+
+// sessionTime is how long a session may come after what is asked of it; BuildKit waits as long.
+const sessionTime = 5 * time.Second
+
+// wait tells whether a session is the build's. It may be on its way.
+func (s *sessions) wait(ctx context.Context, id string) error {
+	t := time.NewTimer(sessionTime)
+	defer t.Stop()
+	select {
+	case <-s.get(id):
+		return nil
+	case <-t.C:
+		return refuse("the session "+quoted(id), "it is none of this build's")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,178 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// peerKey is the context's key of the process at the other end of a connection.
+type peerKey struct{}
+
+// rememberPeer notes, for all requests of a connection, the process that opened it.
+func rememberPeer(ctx context.Context, conn net.Conn) context.Context {
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	if err := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || cred == nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, int(cred.Pid))
+}
+
+// caller is a container of the build, and what is mounted in it. It answers what a path means to the client.
+type caller struct {
+	id     string // empty: it isn't known which container calls, and the mounts are those of all steps
+	mounts []callerMount
+}
+
+// callerMount is a mount as the daemon tells of it.
+type callerMount struct {
+	Type        string
+	Name        string // of a volume
+	Source      string // on the daemon's machine
+	Destination string
+	RW          bool
+	// Subpath of the volume that is mounted.
+	Subpath string `json:"-"`
+}
+
+// containerID finds ids in the path of a cgroup, as docker names it: /docker/ID, /docker-ID.scope.
+var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
+
+// callerOf is the container that a request comes from. A process that has died, or whose pid another has taken since, is no danger: the container must be the
+// build's own in any case, and all of a build's may call.
+func (g *Guard) callerOf(ctx context.Context) (*caller, error) {
+	if pid, _ := ctx.Value(peerKey{}).(int); pid > 0 {
+		for _, id := range containersOf(pid) {
+			c, err := g.mountsOf(ctx, id)
+			if err == nil {
+				return c, nil
+			}
+			if !isNotFound(err) {
+				return nil, err
+			}
+		}
+	}
+	return g.allMounts(ctx)
+}
+
+// containersOf lists the containers whose cgroups a process is in, innermost first.
+func containersOf(pid int) []string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return nil // it has ended
+	}
+	return containersIn(string(b))
+}
+
+// containersIn reads /proc/PID/cgroup (cgroups(7)): a line for each controller of cgroup v1, one line for v2.
+func containersIn(text string) []string {
+	var out []string
+	for line := range strings.Lines(text) {
+		ids := containerID.FindAllString(line, -1)
+		slices.Reverse(ids)
+		for _, id := range ids {
+			if !slices.Contains(out, id) {
+				out = append(out, id)
+			}
+		}
+	}
+	return out
+}
+
+// mountsOf is what is mounted in a container of the build.
+func (g *Guard) mountsOf(ctx context.Context, ref string) (*caller, error) {
+	c, err := g.own.inspectContainer(ctx, ref, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	var in struct {
+		Mounts     []callerMount
+		HostConfig struct {
+			Mounts []struct {
+				Target        string
+				VolumeOptions *struct{ Subpath string }
+			}
+		}
+	}
+	if err := json.Unmarshal(c.raw, &in); err != nil {
+		return nil, fmt.Errorf("read the mounts of a container: %w", err)
+	}
+	for _, h := range in.HostConfig.Mounts {
+		for i := range in.Mounts {
+			if h.VolumeOptions != nil && in.Mounts[i].Destination == path.Clean(h.Target) {
+				in.Mounts[i].Subpath = h.VolumeOptions.Subpath
+			}
+		}
+	}
+	return &caller{id: c.ID, mounts: in.Mounts}, nil
+}
+
+// allMounts are those of all steps of the build: which one calls can't be told (its process has gone, or is in no cgroup of a container).
+func (g *Guard) allMounts(ctx context.Context) (*caller, error) {
+	var list []struct {
+		Names  []string
+		Labels map[string]string
+		Mounts []callerMount
+	}
+	q := url.Values{"all": {"1"}, "filters": {g.own.ownerFilter()}}
+	if err := g.up.call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
+		return nil, err
+	}
+	all := &caller{}
+	for _, c := range list {
+		if len(c.Names) == 0 || g.own.judgeContainer(c.Names[0], c.Labels) != ofRunner {
+			continue
+		}
+		all.mounts = append(all.mounts, c.Mounts...)
+	}
+	return all, nil
+}
+
+// find is the mount that a path is in, and the path below it. It fails if steps disagree on what is there.
+func (c *caller) find(p string) (m callerMount, rel string, found bool, err error) {
+	for _, have := range c.mounts {
+		below, ok := below(have.Destination, p)
+		if !ok {
+			continue
+		}
+		switch {
+		case !found || len(have.Destination) > len(m.Destination):
+			m, rel, found = have, below, true
+		case have.Destination == m.Destination && (have.Source != m.Source || have.Name != m.Name):
+			return m, "", false, fmt.Errorf("steps of this build have different volumes at %s", m.Destination)
+		case have.Destination == m.Destination && !have.RW:
+			m.RW = false
+		}
+	}
+	return m, rel, found, nil
+}
+
+// below is the path of p under dir, "" if it's dir itself. Both are absolute and clean.
+func below(dir, p string) (string, bool) {
+	if p == dir {
+		return "", true
+	}
+	if dir != "/" {
+		dir += "/"
+	}
+	return strings.CutPrefix(p, dir)
+}

@@ -1,0 +1,304 @@
+package guard
+
+import (
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/blkiodev"
+	"github.com/docker/docker/api/types/checkpoint"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/api/types/volume"
+	"github.com/docker/go-connections/nat"
+	"github.com/docker/go-units"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"go.yaml.in/yaml/v3"
+)
+
+// ruled are the structs whose every field has a rule.
+var ruled = map[reflect.Type][]fieldRule{
+	reflect.TypeFor[container.Config]():         configRules,
+	reflect.TypeFor[container.HostConfig]():     hostRules,
+	reflect.TypeFor[container.Resources]():      resourceRules,
+	reflect.TypeFor[container.ExecOptions]():    execRules,
+	reflect.TypeFor[network.NetworkingConfig](): networkingRules,
+	reflect.TypeFor[network.EndpointSettings](): endpointRules,
+	reflect.TypeFor[network.CreateRequest]():    networkRules,
+	reflect.TypeFor[network.CreateOptions]():    networkOptionRules,
+	reflect.TypeFor[network.IPAM]():             ipamRules,
+	reflect.TypeFor[network.IPAMConfig]():       ipamConfigRules,
+	reflect.TypeFor[mount.Mount]():              mountRules,
+	reflect.TypeFor[mount.BindOptions]():        bindOptionRules,
+	reflect.TypeFor[mount.VolumeOptions]():      volumeOptionRules,
+	reflect.TypeFor[mount.Driver]():             volumeDriverRules,
+	reflect.TypeFor[mount.ImageOptions]():       imageOptionRules,
+	reflect.TypeFor[mount.TmpfsOptions]():       tmpfsOptionRules,
+	reflect.TypeFor[volume.CreateOptions]():     volumeRules,
+	reflect.TypeFor[registry.AuthConfig]():      authRules,
+}
+
+// whole are structs that are judged, allowed or denied as one; the fields that somebody has thought about.
+var whole = map[reflect.Type]string{
+	reflect.TypeFor[container.CreateRequest]():      "Config HostConfig NetworkingConfig",                      // createContainer
+	reflect.TypeFor[container.UpdateConfig]():       "Resources RestartPolicy",                                 // updateContainer
+	reflect.TypeFor[container.ExecStartOptions]():   "Detach Tty ConsoleSize",                                  // startExec
+	reflect.TypeFor[checkpoint.CreateOptions]():     "CheckpointID CheckpointDir Exit",                         // createCheckpoint
+	reflect.TypeFor[network.ConnectOptions]():       "Container EndpointConfig",                                // connectNetwork
+	reflect.TypeFor[network.DisconnectOptions]():    "Container Force",                                         // disconnectNetwork
+	reflect.TypeFor[network.ConfigReference]():      "Network",                                                 // configFrom
+	reflect.TypeFor[network.EndpointIPAMConfig]():   "IPv4Address IPv6Address LinkLocalIPs",                    // allowed: an address in a network of the build's
+	reflect.TypeFor[container.RestartPolicy]():      "Name MaximumRetryCount",                                  // restartPolicy
+	reflect.TypeFor[container.LogConfig]():          "Type Config",                                             // logConfig
+	reflect.TypeFor[container.DeviceMapping]():      "PathOnHost PathInContainer CgroupPermissions",            // denied
+	reflect.TypeFor[container.DeviceRequest]():      "Driver Count DeviceIDs Capabilities Options",             // denied
+	reflect.TypeFor[blkiodev.WeightDevice]():        "Path Weight",                                             // denied
+	reflect.TypeFor[blkiodev.ThrottleDevice]():      "Path Rate",                                               // denied
+	reflect.TypeFor[mount.ClusterOptions]():         "",                                                        // denied
+	reflect.TypeFor[nat.PortBinding]():              "HostIP HostPort",                                         // publish
+	reflect.TypeFor[units.Ulimit]():                 "Name Hard Soft",                                          // ulimits
+	reflect.TypeFor[dockerspec.HealthcheckConfig](): "Test Interval Timeout StartPeriod StartInterval Retries", // allowed: runs in the container
+	reflect.TypeFor[struct{}]():                     "",
+	reflect.TypeFor[time.Time]():                    "",
+}
+
+// denied structs need no look inside.
+var deniedTypes = []reflect.Type{reflect.TypeFor[volume.ClusterVolumeSpec]()}
+
+// TestEveryFieldHasARule walks the bodies of all requests in moby's API. A new version of Docker that adds a field fails here: think about it, then name it.
+func TestEveryFieldHasARule(t *testing.T) {
+	seen := map[reflect.Type]bool{}
+	var walk func(reflect.Type)
+	walk = func(typ reflect.Type) {
+		switch typ.Kind() {
+		case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+			walk(typ.Elem())
+			return
+		case reflect.Struct:
+		default:
+			return
+		}
+		if seen[typ] || slices.Contains(deniedTypes, typ) {
+			return
+		}
+		seen[typ] = true
+		fields := []string{}
+		for i := range typ.NumField() {
+			if f := typ.Field(i); f.IsExported() {
+				fields = append(fields, f.Name)
+				walk(f.Type)
+			}
+		}
+		var have []string
+		if rules, ok := ruled[typ]; ok {
+			for _, r := range rules {
+				have = append(have, r.field)
+			}
+		} else if names, ok := whole[typ]; ok {
+			have = strings.Fields(names)
+		} else {
+			t.Errorf("no policy names the type %v", typ)
+			return
+		}
+		slices.Sort(fields)
+		slices.Sort(have)
+		if !slices.Equal(fields, have) {
+			t.Errorf("%v has the fields\n%v, its policy names\n%v", typ, fields, have)
+		}
+	}
+	for _, root := range []reflect.Type{
+		reflect.TypeFor[container.CreateRequest](), reflect.TypeFor[container.UpdateConfig](), reflect.TypeFor[container.ExecOptions](), reflect.TypeFor[container.ExecStartOptions](),
+		reflect.TypeFor[network.CreateRequest](), reflect.TypeFor[network.ConnectOptions](), reflect.TypeFor[network.DisconnectOptions](), reflect.TypeFor[volume.CreateOptions](),
+		reflect.TypeFor[registry.AuthConfig](), reflect.TypeFor[checkpoint.CreateOptions](),
+	} {
+		walk(root)
+	}
+}
+
+// TestUnnamedFieldIsRefused shows that a field without a rule is refused at run time as well.
+func TestUnnamedFieldIsRefused(t *testing.T) {
+	v := struct{ Old, New string }{New: "x"}
+	err := (&checking{}).enforce("Some", reflect.ValueOf(&v).Elem(), []fieldRule{{"Old", allow}})
+	if err == nil || !strings.Contains(err.Error(), "Some.New") {
+		t.Errorf("enforce says %v", err)
+	}
+}
+
+// mobySource is the folder of the module github.com/docker/docker.
+func mobySource(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/docker/docker").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestEveryRouteIsNamed walks the endpoints in the source of moby's routers and in its API's description, with their query parameters.
+func TestEveryRouteIsNamed(t *testing.T) {
+	dir := mobySource(t)
+	variable := regexp.MustCompile(`\{[^}]*\}`)
+	find := func(method, pattern string) *route {
+		p := variable.ReplaceAllString(strings.TrimSuffix(pattern, "/"), "x")
+		rt, _ := match(method, strings.Split(strings.TrimPrefix(p, "/"), "/"))
+		if rt == nil {
+			t.Errorf("no route names %s %s", method, pattern)
+		}
+		return rt
+	}
+
+	files, err := filepath.Glob(filepath.Join(dir, "api/server/router/*/*.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	routeCall := regexp.MustCompile(`router\.New(Get|Post|Put|Delete|Head|Options)Route\(\s*"([^"]+)"`)
+	n := 0
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range routeCall.FindAllStringSubmatch(string(text), -1) {
+			if m[1] == "Options" { // answers anything to browsers; no client of the API uses it
+				continue
+			}
+			find(strings.ToUpper(m[1]), m[2])
+			n++
+		}
+	}
+	if n < 100 {
+		t.Errorf("only %d routes found in moby's source: has it moved?", n)
+	}
+
+	text, err := os.ReadFile(filepath.Join(dir, "api/swagger.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var api struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct{ Name, In string }
+		}
+	}
+	if err := yaml.Unmarshal(text, &api); err != nil {
+		t.Fatal(err)
+	}
+	for pattern, methods := range api.Paths {
+		for method, op := range methods {
+			rt := find(strings.ToUpper(method), pattern)
+			if rt == nil {
+				continue
+			}
+			for _, p := range op.Parameters {
+				if known := strings.Fields(rt.query); p.In == "query" && !slices.Contains(known, p.Name) && !slices.Contains(known, p.Name+"+") && !slices.Contains(known, "-"+p.Name) {
+					t.Errorf("%s %s has the query parameter %q, which its route doesn't name", method, pattern, p.Name)
+				}
+			}
+		}
+	}
+}
+
+// TestRoutesAreReachable shows that no route hides behind another.
+func TestRoutesAreReachable(t *testing.T) {
+	for i := range routes {
+		p := regexp.MustCompile(`\{[^}]*\}`).ReplaceAllString(routes[i].pattern, "zz")
+		got, _ := match(routes[i].method, strings.Split(p[1:], "/"))
+		if got != &routes[i] {
+			t.Errorf("%s %s is answered by another route: %+v", routes[i].method, routes[i].pattern, got)
+		}
+	}
+}
+
+func TestSplitPath(t *testing.T) {
+	for _, tt := range []struct {
+		name, target, version, want string
+		bad                         bool
+	}{
+		{"versioned", "/v1.41/containers/json", "1.41", "containers json", false},
+		{"plain", "/containers/json", "", "containers json", false},
+		{"escaped letters, once", "/v1.41/%63ontainers/json", "1.41", "containers json", false},
+		{"escaped slash", "/images/a%2Fb/json", "", "images a b json", false},
+		{"networks with a slash", "/networks/", "", "networks", false},
+		{"empty segment", "//containers/json", "", "", true},
+		{"empty segment inside", "/containers//json", "", "", true},
+		{"slash at the end", "/containers/json/", "", "", true},
+		{"dots", "/v1.41/../containers/json", "", "", true},
+		{"escaped dots", "/v1.41/%2e%2e/containers/json", "", "", true},
+		{"dot", "/./containers/json", "", "", true},
+		{"escaped twice", "/containers/%252e%252e/json", "", "", true},
+		{"backslash", `/containers\json`, "", "", true},
+		{"null", "/containers/%00/json", "", "", true},
+		{"line feed", "/containers/%0a/json", "", "", true},
+		{"version 2", "/v2.0/containers/json", "", "", true},
+		{"version of four digits", "/v1.1234/containers/json", "", "", true},
+		{"version with three parts", "/v1.41.0/containers/json", "", "", true},
+		{"version with a zero", "/v1.041/containers/json", "", "", true},
+		{"version twice", "/v1.41/v1.41/info", "1.41", "v1.41 info", false}, // no route has it
+		{"version in capitals", "/V1.41/info", "", "V1.41 info", false},
+		{"not UTF-8", "/containers/%ff/json", "", "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			u, err := url.ParseRequestURI(tt.target)
+			if err != nil {
+				t.Fatal(err)
+			}
+			version, segments, err := splitPath(u)
+			if (err != nil) != tt.bad {
+				t.Fatalf("error %v", err)
+			}
+			if got := strings.Join(segments, " "); err == nil && (got != tt.want || version != tt.version) {
+				t.Errorf("%q %q", version, got)
+			}
+		})
+	}
+}
+
+func FuzzRouter(f *testing.F) {
+	for _, s := range []string{"/v1.41/containers/json?all=1", "/containers/a/json", "/images/a%2fb:c/json", "//x", "/v1.41/..%2f", "/networks/?filters={}"} {
+		f.Add("GET", s)
+	}
+	f.Fuzz(func(t *testing.T, method, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		version, segments, err := splitPath(u)
+		if err != nil {
+			return
+		}
+		if _, ok := minorOf(version); version != "" && !ok {
+			t.Errorf("version %q", version)
+		}
+		rt, vars := match(method, segments)
+		if rt == nil {
+			return
+		}
+		// The path that a handler builds from the parts must be the path that was asked for, and mean the same to every server.
+		rebuilt := rt.pattern
+		for k, v := range vars {
+			if v == "" || strings.Contains("/"+v+"/", "/../") || strings.Contains(v, "//") {
+				t.Errorf("variable %s is %q", k, v)
+			}
+			rebuilt = strings.NewReplacer("{"+k+"}", v, "{"+k+"...}", v).Replace(rebuilt)
+		}
+		if want := "/" + strings.Join(segments, "/"); rebuilt != want {
+			t.Errorf("%s becomes %s", want, rebuilt)
+		}
+		if q, err := checkQuery(u.RawQuery, rt.query); err == nil {
+			for _, k := range slices.Collect(maps.Keys(q)) {
+				if known := strings.Fields(rt.query); !slices.Contains(known, k) && !slices.Contains(known, k+"+") {
+					t.Errorf("parameter %q passes", k)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,97 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+// execRules are for container.ExecOptions: a process in a container is as unprivileged as the container.
+var execRules = []fieldRule{
+	{"User", allow},
+	{"Privileged", deny("a process in a container gets no more rights than the container", "leave --privileged out")},
+	{"Tty", allow},
+	{"ConsoleSize", allow},
+	{"AttachStdin", allow},
+	{"AttachStderr", allow},
+	{"AttachStdout", allow},
+	{"DetachKeys", allow},
+	{"Env", allow},
+	{"WorkingDir", allow},
+	{"Cmd", allow},
+	{"Detach", allow},
+}
+
+// createExec prepares a process in a container of the client's.
+func createExec(ctx context.Context, c *call) error {
+	found, err := c.client(ctx)
+	if err != nil {
+		return err
+	}
+	var o container.ExecOptions
+	if err := c.decode(&o, "Container"); err != nil {
+		return err
+	}
+	p := &checking{Context: ctx, c: c}
+	if err := p.enforce("", reflect.ValueOf(&o).Elem(), execRules); err != nil {
+		return err
+	}
+	body, length, err := jsonBody(o)
+	if err != nil {
+		return err
+	}
+	resp, err := c.ask(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), header: jsonHeader(), body: body, length: length})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var made container.ExecCreateResponse
+		if err := json.Unmarshal(b, &made); err != nil {
+			return nil, err
+		}
+		c.g.own.rememberExec(made.ID, found.ID)
+		return b, nil
+	})
+}
+
+// startExec runs a prepared process. A detached one answers at once and leaves HTTP on the connection, so only an attached one is a tunnel.
+func startExec(ctx context.Context, c *call) error {
+	if err := c.g.own.exec(ctx, c.vars["id"]); err != nil {
+		return err
+	}
+	var o container.ExecStartOptions
+	if err := c.decode(&o, "hijack", "stdin"); err != nil { // dockerode's own options
+		return err
+	}
+	body, length, err := jsonBody(o)
+	if err != nil {
+		return err
+	}
+	out := outgoing{method: http.MethodPost, path: c.execPath(), header: jsonHeader(), body: body, length: length}
+	if o.Detach {
+		return c.send(ctx, out)
+	}
+	return c.tunnel(ctx, out)
+}
+
+// onExec forwards a call on an exec of the client's.
+func onExec(ctx context.Context, c *call) error {
+	if err := c.g.own.exec(ctx, c.vars["id"]); err != nil {
+		return err
+	}
+	return c.send(ctx, outgoing{method: c.route.method, path: c.execPath(), query: c.query})
+}
+
+func inspectExec(ctx context.Context, c *call) error {
+	if err := c.g.own.exec(ctx, c.vars["id"]); err != nil {
+		return err
+	}
+	return c.sendNamed(ctx, outgoing{method: http.MethodGet, path: c.execPath()})
+}
+
+func (c *call) execPath() string { return strings.Replace(c.route.pattern, "{id}", c.vars["id"], 1) }

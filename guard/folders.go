@@ -1,0 +1,245 @@
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// folders are mount points for parts of volumes, for daemons that can only mount whole ones.
+//
+// The property: what a mount point shows is below the volume's root, whatever symbolic links the build's containers put there and whatever they rename while we look. The
+// kernel itself resolves the path, with openat2(2) and RESOLVE_BENEATH, to a descriptor; what is mounted is that descriptor, not a path; and the
+// daemon is given the mount point, in a folder that no container reaches.
+type folders struct {
+	dir string
+
+	mu     sync.Mutex
+	made   bool
+	next   int
+	same   bool // the daemon shares our mount namespace; asked once
+	closed bool
+}
+
+// maxFolders bounds the mounts of one build.
+const maxFolders = 1024
+
+var (
+	errNoFolders = errors.New("this runner can't mount a part of a volume")
+	errLeadsOut  = errors.New("it leads out of the volume")
+)
+
+// add mounts what is at rel below root, and is the path of the mount point. create makes missing folders.
+func (f *folders) add(root, rel string, create bool, daemon string) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.ready(daemon); err != nil {
+		return "", err
+	}
+	if f.next >= maxFolders {
+		return "", fmt.Errorf("the build has %d such mounts already", f.next)
+	}
+	fd, err := openBeneath(root, rel, create)
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return "", fmt.Errorf("look at %s: %w", rel, err)
+	}
+	target := filepath.Join(f.dir, strconv.Itoa(f.next))
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		err = os.Mkdir(target, 0o700)
+	case unix.S_IFREG, unix.S_IFSOCK, unix.S_IFIFO:
+		err = os.WriteFile(target, nil, 0o600)
+	default:
+		return "", errors.New("it is neither a folder nor a file")
+	}
+	if err != nil {
+		return "", fmt.Errorf("make a mount point: %w", err)
+	}
+	f.next++
+	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(fd), target, "", unix.MS_BIND, ""); err != nil {
+		return "", errors.Join(fmt.Errorf("mount %s: %w", rel, err), os.Remove(target))
+	}
+	return target, nil
+}
+
+// ready makes the folder of mount points, once, and checks that the daemon will see what is mounted there.
+func (f *folders) ready(daemon string) error {
+	if f.closed {
+		return errClosed
+	}
+	if f.dir == "" {
+		return errNoFolders
+	}
+	if !f.same {
+		if err := shareMounts(daemon); err != nil {
+			return fmt.Errorf("%w: %w", errNoFolders, err)
+		}
+		f.same = true
+	}
+	if !f.made {
+		if err := os.MkdirAll(f.dir, 0o700); err != nil {
+			return fmt.Errorf("make the folder of mount points: %w", err)
+		}
+		f.made = true
+	}
+	return nil
+}
+
+// mkdir makes a folder in a volume, if the guard and the daemon see the same files. If it can't, the daemon will say that the folder is missing.
+func (f *folders) mkdir(root, rel, daemon string) {
+	if shareMounts(daemon) != nil {
+		return
+	}
+	if fd, err := openBeneath(root, rel, true); err == nil {
+		_ = unix.Close(fd)
+	}
+}
+
+// close undoes the mounts and removes their folder.
+func (f *folders) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed = true
+	if !f.made {
+		return nil
+	}
+	return CleanMounts(f.dir)
+}
+
+// CleanMounts undoes the mounts in the MountDir of a guard that is gone (its process was killed), and removes the folder. No container must be using them. A
+// folder that doesn't exist is clean.
+func CleanMounts(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		p := filepath.Join(dir, e.Name())
+		// What is below a mount that stays is the build's data: os.Remove, which removes no folder with content, is as much as may be done.
+		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))
+			continue
+		}
+		errs = append(errs, os.Remove(p))
+	}
+	return errors.Join(append(errs, err, os.Remove(dir))...)
+}
+
+// shareMounts tells why the daemon's mount namespace isn't ours, or nil.
+func shareMounts(daemon string) error {
+	conn, err := net.Dial("unix", daemon)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return credErr
+	}
+	theirs, err := os.Readlink("/proc/" + strconv.Itoa(int(cred.Pid)) + "/ns/mnt")
+	if err != nil {
+		return fmt.Errorf("the docker daemon's mount namespace isn't known: %w", err)
+	}
+	ours, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	if ours != theirs {
+		return errors.New("the docker daemon lives in another mount namespace")
+	}
+	return nil
+}
+
+// openBeneath opens what is at rel below root, without any right but to name it (O_PATH). Symbolic links are followed as long as they stay below root; the
+// kernel checks each step. create makes missing folders, with the rights that Docker gives them.
+func openBeneath(root, rel string, create bool) (int, error) {
+	base, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open the volume: %w", err)
+	}
+	defer unix.Close(base)
+	fd, err := beneath(base, rel)
+	if !create || !errors.Is(err, unix.ENOENT) {
+		return fd, wordBeneath(rel, err)
+	}
+	parts := strings.Split(rel, "/")
+	for i := range parts {
+		at := path.Join(parts[:i+1]...)
+		parent := base
+		if i > 0 {
+			if parent, err = beneath(base, path.Join(parts[:i]...)); err != nil {
+				return -1, wordBeneath(at, err)
+			}
+		}
+		err = unix.Mkdirat(parent, parts[i], 0o755)
+		if parent != base {
+			_ = unix.Close(parent)
+		}
+		if err != nil && !errors.Is(err, unix.EEXIST) {
+			return -1, fmt.Errorf("make the folder %s: %w", at, err)
+		}
+	}
+	fd, err = beneath(base, rel)
+	return fd, wordBeneath(rel, err)
+}
+
+// beneath resolves a path below a folder. The kernel gives up (EAGAIN) when something is renamed meanwhile.
+func beneath(base int, rel string) (int, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	for tries := 0; ; tries++ {
+		fd, err := unix.Openat2(base, rel, &how)
+		if (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)) && tries < 64 {
+			continue
+		}
+		return fd, err
+	}
+}
+
+func wordBeneath(rel string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EAGAIN):
+		return errLeadsOut
+	case errors.Is(err, unix.ENOENT):
+		return fs.ErrNotExist
+	}
+	return fmt.Errorf("open %s: %w", rel, err)
+}
+
+// wordFolder is an error of add as the client reads it.
+func wordFolder(what string, err error) error {
+	switch {
+	case errors.Is(err, errLeadsOut):
+		return refusal{what, "a symbolic link on the way leads out of the volume", "links inside of it are followed if they are relative"}
+	case errors.Is(err, fs.ErrNotExist):
+		return badRequest("%s: bind source path does not exist", what)
+	case errors.Is(err, errNoFolders):
+		return refusal{what, err.Error() + " with this docker daemon", "mount the whole volume"}
+	}
+	return statusError{http.StatusInternalServerError, what + " failed: " + err.Error()}
+}

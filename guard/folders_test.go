@@ -1,0 +1,225 @@
+package guard
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pathOf is where an O_PATH descriptor points.
+func pathOf(t *testing.T, fd int) string {
+	t.Helper()
+	p, err := os.Readlink(filepath.Join("/proc/self/fd", itoa(uint64(fd))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestOpenBeneath(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	for _, d := range []string{"root/a/b", "out"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{"in": "a/b", "up": "..", "abs": "/etc", "self": root + "/a", "loop": "loop", "a/back": "../in", "a/escape": "../../out", "proc": "/proc/self/root"} {
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		rel    string
+		create bool
+		want   string
+		err    error
+	}{
+		{"a", false, "a", nil}, {"a/b", false, "a/b", nil}, {"in", false, "a/b", nil}, {"a/back", false, "a/b", nil},
+		{"up", false, "", errLeadsOut}, {"up/out", false, "", errLeadsOut}, {"abs", false, "", errLeadsOut}, {"self", false, "", errLeadsOut}, {"loop", false, "", errLeadsOut},
+		{"a/escape", false, "", errLeadsOut}, {"proc/etc", false, "", errLeadsOut}, {"..", false, "", errLeadsOut}, {"/etc", false, "", errLeadsOut}, {"none", false, "", fs.ErrNotExist},
+		{"x/y/z", true, "x/y/z", nil}, {"in/new", true, "a/b/new", nil}, {"a/escape/new", true, "", errLeadsOut}, {"abs/new", true, "", errLeadsOut},
+	} {
+		t.Run(tt.rel, func(t *testing.T) {
+			fd, err := openBeneath(root, tt.rel, tt.create)
+			if !errors.Is(err, tt.err) {
+				t.Fatalf("error %v, want %v", err, tt.err)
+			}
+			if err != nil {
+				return
+			}
+			defer unix.Close(fd)
+			if got := pathOf(t, fd); got != filepath.Join(root, tt.want) {
+				t.Errorf("opens %s", got)
+			}
+		})
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "out", "new")); err == nil {
+		t.Error("a folder was made outside")
+	}
+}
+
+// TestOpenBeneathRace renames folders and links while paths through them are resolved. Whatever is opened is inside.
+func TestOpenBeneathRace(t *testing.T) {
+	dir := t.TempDir()
+	root := filepath.Join(dir, "root")
+	for _, d := range []string{"root/a/b", "root/spare", "out/b"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../out", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	var stop atomic.Bool
+	var swapping sync.WaitGroup
+	swapping.Go(func() {
+		a, link := filepath.Join(root, "a"), filepath.Join(root, "link")
+		for !stop.Load() {
+			_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) // both exist throughout
+			_ = os.Rename(filepath.Join(root, "spare"), filepath.Join(root, "a", "moved"))  // fails on every other round
+			_ = os.Rename(filepath.Join(root, "a", "moved"), filepath.Join(root, "spare"))
+		}
+	})
+	for i := range 5000 {
+		fd, err := openBeneath(root, "a/b", i%2 == 0)
+		if err != nil {
+			continue
+		}
+		if got := pathOf(t, fd); !strings.HasPrefix(got, root+"/") {
+			t.Errorf("opens %s", got)
+		}
+		_ = unix.Close(fd)
+	}
+	stop.Store(true)
+	swapping.Wait()
+}
+
+func TestFolders(t *testing.T) {
+	dir := t.TempDir()
+	root, points := filepath.Join(dir, "root"), filepath.Join(dir, "points")
+	if err := os.MkdirAll(filepath.Join(root, "a"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "a", "f"), []byte("text"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	short, err := os.MkdirTemp("", "f") // unix sockets have short paths
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(short) })
+	daemon := filepath.Join(short, "d")
+	serveUnix(t, daemon, http.NotFoundHandler()) // a "daemon" in our own mount namespace
+
+	f := &folders{dir: points}
+	at, err := f.add(root, "a", false, daemon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(at, "f")); err != nil || string(b) != "text" {
+		t.Errorf("the mount point shows %q: %v", b, err)
+	}
+	file, err := f.add(root, "a/f", false, daemon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "text" {
+		t.Errorf("the mounted file is %q: %v", b, err)
+	}
+	// What's at the path may change; what is mounted doesn't.
+	if err := os.Rename(filepath.Join(root, "a"), filepath.Join(root, "gone")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc", filepath.Join(root, "a")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(at, "f")); err != nil {
+		t.Errorf("a later link changes the mount: %v", err)
+	}
+	if err := f.close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(points); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the folder of mount points is still there: %v", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(root, "gone", "f")); err != nil || string(b) != "text" {
+		t.Errorf("closing touched the volume: %q %v", b, err)
+	}
+	if _, err := f.add(root, "gone", false, daemon); err == nil {
+		t.Error("a closed one mounts")
+	}
+	if err := CleanMounts(filepath.Join(dir, "none")); err != nil {
+		t.Errorf("a folder that doesn't exist isn't clean: %v", err)
+	}
+}
+
+// TestCloseWaitsForCreation: whoever removes the build's objects after Close must find what was being created.
+func TestCloseWaitsForCreation(t *testing.T) {
+	dir, err := os.MkdirTemp("", "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	started, finish := make(chan struct{}), make(chan struct{})
+	var created atomic.Bool
+	world := &fakeDaemon{version: "1.41"}
+	serveUnix(t, filepath.Join(dir, "d"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/containers/create") {
+			close(started)
+			<-finish
+			created.Store(true)
+		}
+		world.ServeHTTP(w, r)
+	}))
+	g, err := New(Options{ID: fakeID, OwnerLabel: fakeOwner, Labels: map[string]string{fakeOwner: fakeID}, Network: fakeID, Daemon: filepath.Join(dir, "d")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "g")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var done sync.WaitGroup
+	done.Go(func() { _ = g.Serve(t.Context(), l) })
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 15\r\n\r\n{\"Image\":\"img\"}"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-started:
+	case <-time.After(time.Minute):
+		t.Fatal("the daemon isn't asked for a container")
+	}
+	_ = conn.Close() // the client doesn't wait
+	closed := make(chan error)
+	go func() { closed <- g.Close() }()
+	select {
+	case <-closed:
+		t.Error("Close doesn't wait")
+	default:
+	}
+	close(finish)
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+	if !created.Load() {
+		t.Error("Close returned before the container was created")
+	}
+	done.Wait()
+}

@@ -1,0 +1,308 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/distribution/reference"
+)
+
+// imageFound is an image that a client may run.
+type imageFound struct {
+	// ref is what the daemon knows it by.
+	ref string
+	// id is its content, "sha256:…".
+	id string
+	// volumes, ports and labels are those of its configuration.
+	volumes map[string]struct{}
+	ports   map[string]struct{}
+	labels  map[string]string
+	// onBuild are the instructions that it adds to builds upon it.
+	onBuild []string
+	// platform is its "os/architecture".
+	platform string
+	// tag is the private name that it was found by; empty if it's a shared one, or an id.
+	tag string
+	// names are all that the client may see.
+	names imageNames
+}
+
+// images remembers what can't be read off the daemon: which images were this build's, though their names have moved on.
+type images struct {
+	mu     sync.Mutex
+	known  map[string]bool // by id
+	pulled map[string]bool // names, for their events
+}
+
+func newImages() *images { return &images{known: map[string]bool{}, pulled: map[string]bool{}} }
+
+func (i *images) remember(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.known[id] = true
+}
+
+func (i *images) forget(id string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.known, id)
+}
+
+func (i *images) knows(id string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.known[id]
+}
+
+func (i *images) rememberPull(name string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.pulled[name] = true
+}
+
+func (i *images) hasPulled(name string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.pulled[name]
+}
+
+// ImageName is what the daemon knows an image by that this build calls ref: its own of that name, or else the shared one. found is false if there is neither, or if the daemon can't be
+// asked; ref is then to be pulled.
+func (g *Guard) ImageName(ctx context.Context, ref string) (name string, found bool, err error) {
+	image, err := g.findImage(ctx, ref)
+	if isNotFound(err) {
+		return ref, false, nil
+	}
+	return image.ref, err == nil, err
+}
+
+// imageNames are the names of an image that are a client's to see, as the daemon has them.
+type imageNames struct {
+	// own are private tags, those of images without a name included; digests are of what this build has pushed.
+	own, ownDigests []string
+	// shared are tags and digests of images that came from their registry, or that the operator put here.
+	shared, sharedDigests []string
+}
+
+// sortNames takes apart the names of an image.
+func (g *Guard) sortNames(repoTags, repoDigests []string) imageNames {
+	var n imageNames
+	for _, list := range []struct {
+		names       []string
+		own, shared *[]string
+	}{{repoTags, &n.own, &n.shared}, {repoDigests, &n.ownDigests, &n.sharedDigests}} {
+		for _, name := range list.names {
+			switch {
+			case g.tags.owns(name):
+				*list.own = append(*list.own, name)
+			case !reserved(name) && !strings.HasPrefix(name, noneName):
+				*list.shared = append(*list.shared, name)
+			}
+		}
+	}
+	return n
+}
+
+// visible tells whether an image of these names, with that id, is one for this build to see.
+func (g *Guard) visible(id string, n imageNames) bool {
+	return len(n.own)+len(n.ownDigests)+len(n.shared)+len(n.sharedDigests) > 0 || g.images.knows(id)
+}
+
+// imageInspection is what the guard reads of an image.
+type imageInspection struct {
+	ID           string `json:"Id"`
+	RepoTags     []string
+	RepoDigests  []string
+	Os           string
+	Architecture string
+	Config       struct {
+		Volumes      map[string]struct{}
+		ExposedPorts map[string]struct{}
+		Labels       map[string]string
+		OnBuild      []string
+	}
+}
+
+// inspectImage looks at the image that the daemon knows by ref. It's not found unless it's one for this build to see.
+func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error) {
+	var in imageInspection
+	if err := g.up.call(ctx, http.MethodGet, "/images/"+ref+"/json", nil, nil, &in); err != nil {
+		return imageFound{}, err
+	}
+	names := g.sortNames(in.RepoTags, in.RepoDigests)
+	if !g.visible(in.ID, names) {
+		return imageFound{}, statusError{http.StatusNotFound, "No such image: " + ref}
+	}
+	if len(names.own) > 0 {
+		g.images.remember(in.ID)
+	}
+	return imageFound{
+		ref: ref, id: in.ID, names: names, platform: in.Os + "/" + in.Architecture,
+		volumes: in.Config.Volumes, ports: in.Config.ExposedPorts, labels: in.Config.Labels, onBuild: in.Config.OnBuild,
+	}, nil
+}
+
+// findImage resolves what a client calls an image: a name, first of the build's own and then of the shared ones, an id, or the beginning of an id of
+// an image that the client can see.
+func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
+	absent := statusError{http.StatusNotFound, fmt.Sprintf("No such image: %s", ref)}
+	if id, ok := fullImageID(ref); ok {
+		found, err := g.inspectImage(ctx, id)
+		if isNotFound(err) {
+			return found, absent
+		}
+		return found, err
+	}
+	if named, err := g.tags.parse(ref); err == nil {
+		found, err := g.findNamed(ctx, ref, named)
+		if !isNotFound(err) {
+			return found, err
+		}
+	} else if isNotFound(err) {
+		return imageFound{}, err
+	} else if !isHex(strings.TrimPrefix(ref, "sha256:")) {
+		return imageFound{}, err
+	}
+	begin := strings.TrimPrefix(ref, "sha256:")
+	if !isHex(begin) {
+		return imageFound{}, absent
+	}
+	list, err := g.listAll(ctx, nil)
+	if err != nil {
+		return imageFound{}, err
+	}
+	var ids []string
+	for _, i := range list {
+		if strings.HasPrefix(strings.TrimPrefix(i.ID, "sha256:"), begin) && g.visible(i.ID, i.names) && !slices.Contains(ids, i.ID) {
+			ids = append(ids, i.ID)
+		}
+	}
+	if len(ids) != 1 {
+		return imageFound{}, absent
+	}
+	return g.inspectImage(ctx, ids[0])
+}
+
+// fullImageID is the id that ref is, if it's a whole one.
+func fullImageID(ref string) (string, bool) {
+	hex := strings.TrimPrefix(ref, "sha256:")
+	return "sha256:" + hex, isID(hex)
+}
+
+// findNamed resolves a name. The shared ones are asked for by their long form, which the daemon can't take for an id.
+func (g *Guard) findNamed(ctx context.Context, ref string, named reference.Named) (imageFound, error) {
+	digested, isDigested := named.(reference.Digested)
+	if !isDigested {
+		private, err := g.tags.private(named)
+		if err != nil {
+			return imageFound{}, err
+		}
+		found, err := g.inspectImage(ctx, private)
+		if err == nil {
+			found.tag = reference.TagNameOnly(mustNamed(private)).String()
+			return found, nil
+		}
+		if !isNotFound(err) {
+			return imageFound{}, err
+		}
+		found, err = g.inspectImage(ctx, reference.TagNameOnly(named).String())
+		if err == nil {
+			found.ref = ref
+		}
+		return found, err
+	}
+	// The daemon takes any name with an image's id for a digest as that image, so the digest must be one that the image has under this name.
+	want := reference.TrimNamed(named).Name() + "@" + digested.Digest().String()
+	found, err := g.inspectImage(ctx, want)
+	if err == nil && slices.ContainsFunc(found.names.sharedDigests, func(d string) bool { return canonical(d) == want }) {
+		found.ref = want
+		return found, nil
+	}
+	if err != nil && !isNotFound(err) {
+		return imageFound{}, err
+	}
+	list, err := g.listAll(ctx, nil)
+	if err != nil {
+		return imageFound{}, err
+	}
+	for _, i := range list {
+		for _, d := range i.names.ownDigests {
+			if canonical(g.tags.showName(d)) == want {
+				return g.inspectImage(ctx, i.ID)
+			}
+		}
+	}
+	return imageFound{}, statusError{http.StatusNotFound, "No such image: " + ref}
+}
+
+// canonical is the long form of a name; of what isn't one, the text itself.
+func canonical(name string) string {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return ref.String()
+}
+
+// mustNamed reads a name that has been checked before.
+func mustNamed(name string) reference.Named {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		panic("guard: a name that was checked is malformed: " + name)
+	}
+	return ref
+}
+
+// listedImage is what the guard reads of an image in a list.
+type listedImage struct {
+	ID          string `json:"Id"`
+	RepoTags    []string
+	RepoDigests []string
+	names       imageNames
+	raw         json.RawMessage
+}
+
+// listAll is the daemon's images that have a name, or that match the query.
+func (g *Guard) listAll(ctx context.Context, q url.Values) ([]listedImage, error) {
+	var raws []json.RawMessage
+	if err := g.up.call(ctx, http.MethodGet, "/images/json", q, nil, &raws); err != nil {
+		return nil, err
+	}
+	return g.readImages(raws)
+}
+
+// ownDepth is how many components private names have, at most, that the daemon is asked for. Deeper ones are legal, and no registry's.
+const ownDepth = 12
+
+// listOwn is the images that have a private name of the build's, and no other names of them.
+func (g *Guard) listOwn(ctx context.Context) ([]listedImage, error) {
+	var patterns []string
+	for depth, pattern := 0, g.tags.domain; depth < ownDepth; depth++ {
+		pattern += "/*"
+		patterns = append(patterns, pattern)
+	}
+	b, err := json.Marshal(map[string][]string{"reference": patterns})
+	if err != nil {
+		return nil, err
+	}
+	return g.listAll(ctx, url.Values{"filters": {string(b)}})
+}
+
+func (g *Guard) readImages(raws []json.RawMessage) ([]listedImage, error) {
+	list := make([]listedImage, 0, len(raws))
+	for _, raw := range raws {
+		i := listedImage{raw: raw}
+		if err := json.Unmarshal(raw, &i); err != nil {
+			return nil, fmt.Errorf("read the docker daemon's list of images: %w", err)
+		}
+		i.names = g.sortNames(i.RepoTags, i.RepoDigests)
+		list = append(list, i)
+	}
+	return list, nil
+}

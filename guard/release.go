@@ -1,0 +1,140 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Released is a build that has ended, of which a daemon may still have something that carries none of its labels.
+type Released struct {
+	Daemon     string // the path of the daemon's unix socket
+	OwnerLabel string // Options.OwnerLabel
+	ID         string // Options.ID
+}
+
+// Release removes what builds leave in a daemon without a label: containers of its classic builder, and the names of images, which themselves stay as the cache of the next
+// build. Call it after Close and before the build's networks are removed. It needs no guard, so it works after a crash as well. What fails is reported when
+// all has been tried.
+func (r Released) Release(ctx context.Context) error {
+	g := &Guard{up: newUpstream(r.Daemon), tags: newTags(r.ID), images: newImages(), opts: Options{ID: r.ID, OwnerLabel: r.OwnerLabel}}
+	g.own = newOwnership(g)
+	defer g.up.transport.CloseIdleConnections()
+	return errors.Join(g.removeBuilders(ctx), g.releaseTags(ctx))
+}
+
+// Leftovers are the ids of the builds that have given names to images of a daemon which are still there: of builds that are under way, and of those that nobody has released.
+func Leftovers(ctx context.Context, daemon string) ([]string, error) {
+	g := &Guard{up: newUpstream(daemon), images: newImages()}
+	defer g.up.transport.CloseIdleConnections()
+	list, err := g.listAll(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("look for image names that builds have left: %w", err)
+	}
+	var ids []string
+	for _, i := range list {
+		for _, name := range slices.Concat(i.RepoTags, i.RepoDigests) {
+			host, rest, _ := strings.Cut(name, "/")
+			if strings.HasPrefix(host, "127.0.0.1:") {
+				host, _, _ = strings.Cut(rest, "/")
+			}
+			id, private := strings.CutSuffix(host, tagSpace)
+			if private && !strings.HasPrefix(name, keepName+":") && !slices.Contains(ids, id) {
+				ids = append(ids, id)
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids, nil
+}
+
+// releaseTags takes away all names that the build has given to images.
+func (g *Guard) releaseTags(ctx context.Context) error {
+	list, err := g.listAll(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("take away the image names of build %s: %w", g.opts.ID, err)
+	}
+	var all error
+	for _, i := range list {
+		if names := slices.Concat(i.names.own, i.names.ownDigests); len(names) > 0 {
+			if _, err := g.untag(ctx, i.ID, names); err != nil {
+				all = errors.Join(all, fmt.Errorf("take away the names of image %s of build %s: %w", short(i.ID), g.opts.ID, err))
+			}
+		}
+	}
+	return all
+}
+
+// removeBuilders removes the containers of the daemon's classic builder. It gives them no labels and no name that could be told from others, but they're on the build's
+// networks, where nothing else is without the owner's label. A builder whose client has gone removes its container itself; this is for the moment until it does, and for
+// one that didn't live to do it.
+func (g *Guard) removeBuilders(ctx context.Context) error {
+	var networks []struct {
+		ID string `json:"Id"`
+	}
+	if err := g.up.call(ctx, http.MethodGet, "/networks", url.Values{"filters": {g.own.ownerFilter()}}, nil, &networks); err != nil {
+		return fmt.Errorf("find the networks of build %s: %w", g.opts.ID, err)
+	}
+	for _, n := range networks {
+		// A builder may be on its way from one container to the next.
+		for try := 0; ; try++ {
+			more, err := g.removeUnlabelled(ctx, n.ID)
+			if err != nil {
+				return fmt.Errorf("remove the builder's containers of build %s: %w", g.opts.ID, err)
+			}
+			if !more || try == 20 {
+				break
+			}
+			if err := pause(ctx, 50*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// removeUnlabelled removes the containers on a network that aren't the owner's, and tells whether there were any.
+func (g *Guard) removeUnlabelled(ctx context.Context, network string) (bool, error) {
+	filter, err := json.Marshal(map[string][]string{"network": {network}})
+	if err != nil {
+		return false, err
+	}
+	var list []struct {
+		ID     string `json:"Id"`
+		Labels map[string]string
+	}
+	if err := g.up.call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {string(filter)}}, nil, &list); err != nil {
+		return false, err
+	}
+	found := false
+	for _, c := range list {
+		if c.Labels[g.opts.OwnerLabel] == g.opts.ID {
+			continue
+		}
+		found = true
+		err := g.up.call(ctx, http.MethodDelete, "/containers/"+c.ID, url.Values{"force": {"1"}, "v": {"1"}}, nil, nil)
+		var s statusError
+		if err != nil && !(errors.As(err, &s) && (s.status == http.StatusNotFound || s.status == http.StatusConflict)) { // gone, or going
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// pause sleeps, no longer than ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,298 @@
+package guard
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"strings"
+
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/registry"
+)
+
+// plain forwards a call that says nothing of any build.
+func plain(ctx context.Context, c *call) error {
+	h := http.Header{}
+	if v := c.r.Header.Get("X-Registry-Auth"); v != "" {
+		h.Set("X-Registry-Auth", v)
+	}
+	return c.send(ctx, outgoing{method: c.route.method, path: c.route.pattern, query: c.query, header: h})
+}
+
+// ping tells a client the daemon's version, as HEAD and GET.
+func ping(ctx context.Context, c *call) error {
+	return c.send(ctx, outgoing{method: c.route.method, path: "/_ping"})
+}
+
+// info is the daemon's, without what it counts of other builds and without the credentials that a proxy's address may hold.
+func info(ctx context.Context, c *call) error {
+	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/info"})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var list []struct{ State string }
+	q, err := encodeFilters(map[string][]string{"all": {"1"}}, restrict(filters.NewArgs(), LabelGuard, c.g.opts.ID))
+	if err != nil {
+		return err
+	}
+	if err := c.g.up.call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
+		return err
+	}
+	count := map[string]int{}
+	for _, o := range list {
+		count[o.State]++
+	}
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var i map[string]json.RawMessage
+		if err := json.Unmarshal(b, &i); err != nil {
+			return nil, err
+		}
+		set := func(key string, v any) {
+			if _, there := i[key]; there {
+				i[key], _ = json.Marshal(v) // numbers and strings always encode
+			}
+		}
+		set("Containers", len(list))
+		set("ContainersRunning", count["running"])
+		set("ContainersPaused", count["paused"])
+		set("ContainersStopped", len(list)-count["running"]-count["paused"])
+		set("HttpProxy", "")
+		set("HttpsProxy", "")
+		return json.Marshal(i)
+	})
+}
+
+// authRules are for registry.AuthConfig: credentials that the client has anyway.
+var authRules = []fieldRule{
+	{"Username", allow}, {"Password", allow}, {"Auth", allow}, {"Email", allow}, {"ServerAddress", allow}, {"IdentityToken", allow}, {"RegistryToken", allow},
+}
+
+// auth has the daemon try credentials at a registry.
+func auth(ctx context.Context, c *call) error {
+	var a registry.AuthConfig
+	if err := c.decode(&a); err != nil {
+		return err
+	}
+	p := &checking{Context: ctx, c: c}
+	if err := p.enforce("", reflect.ValueOf(&a).Elem(), authRules); err != nil {
+		return err
+	}
+	body, length, err := jsonBody(a)
+	if err != nil {
+		return err
+	}
+	return c.send(ctx, outgoing{method: http.MethodPost, path: "/auth", header: jsonHeader(), body: body, length: length})
+}
+
+// diskUsage is the daemon's, cut down to the build's own containers and volumes. Images and build cache are shared; images.go says which a client may see.
+func diskUsage(ctx context.Context, c *call) error {
+	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/system/df", query: c.query})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var df map[string]json.RawMessage
+		if err := json.Unmarshal(b, &df); err != nil {
+			return nil, err
+		}
+		for key, raw := range df {
+			var err error
+			switch key {
+			case "LayersSize", "BuilderSize":
+			case "Containers":
+				df[key], err = c.g.filterRaw(raw, func(b []byte) (bool, error) {
+					var o struct {
+						Names  []string
+						Labels map[string]string
+					}
+					err := json.Unmarshal(b, &o)
+					return len(o.Names) > 0 && c.g.own.judgeContainer(o.Names[0], o.Labels) == ofClient, err
+				})
+			case "Volumes":
+				df[key], err = c.g.filterRaw(raw, func(b []byte) (bool, error) {
+					var v volumeFound
+					err := json.Unmarshal(b, &v)
+					return c.g.own.judgeVolume(v) == ofClient, err
+				})
+			case "Images":
+				df[key], err = c.g.showImages(ctx, raw)
+			default: // BuildCache, whose entries tell what other builds ran; the reports of newer versions by type
+				if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
+					df[key] = json.RawMessage("[]")
+				} else {
+					delete(df, key)
+				}
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		return json.Marshal(df)
+	})
+}
+
+// filterRaw is filterList for a list that may be null.
+func (g *Guard) filterRaw(raw []byte, keep func([]byte) (bool, error)) ([]byte, error) {
+	if bytes.Equal(bytes.TrimSpace(raw), []byte("null")) {
+		return raw, nil
+	}
+	return g.filterList(raw, 0, keep)
+}
+
+// streamJSON passes on an endless answer, one JSON value at a time; what change makes nil is left out.
+func (c *call) streamJSON(resp *http.Response, change func([]byte) []byte) error {
+	copyHeader(c.w.Header(), resp.Header)
+	c.w.WriteHeader(resp.StatusCode)
+	flush := http.NewResponseController(c.w)
+	_ = flush.Flush()
+	d := json.NewDecoder(resp.Body)
+	for {
+		var raw json.RawMessage
+		err := d.Decode(&raw)
+		if err != nil {
+			if err == io.EOF {
+				return nil
+			}
+			panic(http.ErrAbortHandler) // see stream
+		}
+		b := change(raw)
+		if b == nil {
+			continue
+		}
+		if _, err := c.w.Write(append(b, '\n')); err != nil {
+			return errAnswered
+		}
+		if err := flush.Flush(); err != nil {
+			return errAnswered
+		}
+	}
+}
+
+// eventFilters of GET /events. References are applied by the guard, to what the client sees: they may be of objects that don't exist yet.
+var eventFilters = map[string]filterRule{
+	"event": passed, "type": passed, "scope": passed, "label": passed,
+	"container": local, "network": local, "volume": local, "image": local, "daemon": passed, "plugin": passed, "node": passed, "service": passed,
+	"secret": passed, "config": passed,
+}
+
+// message is what the guard reads of an event.
+type message struct {
+	Type   string
+	Action string
+	Actor  struct {
+		ID         string
+		Attributes map[string]string
+	}
+}
+
+// events streams the build's own events.
+func events(ctx context.Context, c *call) error {
+	up, mine, err := c.rewriteFilters(ctx, eventFilters)
+	if err != nil {
+		return err
+	}
+	q, err := encodeFilters(c.query, up)
+	if err != nil {
+		return err
+	}
+	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/events", query: q})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	wanted := map[string]map[string]bool{}
+	for _, key := range mine.Keys() {
+		wanted[key] = map[string]bool{}
+		for _, v := range mine.Get(key) {
+			wanted[key][strings.TrimPrefix(v, "/")] = true
+		}
+	}
+	return c.streamJSON(resp, func(b []byte) []byte {
+		var m message
+		if json.Unmarshal(b, &m) != nil || !c.g.ownEvent(ctx, m) {
+			return nil
+		}
+		b = c.g.eventAnswer(b)
+		if len(wanted) == 0 {
+			return b
+		}
+		if json.Unmarshal(b, &m) == nil && matchEvent(m, wanted) {
+			return b
+		}
+		return nil
+	})
+}
+
+// matchEvent applies the filters by reference to an event with unscoped names. Each must fit.
+func matchEvent(m message, wanted map[string]map[string]bool) bool {
+	for key, values := range wanted {
+		fits := false
+		name := m.Actor.Attributes["name"]
+		for v := range values {
+			switch {
+			case m.Type == key && (m.Actor.ID == v || name == v || isHex(v) && len(v) >= 12 && strings.HasPrefix(m.Actor.ID, v)):
+				fits = true
+			case key == "container" && m.Actor.Attributes["container"] == v: // of a network or a volume
+				fits = true
+			case key == "image" && m.Type == "container" && m.Actor.Attributes["image"] == v:
+				fits = true
+			}
+		}
+		if !fits {
+			return false
+		}
+	}
+	return true
+}
+
+// eventAnswer unscopes an event.
+func (g *Guard) eventAnswer(b []byte) []byte {
+	b = g.names.answer(b)
+	return bytes.ReplaceAll(b, []byte(fmt.Sprintf(`"name":%q`, g.opts.Network)), []byte(`"name":"bridge"`))
+}
+
+// ownEvent tells whether an event is about what was made through the guard.
+func (g *Guard) ownEvent(ctx context.Context, m message) bool {
+	a := m.Actor.Attributes
+	switch m.Type {
+	case "container":
+		return g.own.judgeContainer(a["name"], a) == ofClient
+	case "network":
+		if who := a["container"]; who != "" {
+			g.own.mu.Lock()
+			s := g.own.containers[who]
+			g.own.mu.Unlock()
+			return s == ofClient && (g.names.scoped(a["name"]) || a["name"] == g.opts.Network)
+		}
+		return g.names.scoped(a["name"])
+	case "volume":
+		if g.names.scoped(m.Actor.ID) {
+			return true
+		}
+		return g.ownAnonymous(ctx, m.Actor.ID)
+	case "image":
+		return g.ownImageEvent(ctx, m)
+	}
+	return false
+}
+
+// ownAnonymous tells whether an anonymous volume is the client's. One that is gone is remembered.
+func (g *Guard) ownAnonymous(ctx context.Context, name string) bool {
+	if !isID(name) {
+		return false
+	}
+	g.own.mu.Lock()
+	known := g.own.volumes[name]
+	g.own.mu.Unlock()
+	if known {
+		return true
+	}
+	v, err := g.own.findVolume(ctx, name, "")
+	return err == nil && v.standing == ofClient
+}

@@ -1,0 +1,280 @@
+package guard
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// upstream is the daemon. Every request to it is built here.
+type upstream struct {
+	socket    string
+	transport *http.Transport
+
+	mu       sync.Mutex
+	max, min string // API versions of the daemon
+}
+
+// bufferSize is how much a stream moves at a time.
+const bufferSize = 128 << 10
+
+func newUpstream(socket string) *upstream {
+	u := &upstream{socket: socket}
+	u.transport = &http.Transport{
+		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return u.dial(ctx) },
+		DisableCompression:  true,
+		MaxIdleConns:        64,
+		MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     30 * time.Second,
+		ReadBufferSize:      bufferSize,
+		WriteBufferSize:     bufferSize,
+	}
+	return u
+}
+
+func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", u.socket)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the docker daemon: %w", err)
+	}
+	return conn, nil
+}
+
+// outgoing is a request to the daemon, in parts. Nothing of it may be a client's text that hasn't been parsed and checked.
+type outgoing struct {
+	method string
+	// version of the API, "1.41"; empty is the daemon's newest.
+	version string
+	// path without the version, decoded: it's escaped here.
+	path   string
+	query  url.Values
+	header http.Header
+	body   io.Reader
+	length int64 // of body; -1 if unknown
+}
+
+func (u *upstream) request(ctx context.Context, o outgoing) (*http.Request, error) {
+	if o.version == "" {
+		newest, _, err := u.versions(ctx)
+		if err != nil {
+			return nil, err
+		}
+		o.version = newest
+	}
+	target := url.URL{Scheme: "http", Host: "docker", Path: "/v" + o.version + o.path, RawQuery: o.query.Encode()}
+	r, err := http.NewRequestWithContext(ctx, o.method, target.String(), o.body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err)
+	}
+	if o.body != nil {
+		r.ContentLength = o.length
+	}
+	for k, v := range o.header {
+		r.Header[k] = v
+	}
+	return r, nil
+}
+
+// do sends a request and returns the answer, whatever its status. The caller closes its body.
+func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
+	r, err := u.request(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := u.transport.RoundTrip(r)
+	if err != nil {
+		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err)
+	}
+	return resp, nil
+}
+
+// lookupLimit bounds the answers that the guard reads whole: lists and inspections.
+const lookupLimit = 64 << 20
+
+// call sends in as JSON (nil: no body) at the daemon's newest version and decodes the answer into out (nil: ignored). A status of 400 and above is a statusError.
+func (u *upstream) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	o := outgoing{method: method, path: path, query: query}
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode the request for %s %s: %w", method, path, err)
+		}
+		o.body, o.length, o.header = bytes.NewReader(b), int64(len(b)), jsonHeader()
+	}
+	resp, err := u.do(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		return answerError(resp)
+	}
+	if out == nil {
+		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, lookupLimit))
+		return err
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, lookupLimit)).Decode(out); err != nil {
+		return fmt.Errorf("read the docker daemon's answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+func jsonHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
+
+// errorLimit bounds the text of an error.
+const errorLimit = 1 << 20
+
+// answerError is the daemon's error as a statusError.
+func answerError(resp *http.Response) error {
+	b, err := io.ReadAll(io.LimitReader(resp.Body, errorLimit))
+	if err != nil {
+		return fmt.Errorf("read the docker daemon's error: %w", err)
+	}
+	var m struct{ Message string }
+	if json.Unmarshal(b, &m) != nil || m.Message == "" {
+		m.Message = strings.TrimSpace(string(b))
+	}
+	if m.Message == "" {
+		m.Message = http.StatusText(resp.StatusCode)
+	}
+	return statusError{resp.StatusCode, m.Message}
+}
+
+// versions are the newest and the oldest API version of the daemon. They're asked for once.
+func (u *upstream) versions(ctx context.Context) (newest, oldest string, err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.max != "" {
+		return u.max, u.min, nil
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
+	if err != nil {
+		return "", "", err
+	}
+	resp, err := u.transport.RoundTrip(r)
+	if err != nil {
+		return "", "", fmt.Errorf("ask the docker daemon for its version: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return "", "", answerError(resp)
+	}
+	var v struct{ ApiVersion, MinAPIVersion string }
+	if err := json.NewDecoder(io.LimitReader(resp.Body, errorLimit)).Decode(&v); err != nil {
+		return "", "", fmt.Errorf("read the docker daemon's version: %w", err)
+	}
+	if _, ok := minorOf(v.ApiVersion); !ok {
+		return "", "", fmt.Errorf("the docker daemon says that its API version is %q, which this guard doesn't know", v.ApiVersion)
+	}
+	u.max, u.min = v.ApiVersion, v.MinAPIVersion
+	if atLeast(oldestVersion, u.min) {
+		u.min = oldestVersion
+	}
+	return u.max, u.min, nil
+}
+
+// oldestVersion of the API that the guard speaks. Below it, starting a container takes a HostConfig, which would be a second door to everything.
+const oldestVersion = "1.24"
+
+// minorOf is y of the API version "1.y".
+func minorOf(version string) (int, bool) {
+	s, ok := strings.CutPrefix(version, "1.")
+	if !ok || len(s) == 0 || len(s) > 3 || (len(s) > 1 && s[0] == '0') {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 10, 16)
+	return int(n), err == nil
+}
+
+// atLeast compares API versions; a malformed one is older than all.
+func atLeast(version, than string) bool {
+	a, ok := minorOf(version)
+	b, okThan := minorOf(than)
+	return ok && (!okThan || a >= b)
+}
+
+// upgrade sends a request that asks for a protocol upgrade on a connection of its own. If the daemon agrees (101), conn is the raw connection, of which resp's headers
+// are read and nothing else, and the caller closes it. If it doesn't, conn is nil and resp an ordinary answer whose body the caller closes.
+//
+// 101 is the only proof that the daemon has left HTTP on this connection. Without it nothing of the client's may be written there: the daemon
+// would read it as further requests.
+func (u *upstream) upgrade(ctx context.Context, o outgoing, protocol string) (conn *stream, resp *http.Response, err error) {
+	r, err := u.request(ctx, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	r.Header.Set("Connection", "Upgrade")
+	r.Header.Set("Upgrade", protocol)
+	raw, err := u.dial(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	fail := func(err error) (*stream, *http.Response, error) {
+		stop()
+		return nil, nil, errors.Join(fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err), raw.Close())
+	}
+	if err := r.Write(raw); err != nil {
+		return fail(err)
+	}
+	in := bufio.NewReaderSize(raw, bufferSize)
+	resp, err = http.ReadResponse(in, r)
+	if err != nil {
+		return fail(err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		resp.Body = &closing{resp.Body, raw, stop}
+		return nil, resp, nil
+	}
+	if !stop() {
+		return fail(context.Cause(ctx))
+	}
+	return &stream{Conn: raw, in: in}, resp, nil
+}
+
+// closing is a body that owns its connection.
+type closing struct {
+	io.ReadCloser
+	conn net.Conn
+	stop func() bool
+}
+
+// Close closes the connection.
+func (c *closing) Close() error {
+	c.stop()
+	return c.conn.Close()
+}
+
+// stream is a raw connection, some of which may have been read ahead.
+type stream struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+// Read takes what was read ahead first.
+func (s *stream) Read(p []byte) (int, error) {
+	if s.in.Buffered() > 0 {
+		return s.in.Read(p)
+	}
+	return s.Conn.Read(p)
+}
+
+// CloseWrite ends the direction to the peer: it reads end of file.
+func (s *stream) CloseWrite() error {
+	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}

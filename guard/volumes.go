@@ -1,0 +1,112 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+
+	"github.com/docker/docker/api/types/volume"
+)
+
+// volumeFilters of GET /volumes.
+var volumeFilters = map[string]filterRule{"dangling": passed, "driver": passed, "label": passed, "name": local}
+
+// listVolumes answers with what was made through this guard.
+func listVolumes(ctx context.Context, c *call) error {
+	up, mine, err := c.rewriteFilters(ctx, volumeFilters)
+	if err != nil {
+		return err
+	}
+	q, err := encodeFilters(c.query, restrict(up, LabelGuard, c.g.opts.ID))
+	if err != nil {
+		return err
+	}
+	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/volumes", query: q})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var list struct {
+			Volumes  []json.RawMessage
+			Warnings []string
+		}
+		if err := json.Unmarshal(b, &list); err != nil {
+			return nil, err
+		}
+		out := []json.RawMessage{}
+		for _, item := range list.Volumes {
+			var v volumeFound
+			if err := json.Unmarshal(item, &v); err != nil {
+				return nil, err
+			}
+			if c.g.own.judgeVolume(v) == ofClient && (mine.Len() == 0 || mine.Match("name", c.g.names.unscope(v.Name))) {
+				out = append(out, c.g.names.answer(item))
+			}
+		}
+		list.Volumes = out
+		return json.Marshal(list)
+	})
+}
+
+func inspectVolume(ctx context.Context, c *call) error {
+	v, err := c.g.own.findVolume(ctx, c.vars["id"], c.version)
+	if err != nil {
+		return err
+	}
+	c.answerBytes(http.StatusOK, c.g.names.answer(v.raw))
+	return nil
+}
+
+// volumeRules are for volume.CreateOptions: folders of the daemon's own.
+var volumeRules = []fieldRule{
+	{"Name", allow},
+	{"Driver", oneOf("only the local volume driver may be used", "", "", "local")},
+	{"DriverOpts", deny("the local driver's options (type, o, device) can mount anything of the machine", "leave them out; for memory, use a tmpfs mount")},
+	{"Labels", ownLabels},
+	{"ClusterVolumeSpec", deny("it is for swarms", "")},
+}
+
+// createVolume makes a volume for the build, or finds the one of that name, as Docker does.
+func createVolume(ctx context.Context, c *call) error {
+	var req volume.CreateOptions
+	if err := c.decode(&req); err != nil {
+		return err
+	}
+	ctx, done, err := c.g.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p := &checking{Context: ctx, c: c}
+	if err := p.enforce("", reflect.ValueOf(&req).Elem(), volumeRules); err != nil {
+		return err
+	}
+	if req.Name != "" {
+		if !nameable(req.Name) {
+			return badRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", quoted(req.Name))
+		}
+		req.Name = c.g.names.scope(req.Name)
+	}
+	body, length, err := jsonBody(req)
+	if err != nil {
+		return err
+	}
+	return c.sendNamed(ctx, outgoing{method: http.MethodPost, path: "/volumes/create", header: jsonHeader(), body: body, length: length})
+}
+
+func removeVolume(ctx context.Context, c *call) error {
+	v, err := c.g.own.findVolume(ctx, c.vars["id"], "")
+	if isNotFound(err) && c.flag("force") {
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if v.standing != ofClient {
+		return refuse("removing volume "+quoted(c.vars["id"]), "it is a volume of the pipeline's, which goes with the build")
+	}
+	return c.send(ctx, outgoing{method: http.MethodDelete, path: "/volumes/" + v.Name, query: c.query})
+}
