@@ -105,6 +105,12 @@ func (l *loader) checkRunner(r *Runner) {
 	if r.DrainTimeout < 0 {
 		l.fail("DRONE_RUNNER_DRAIN_TIMEOUT: %q is negative: write a duration such as 90s, 30m or 1h30m", r.DrainTimeout)
 	}
+	if r.StepTimeout < 0 {
+		l.fail("DRONE_RUNNER_STEP_TIMEOUT: %q is negative: write a duration such as 30m or 2h, or 0 for none", r.StepTimeout)
+	}
+	if r.ReapInterval < 0 {
+		l.fail("DRONE_RUNNER_REAP_INTERVAL: %q is negative: write a duration such as 10m or 1h, or 0 for once at start", r.ReapInterval)
+	}
 	if r.LogLimit < 0 {
 		l.fail("DRONE_RUNNER_LOG_LIMIT: %d is negative: write a number of bytes, such as 5MB", r.LogLimit)
 	}

@@ -113,7 +113,14 @@ type (
 		// DrainTimeout is how long running pipelines may take to end after SIGTERM, before they are cancelled: `90s`, `1h`. `0` is as long as they take;
 		// each repository's own timeout holds all the same.
 		DrainTimeout time.Duration `envconfig:"DRONE_RUNNER_DRAIN_TIMEOUT" default:"0"`
-		// State is the folder that logs wait in until the server has them.
+		// StepTimeout is how long a step may run once its image is there: `30m`, `2h`. One that runs longer is stopped, its log says so, and the pipeline fails. Services and
+		// detached steps run as long as the pipeline does. `0` is as long as the repository's own timeout allows.
+		StepTimeout time.Duration `envconfig:"DRONE_RUNNER_STEP_TIMEOUT" default:"0"`
+		// ReapInterval is how often containers, networks and volumes that builds of this runner have left behind are looked for and removed, besides once at start: `10m`,
+		// `1h`; `0` is at start alone.
+		ReapInterval time.Duration `envconfig:"DRONE_RUNNER_REAP_INTERVAL" default:"10m"`
+		// State is the folder for what must survive a crash of the runner: the journal of the pipelines that it has accepted, and the logs that the server doesn't have
+		// yet. Each runner needs one of its own.
 		State string `envconfig:"DRONE_RUNNER_STATE" default:"/var/lib/drone-runner"`
 	}
 

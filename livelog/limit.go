@@ -85,8 +85,12 @@ func (s *spool) parts() ([]part, error) {
 			return nil, err
 		}
 		cut.notice.Number = head.next
+		missing := s.text - head.text - cut.text
+		if s.unknown {
+			missing = -1
+		}
 		cut.notice.Message = fmt.Sprintf("[%s left out here: the log is longer than %s, the limit that DRONE_RUNNER_LOG_LIMIT sets]\n",
-			amount(cut.next-head.next, s.text-head.text-cut.text), units.BytesSize(float64(s.limit)))
+			amount(cut.next-head.next, missing), units.BytesSize(float64(s.limit)))
 		parts = append(parts, part{notice: &cut.notice})
 		for i, seg := range tail[cut.segment:] {
 			if i == 0 {

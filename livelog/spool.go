@@ -31,6 +31,8 @@ type (
 		// text is how many bytes of output were spooled, next the pos after the last line of them. Neither forgets what the limit took.
 		text int64
 		next int
+		// unknown is set when text isn't the whole truth: a crash has forgotten how much was in segments that are gone.
+		unknown bool
 
 		pending pending
 		// encoder writes into pending.
@@ -231,9 +233,14 @@ func (l *loss) line() *drone.Line {
 	return &line
 }
 
-// amount is a number of lines and bytes in words.
+// amount is a number of lines and bytes in words; less than 0 bytes are not known.
 func amount(lines int, text int64) string {
-	if lines == 1 {
+	switch {
+	case text < 0 && lines == 1:
+		return "1 line"
+	case text < 0:
+		return fmt.Sprintf("%d lines", lines)
+	case lines == 1:
 		return fmt.Sprintf("1 line (%s)", units.BytesSize(float64(text)))
 	}
 	return fmt.Sprintf("%d lines (%s)", lines, units.BytesSize(float64(text)))

@@ -33,6 +33,16 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("the build ran longer than %s, its timeout (the repository's settings can raise it)", e.Limit)
 }
 
+// StepTimeoutError is why a step was stopped that ran longer than the runner lets any.
+type StepTimeoutError struct {
+	Limit time.Duration
+}
+
+// Error says what the limit was and where it can be changed.
+func (e *StepTimeoutError) Error() string {
+	return fmt.Sprintf("the step ran longer than %s, the timeout of this runner's steps (its operator can raise DRONE_RUNNER_STEP_TIMEOUT)", e.Limit)
+}
+
 // verdict is what a stage is recorded as that ended for the cause.
 func verdict(stage *drone.Stage, cause error) {
 	var timeout *TimeoutError

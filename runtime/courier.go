@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
 )
@@ -20,8 +22,9 @@ import (
 type courier struct {
 	remote *Remote
 	log    logrus.FieldLogger
-	// id of the step.
-	id int64
+	// id of the step, and of its stage; number of it in the stage.
+	id, stage int64
+	number    int
 	// end takes one ending, and never blocks its sender.
 	end chan ending
 	// ready is closed when the server knows that the step runs, or won't be told: live lines make sense then.
@@ -51,6 +54,8 @@ func newCourier(r *Remote, step drone.Step) *courier {
 	return &courier{
 		remote: r,
 		id:     step.ID,
+		stage:  step.StageID,
+		number: step.Number,
 		log:    r.log.WithFields(logrus.Fields{"step.id": step.ID, "step": step.Name}),
 		end:    make(chan ending, 1),
 		ready:  make(chan struct{}),
@@ -117,6 +122,11 @@ func (c *courier) finish() {
 	var end ending
 	select {
 	case end = <-c.end:
+		if c.started {
+			c.note(func(step *journal.Step) {
+				step.State, step.Card = c.versioned(end.step, step.State.Version), end.card
+			})
+		}
 	case <-c.remote.ctx.Done():
 		// The stage was given up.
 	}
@@ -153,12 +163,33 @@ func (c *courier) upload() {
 	if err != nil {
 		c.log.WithError(err).Warn("the log of a step couldn't be uploaded: the server has what it got live")
 	}
-	if c.spool == nil {
+	switch {
+	case c.spool == nil:
 		return
+	case ctx.Err() != nil && c.remote.entry != nil:
+		// The journal knows of it: another try comes, and the spool goes with the journal's entry.
+		err = c.spool.Close()
+	default:
+		err = c.spool.Remove()
 	}
-	if err := c.spool.Remove(); err != nil {
-		c.log.WithError(err).Warn("the spool of a log couldn't be removed")
+	if err != nil {
+		c.log.WithError(err).Warn("the spool of a log couldn't be closed or removed")
 	}
+}
+
+// note writes down how the step stands.
+func (c *courier) note(change func(*journal.Step)) {
+	c.remote.entry.Note(func(record *journal.Record) {
+		if step := record.Step(c.number); step != nil {
+			change(step)
+		}
+	})
+}
+
+// versioned is the step under the id that the server gave it, with a version.
+func (c *courier) versioned(step drone.Step, version int64) drone.Step {
+	step.ID, step.StageID, step.Version = c.id, c.stage, version
+	return step
 }
 
 // update tells the server the state of the step. That the server knows better, after a cancel, is no trouble.
@@ -170,7 +201,21 @@ func (c *courier) update(step drone.Step) {
 
 // put is update for one who holds the lock.
 func (c *courier) put(step drone.Step) {
-	step.ID, step.StageID, step.Version = c.step.ID, c.step.StageID, c.step.Version
+	step = c.versioned(step, c.step.Version)
+	if c.remote.ctx.Err() != nil {
+		return // It was given up, and the journal shall not say that it may have arrived.
+	}
+	c.note(func(noted *journal.Step) {
+		noted.Told = step.Status
+		if final(noted.State.Status) && !final(step.Status) {
+			noted.State.Version = step.Version // It has ended in the meantime.
+		} else {
+			noted.State = step
+		}
+		if c.spool != nil {
+			noted.Spool = filepath.Base(c.spool.Path())
+		}
+	})
 	err := c.remote.client.UpdateStep(c.remote.ctx, &step)
 	switch {
 	case err == nil:

@@ -25,6 +25,8 @@ type Executor struct {
 	// Procs limits how many steps run at once, over all stages that share it; nil is no limit. A detached step counts only until it has started:
 	// otherwise a service would keep the step that needs it from ever starting.
 	Procs *semaphore.Weighted
+	// StepTimeout limits how long the container of a step runs, a detached one excepted, which runs as long as the stage; 0 is no limit.
+	StepTimeout time.Duration
 	// DestroyTimeout limits the clean-up; 0 is DefaultDestroyTimeout.
 	DestroyTimeout time.Duration
 	// Log takes what the runner's operator should know; nil is logrus's standard logger.

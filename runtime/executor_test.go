@@ -41,6 +41,8 @@ func TestExecutor(t *testing.T) {
 		scripts scripts
 		engine  func(*enginetest.Engine)
 		timeout time.Duration
+		// stepTimeout is the executor's.
+		stepTimeout time.Duration
 		// cancelled after that long, for the cause.
 		cancelAt time.Duration
 		cause    error
@@ -102,6 +104,15 @@ func TestExecutor(t *testing.T) {
 			want: "a:killed/137 b:skipped => killed/137", wantError: "ran longer than 1h0m0s", logs: map[string]string{"a": "stopped: the build ran longer than 1h0m0s"}},
 		{name: "a step that ends before the timeout is none", steps: chain(step("a")), scripts: scripts{"a": takes(59 * time.Minute)}, timeout: time.Hour,
 			want: "a:success => success"},
+		{name: "a step that takes too long is stopped and has failed", steps: chain(step("a"), step("b"), step("c", policy(engine.RunOnFailure))), scripts: scripts{"a": blocks}, stepTimeout: time.Minute, took: time.Minute,
+			want: "a:killed/137 b:skipped c:success => failure", logs: map[string]string{"a": "stopped: the step ran longer than 1m0s, the timeout of this runner's steps"}},
+		{name: "a step that takes too long and fails fast stops the others", steps: []*engine.Step{step("a", onError(engine.ErrFailFast)), step("b")},
+			scripts: scripts{"a": blocks, "b": {PrepareDelay: time.Hour}}, stepTimeout: time.Minute, took: time.Minute,
+			want: "a:killed/137 b:killed/137 => failure"},
+		{name: "a pull and a service may take longer than a step", steps: chain(step("db", service), step("a"), step("b")), stepTimeout: time.Minute, took: time.Hour + 100*time.Second,
+			scripts: scripts{"db": blocks, "a": {PrepareDelay: time.Hour, Delay: 50 * time.Second}, "b": {Delay: 50 * time.Second}}, want: "db:success a:success b:success => success"},
+		{name: "a stage may time out before its step does", steps: chain(step("a")), scripts: scripts{"a": blocks}, stepTimeout: 2 * time.Hour, timeout: time.Hour, took: time.Hour,
+			want: "a:killed/137 => killed/137", wantError: "the build ran longer than 1h0m0s"},
 		{name: "a timeout while an image is pulled", steps: chain(step("a"), step("b")), scripts: scripts{"a": {PrepareDelay: 2 * time.Hour}}, timeout: time.Hour, took: time.Hour,
 			want: "a:killed/137 b:skipped => killed/137", wantError: "ran longer"},
 		{name: "a timeout in setup", steps: chain(step("a")), engine: func(e *enginetest.Engine) { e.SetupDelay = 2 * time.Hour }, timeout: time.Hour, took: time.Hour,
@@ -197,7 +208,7 @@ func TestExecutor(t *testing.T) {
 				if row.engine != nil {
 					row.engine(e)
 				}
-				x := &Executor{Engine: e, Log: quiet()}
+				x := &Executor{Engine: e, StepTimeout: row.stepTimeout, Log: quiet()}
 				if row.procs > 0 {
 					x.Procs = semaphore.NewWeighted(row.procs)
 				}

@@ -11,6 +11,8 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 )
 
 // Client is the Drone server: runner-go's interface, and an upload of logs that needn't be in memory. It repeats by itself what can be repeated, until its
@@ -37,6 +39,8 @@ type Remote struct {
 	client Client
 	logs   LogOptions
 	log    logrus.FieldLogger
+	// entry is the stage's in the journal; nil if there is no journal.
+	entry *journal.Entry
 
 	// ctx is that of all deliveries but Begin; cancel gives up what isn't delivered.
 	ctx    context.Context
@@ -75,6 +79,14 @@ func (r *Remote) Begin(ctx context.Context, stage drone.Stage) error {
 		}
 		r.couriers[step.Number] = newCourier(r, *step)
 	}
+	r.entry.Note(func(record *journal.Record) {
+		record.Stage, record.Stage.Steps = stage, nil
+		for _, step := range stage.Steps {
+			if step != nil {
+				record.Steps = append(record.Steps, journal.Step{State: *step})
+			}
+		}
+	})
 	return nil
 }
 
@@ -110,6 +122,7 @@ func (r *Remote) StepFinished(_ context.Context, step drone.Step, card *drone.Ca
 func (r *Remote) End(ctx context.Context, stage drone.Stage) error {
 	defer r.cancel()
 	defer context.AfterFunc(ctx, r.cancel)()
+	r.entry.Note(func(record *journal.Record) { record.Stage, record.Stage.Steps = stage, nil })
 	r.running.Wait()
 
 	r.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 )
 
 // Defaults of a Runner.
@@ -32,6 +33,8 @@ type Runner struct {
 	Permit   func(*drone.Repo, *drone.Build) error
 	Executor *Executor
 	Logs     LogOptions
+	// Journal takes what a next start has to know of the stages that this one was killed in; nil keeps none. The folder of Logs is its Logs then.
+	Journal *journal.Journal
 	// Timeout of stages whose repository has none; 0 is DefaultTimeout.
 	Timeout time.Duration
 	// ReportGrace is how long reports go on after the context ended; 0 is DefaultReportGrace. Before that there is no limit: a server that
@@ -45,7 +48,7 @@ type Runner struct {
 //
 // When ctx ends the stage is stopped: its steps are killed, and it is reported as an error if the cause is ErrStopped, as killed otherwise. Whatever
 // goes wrong once the stage was accepted is reported as its error, a panic too, so that no stage stays pending or running for a reason
-// that lies here; what Run returns then says what it was, for the operator.
+// that lies here; what Run returns then says what it was, for the operator. A stage whose end couldn't be reported is left to Recovery.
 func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
 	log := orStandard(r.Log).WithFields(logrus.Fields{"stage.id": stage.ID, "stage.name": stage.Name})
 	reportCtx, release := lingering(ctx, r.ReportGrace)
@@ -53,8 +56,16 @@ func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
 
 	accepted := copyStage(*stage)
 	accepted.Machine = r.Machine
-	err := r.Client.Accept(ctx, &accepted)
+	entry, err := r.enter(ctx, accepted)
+	if err != nil {
+		return err
+	}
+	// Whatever goes wrong, somebody has to see what the server knows of this.
+	leave := entry.Abandon
+	defer func() { leave() }()
+	err = r.Client.Accept(ctx, &accepted)
 	if errors.Is(err, client.ErrOptimisticLock) {
+		leave = entry.Remove
 		log.Debug("another runner has the stage")
 		return nil
 	}
@@ -65,7 +76,8 @@ func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l := &life{runner: r, log: log, stage: accepted, reportCtx: reportCtx, cancel: cancel}
+	l := &life{runner: r, log: log, stage: accepted, entry: entry, reportCtx: reportCtx, cancel: cancel}
+	leave = l.leave
 	err = protect("run the stage", func() error { return l.live(ctx) })
 	switch {
 	case err == nil:
@@ -84,16 +96,44 @@ func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
 	return fmt.Errorf("stage %d: %w", stage.ID, err)
 }
 
+// enter writes a stage into the journal, before it is accepted. A runner that can't keep what it takes on doesn't take it on, and waits a moment so that others may.
+func (r *Runner) enter(ctx context.Context, stage drone.Stage) (*journal.Entry, error) {
+	if r.Journal == nil {
+		return nil, nil
+	}
+	entry, err := r.Journal.Begin(stage)
+	if err != nil {
+		err = fmt.Errorf("stage %d is left to other runners: %w", stage.ID, err)
+		if pause(ctx, noRoomPause) != nil {
+			return nil, err
+		}
+	}
+	return entry, err
+}
+
+// noRoomPause is how long a slot is held whose stage couldn't be written down: the server offers the stage again at once.
+const noRoomPause = 10 * time.Second
+
 // life is one stage that was accepted.
 type life struct {
 	runner    *Runner
 	log       logrus.FieldLogger
 	stage     drone.Stage
+	entry     *journal.Entry
 	reportCtx context.Context
 	// cancel ends the life's context for a cause.
 	cancel context.CancelCauseFunc
 	// told is set when the server knows how the stage ended, or can't be told.
 	told bool
+}
+
+// leave ends the journal's entry, or leaves it to who tells the server later.
+func (l *life) leave() {
+	if l.told {
+		l.entry.Remove()
+	} else {
+		l.entry.Abandon()
+	}
 }
 
 // live gets the details, compiles and executes. What it returns is still to be reported, unless told is set.
@@ -128,7 +168,17 @@ func (l *life) live(ctx context.Context) error {
 		return errors.New("compile the pipeline: there is no spec and no error")
 	}
 
+	// From here on there may be something to clean up.
+	err = l.entry.Update(func(record *journal.Record) {
+		record.Stage, record.Stage.Steps = l.stage, nil
+		record.Repo, record.Build, record.Spec = details.Repo.Slug, details.Build.Number, spec.ID
+	})
+	if err != nil {
+		return fmt.Errorf("the runner has no room to keep account of the build: %w", err)
+	}
+
 	remote := NewRemote(l.reportCtx, r.Client, r.Logs, l.log)
+	remote.entry = l.entry
 	defer remote.Close()
 	record, err := r.Executor.Run(ctx, Job{
 		Spec:     spec,
@@ -199,6 +249,7 @@ func (l *life) fail(ctx context.Context, err error) error {
 			step.Status, step.Started, step.Stopped = drone.StatusSkipped, l.stage.Stopped, l.stage.Stopped
 		}
 	}
+	l.entry.Note(func(record *journal.Record) { record.Stage, record.Stage.Steps = l.stage, nil })
 	put := protect("report the error of the stage", func() error { return l.runner.Client.Update(l.reportCtx, &l.stage) })
 	if put == nil || errors.Is(put, client.ErrOptimisticLock) {
 		l.told = true

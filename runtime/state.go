@@ -170,6 +170,16 @@ func (s *State) kill(name string, cause error) drone.Step {
 	})
 }
 
+// expire ends a step that was stopped because it took too long. Unlike kill that stops nothing but the step: the stage has failed then, and goes on as after a failure.
+func (s *State) expire(name string, err error) drone.Step {
+	return s.change(name, func(step *drone.Step) {
+		s.stop(step)
+		step.ExitCode = exitKilled
+		step.Status = drone.StatusKilled
+		step.Error = err.Error()
+	})
+}
+
 // skip ends a step before it started. The cause is nil when the step's own policy asked for it.
 func (s *State) skip(name string, cause error) drone.Step {
 	return s.change(name, func(step *drone.Step) {
@@ -242,7 +252,7 @@ func (s *State) end(err error) drone.Stage {
 		switch {
 		case step.Status == drone.StatusError && s.stage.Status != drone.StatusError:
 			s.stage.Status, s.stage.ExitCode, s.stage.Error = drone.StatusError, exitError, step.Error
-		case step.Status == drone.StatusFailing && !step.ErrIgnore && s.stage.Status == drone.StatusPassing:
+		case failing(step) && s.stage.Status == drone.StatusPassing:
 			s.stage.Status = drone.StatusFailing
 		}
 	}

@@ -94,7 +94,12 @@ func (r *stageRun) run(step *engine.Step) {
 	case err == nil:
 		var exit engine.Exit
 		err = protect(fmt.Sprintf("run step %q", step.Name), func() (err error) {
-			exit, err = container.Run(r.ctx, out, nil)
+			ctx, cancel := r.limited()
+			defer cancel()
+			exit, err = container.Run(ctx, out, nil)
+			if late := new(StepTimeoutError); err != nil && r.ctx.Err() == nil && errors.As(context.Cause(ctx), &late) {
+				err = late
+			}
 			return err
 		})
 		if err == nil {
@@ -106,6 +111,15 @@ func (r *stageRun) run(step *engine.Step) {
 		return
 	}
 	r.broken(step, out, err)
+}
+
+// limited is the context of a step that doesn't outlast the stage.
+func (r *stageRun) limited() (context.Context, context.CancelFunc) {
+	limit := r.executor.StepTimeout
+	if limit <= 0 {
+		return r.ctx, func() {}
+	}
+	return context.WithTimeoutCause(r.ctx, limit, &StepTimeoutError{Limit: limit})
 }
 
 // conclude ends a step whose process has ended.
@@ -123,7 +137,11 @@ func (r *stageRun) conclude(step *engine.Step, out *output, exit engine.Exit) {
 func (r *stageRun) broken(step *engine.Step, out *output, err error) {
 	r.logPanic(err)
 	var record drone.Step
-	if r.ctx.Err() != nil && !isPanic(err) {
+	var late *StepTimeoutError
+	if errors.As(err, &late) {
+		record = r.state.expire(step.Name, late)
+		out.lines("stopped: " + late.Error())
+	} else if r.ctx.Err() != nil && !isPanic(err) {
 		cause := context.Cause(r.ctx)
 		record = r.state.kill(step.Name, cause)
 		if line := explain(cause); line != "" {
@@ -137,8 +155,8 @@ func (r *stageRun) broken(step *engine.Step, out *output, err error) {
 
 // afterwards is what follows the end of a step of any kind: others are stopped if it failed fast, its log is closed, the reporter told.
 func (r *stageRun) afterwards(step *engine.Step, out *output, record drone.Step) {
-	if step.ErrPolicy == engine.ErrFailFast && (record.Status == drone.StatusFailing || record.Status == drone.StatusError) {
-		r.cancel(errFailFast)
+	if step.ErrPolicy == engine.ErrFailFast && record.Status != drone.StatusPassing {
+		r.cancel(errFailFast) // which does nothing where the step was stopped with the others
 	}
 	if !step.Detach {
 		out.lines(r.warnings.take()...)

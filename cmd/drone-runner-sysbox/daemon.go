@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/server"
@@ -33,6 +34,8 @@ docs/configuration.md lists the rest. ENVFILE holds KEY=VALUE lines; variables o
 
 SIGTERM or SIGINT drains: no new build begins, and those that run go on to their end. The same again, or the end of
 DRONE_RUNNER_DRAIN_TIMEOUT, stops the builds, tells the server so, and removes what they left.
+
+If it is killed, its next start with the same DRONE_RUNNER_STATE removes what the builds left, and tells the server how they ended.
 
 Exit status: 0 after a drain in which every build ended by itself, 1 if builds had to be stopped or the daemon can't
 go on (Docker doesn't answer, the address for /healthz is taken), 2 if the configuration is wrong.`,
@@ -85,12 +88,19 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	poll, builds, release := runtime.Drain(ctx, signals, cfg.Runner.DrainTimeout, log)
 	defer release()
 
-	if err := os.MkdirAll(cfg.Runner.State, 0o700); err != nil {
-		return failed(fmt.Errorf("make the folder for logs that wait for the server (DRONE_RUNNER_STATE): %w", err))
+	stages, err := journal.Open(poll, cfg.Runner.State, cfg.Runner.Name, log)
+	if err != nil {
+		return failed(err)
 	}
+	defer stages.Close()
 	h := &home{}
 	ready := server.NewReadiness("starting", map[string]string{"sandbox": cfg.Runner.Sandbox, "version": versionText()})
-	address, endServing, err := serve(ctx, cfg, log, ready.Part(h.down))
+	address, endServing, err := serve(ctx, cfg, log, ready.Part(func() error {
+		if poll.Err() != nil {
+			return draining(stages.Running())
+		}
+		return h.down()
+	}))
 	if err != nil {
 		return failed(err)
 	}
@@ -111,15 +121,18 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 		return failed(err)
 	}
 
-	w := wiring{cfg: cfg, log: log, docker: h.docker, watch: h.watch}
+	w := wiring{cfg: cfg, log: log, docker: h.docker, watch: h.watch, journal: stages}
 	client := w.client()
 	defer client.Close()
+	docker := w.engine()
+	endCleaning := w.clean(poll, client, docker)
+	defer endCleaning()
 	if reach(poll, client, cfg, log) == nil {
-		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
 		ready.Ready()
-		context.AfterFunc(poll, func() { ready.NotReady("draining: builds that run may end, no new ones are taken") })
-		w.poller(client).Run(poll, builds)
+		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
+		w.poller(client, docker).Run(poll, builds)
 	}
+	endCleaning()
 	stopped := builds.Err() != nil
 	if err := h.close(); err != nil {
 		return failed(err)
@@ -129,6 +142,15 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	}
 	log.Info("every build has ended: bye")
 	return nil
+}
+
+// draining is why a runner that was told to end isn't ready.
+func draining(left int) error {
+	builds := "builds are"
+	if left == 1 {
+		builds = "build is"
+	}
+	return fmt.Errorf("draining: no new builds are taken, and %d %s left", left, builds)
 }
 
 // serve starts the runner's own HTTP server; an address that can't be listened on is an error at once. It returns where it listens, and what stops it.

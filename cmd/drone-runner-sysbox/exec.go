@@ -118,7 +118,7 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 	stdout, isFile := out.(*os.File)
 	terminal := console.New(&pipe{out: out, end: end}, isFile && console.Colors(stdout))
 	executor := &runtime.Executor{
-		Engine: hasty{Engine: engine.New(docker, engine.Options{RunnerName: hostname(), StreamPull: true, Guard: &engine.GuardOptions{Dir: socketsDir()}, Log: log}), hurry: hurry},
+		Engine: hasty{Engine: engine.New(docker, engine.Options{RunnerName: execName(), StreamPull: true, Guard: &engine.GuardOptions{Dir: socketsDir()}, Log: log}), hurry: hurry},
 		Log:    log,
 	}
 	passed, err := f.run(ctx, plan, d, executor, terminal)

@@ -23,6 +23,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
@@ -38,6 +39,8 @@ type wiring struct {
 	cfg    *config.Config
 	log    *logrus.Logger
 	docker *docker.Client
+	// journal is of the stages that are lived.
+	journal *journal.Journal
 	// watch puts the eye on the daemon's life around the engine.
 	watch func(runtime.Engine) runtime.Engine
 }
@@ -57,8 +60,18 @@ func (w wiring) client() *rpc.Client {
 	return rpc.New(o)
 }
 
+// engine is the one of all builds.
+func (w wiring) engine() *engine.Docker {
+	return engine.New(w.docker, engine.Options{
+		RunnerName: w.cfg.Runner.Name,
+		StreamPull: w.cfg.Docker.StreamPull,
+		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits()},
+		Log:        w.log,
+	})
+}
+
 // poller fetches stages and lives them.
-func (w wiring) poller(c *rpc.Client) *runtime.Poller {
+func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 	runner := &runtime.Runner{
 		Client:  c,
 		Machine: w.cfg.Runner.Name,
@@ -67,17 +80,14 @@ func (w wiring) poller(c *rpc.Client) *runtime.Poller {
 			return w.cfg.Limits.Match(repo.Slug, build.Event, repo.Trusted)
 		},
 		Executor: &runtime.Executor{
-			Engine: w.watch(engine.New(w.docker, engine.Options{
-				RunnerName: w.cfg.Runner.Name,
-				StreamPull: w.cfg.Docker.StreamPull,
-				Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits()},
-				Log:        w.log,
-			})),
-			Procs: w.procs(),
-			Log:   w.log,
+			Engine:      w.watch(e),
+			Procs:       w.procs(),
+			StepTimeout: w.cfg.Runner.StepTimeout,
+			Log:         w.log,
 		},
-		Logs: runtime.LogOptions{Dir: w.cfg.Runner.State, Limit: int64(w.cfg.Runner.LogLimit)},
-		Log:  w.log,
+		Logs:    runtime.LogOptions{Dir: w.journal.Logs(), Limit: int64(w.cfg.Runner.LogLimit)},
+		Journal: w.journal,
+		Log:     w.log,
 	}
 	return &runtime.Poller{
 		Client: c,

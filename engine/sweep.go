@@ -1,0 +1,163 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/network"
+	"github.com/docker/docker/api/types/volume"
+	"golang.org/x/sys/unix"
+)
+
+// Remains are the objects of one run that the daemon has.
+type Remains struct {
+	// Spec is the run's id.
+	Spec string
+	// Created is when the oldest of them was made; zero if no one knows.
+	Created time.Time
+	// Containers, Networks and Volumes are their names.
+	Containers, Networks, Volumes []string
+}
+
+// String counts them.
+func (r Remains) String() string {
+	var parts []string
+	for _, kind := range []struct {
+		n    int
+		name string
+	}{{len(r.Containers), "container"}, {len(r.Networks), "network"}, {len(r.Volumes), "volume"}} {
+		switch {
+		case kind.n == 1:
+			parts = append(parts, "1 "+kind.name)
+		case kind.n > 1:
+			parts = append(parts, fmt.Sprintf("%d %ss", kind.n, kind.name))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Remains lists what the daemon has of the runs of the runner of that name, run by run, whether they are over or not. Volumes that outlive their runs are of none.
+func (d *Docker) Remains(ctx context.Context, runner string) ([]Remains, error) {
+	if runner == "" {
+		return nil, errors.New("list what runs have left: the runner has no name")
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	ours := filters.NewArgs(filters.Arg("label", LabelRunner+"="+runner), filters.Arg("label", LabelSpec))
+	found := map[string]*Remains{}
+	of := func(labels map[string]string, created time.Time) *Remains {
+		id := labels[LabelSpec]
+		r := found[id]
+		if r == nil {
+			r = &Remains{Spec: id}
+			found[id] = r
+		}
+		if !created.IsZero() && (r.Created.IsZero() || created.Before(r.Created)) {
+			r.Created = created
+		}
+		return r
+	}
+	containers, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: ours})
+	if err != nil {
+		return nil, fmt.Errorf("list the containers that runs have left: %w", err)
+	}
+	for _, c := range containers {
+		r := of(c.Labels, time.Unix(c.Created, 0))
+		r.Containers = append(r.Containers, containerName(c))
+	}
+	networks, err := d.client.NetworkList(ctx, network.ListOptions{Filters: ours})
+	if err != nil {
+		return nil, fmt.Errorf("list the networks that runs have left: %w", err)
+	}
+	for _, n := range networks {
+		r := of(n.Labels, n.Created)
+		r.Networks = append(r.Networks, n.Name)
+	}
+	volumes, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: ours})
+	if err != nil {
+		return nil, fmt.Errorf("list the volumes that runs have left: %w", err)
+	}
+	for _, v := range volumes.Volumes {
+		created, _ := time.Parse(time.RFC3339, v.CreatedAt) // An unknown age is no reason to leave it.
+		r := of(v.Labels, created)
+		r.Volumes = append(r.Volumes, v.Name)
+	}
+	delete(found, "") // A label without a value is nobody's.
+	out := make([]Remains, 0, len(found))
+	for _, r := range found {
+		out = append(out, *r)
+	}
+	slices.SortFunc(out, func(a, b Remains) int { return strings.Compare(a.Spec, b.Spec) })
+	return out, nil
+}
+
+// Sweep is Destroy for a run that this process knows by its id alone: one of a former life. What its guard left, sockets and mounts, goes as well. A
+// run that is alive here ends.
+func (d *Docker) Sweep(ctx context.Context, id string) error {
+	if id == "" || id == "." || id == ".." || strings.ContainsRune(id, filepath.Separator) {
+		return fmt.Errorf("sweep the run %q: that is no run's id", id)
+	}
+	if err := d.Destroy(ctx, &Spec{ID: id}); err != nil {
+		return err
+	}
+	if d.opts.Guard == nil {
+		return nil
+	}
+	return removeMounted(filepath.Join(d.opts.Guard.Dir, id))
+}
+
+// removeMounted removes a folder and what is in it, but nothing of what is mounted there: as long as a mount can't be undone, all stays.
+func removeMounted(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	points, err := mountsBelow(dir)
+	if err != nil {
+		return err
+	}
+	for _, point := range slices.Backward(points) { // the last one may be mounted over the others
+		if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("unmount %s: %w", point, err)
+		}
+	}
+	if points, err = mountsBelow(dir); err != nil || len(points) > 0 {
+		return errors.Join(err, fmt.Errorf("remove %s: %d mounts are still there", dir, len(points)))
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the docker socket of a build: %w", err)
+	}
+	return nil
+}
+
+// mountsBelow are the mount points at and below a folder, in the order in which they were mounted.
+func mountsBelow(dir string) ([]string, error) {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("see what is mounted: %w", err)
+	}
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("see what is mounted: %w", err)
+	}
+	// The kernel writes these characters of a path as octal numbers (proc(5)).
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var out []string
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		if point := unescape.Replace(fields[4]); point == dir || strings.HasPrefix(point, dir+"/") {
+			out = append(out, point)
+		}
+	}
+	return out, nil
+}
