@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
+
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
 )
 
@@ -18,6 +20,7 @@ func (l *loader) check(cfg *Config) {
 	l.checkRunner(&cfg.Runner)
 	l.checkResources(&cfg.Resources)
 	l.checkRegistries(&cfg.Docker)
+	l.checkCache(cfg)
 	l.checkEndpoint("DRONE_ENV_PLUGIN_ENDPOINT", cfg.Plugins.Environ.Endpoint)
 	l.checkEndpoint("DRONE_SECRET_PLUGIN_ENDPOINT", cfg.Plugins.Secret.Endpoint)
 	l.checkEndpoint("DRONE_REGISTRY_PLUGIN_ENDPOINT", cfg.Plugins.Registry.Endpoint)
@@ -108,6 +111,9 @@ func (l *loader) checkRunner(r *Runner) {
 	if r.StepTimeout < 0 {
 		l.fail("DRONE_RUNNER_STEP_TIMEOUT: %q is negative: write a duration such as 30m or 2h, or 0 for none", r.StepTimeout)
 	}
+	if r.ServiceWait < 0 {
+		l.fail("DRONE_RUNNER_SERVICE_WAIT: %q is negative: write a duration such as 60s or 5m, or 0 not to wait", r.ServiceWait)
+	}
 	if r.ReapInterval < 0 {
 		l.fail("DRONE_RUNNER_REAP_INTERVAL: %q is negative: write a duration such as 10m or 1h, or 0 for once at start", r.ReapInterval)
 	}
@@ -119,6 +125,16 @@ func (l *loader) checkRunner(r *Runner) {
 	}
 	if !path.IsAbs(r.State) {
 		l.fail("DRONE_RUNNER_STATE: %q is not an absolute path: write one such as /var/lib/drone-runner", r.State)
+	}
+	for i, image := range r.DockerPlugins {
+		switch ref, err := reference.ParseNormalizedNamed(image); {
+		case err != nil:
+			l.fail("DRONE_RUNNER_DOCKER_PLUGINS: %q is no image (%v): write REGISTRY/NAME, in lower case", image, err)
+		case !reference.IsNameOnly(ref):
+			l.fail("DRONE_RUNNER_DOCKER_PLUGINS: %q has a tag or a digest: write %s, which stands for them all", image, reference.FamiliarName(ref))
+		default:
+			r.DockerPlugins[i] = reference.FamiliarName(ref)
+		}
 	}
 	for i, p := range r.HostPaths {
 		switch clean := path.Clean(p); {

@@ -23,6 +23,7 @@ type (
 		Plugins   Plugins
 		Netrc     Netrc
 		Docker    Docker
+		Cache     Cache
 		Tmate     Tmate
 	}
 
@@ -108,6 +109,9 @@ type (
 		// Privileged may be `refuse`: then a step that asks for `privileged` is an error in trusted repositories too. Empty: such a step of a trusted repository runs
 		// unprivileged, and its log says so.
 		Privileged string `envconfig:"DRONE_RUNNER_PRIVILEGED"`
+		// DockerPlugins are images, separated by commas, that build images as `plugins/docker` does: `octo/build-image`. A step that uses one with settings and no commands
+		// gets Docker to build, tag, push and pull with, in untrusted repositories too. `plugins/docker`, `ecr`, `gcr`, `gar`, `acr` and `heroku` are always among them.
+		DockerPlugins []string `envconfig:"DRONE_RUNNER_DOCKER_PLUGINS"`
 		// LogLimit is how many bytes of a step's log are kept: `5242880`, `5MB`. Past it the head and the tail stay, and a line says how much is missing.
 		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"5MB"`
 		// DrainTimeout is how long running pipelines may take to end after SIGTERM, before they are cancelled: `90s`, `1h`. `0` is as long as they take;
@@ -116,6 +120,10 @@ type (
 		// StepTimeout is how long a step may run once its image is there: `30m`, `2h`. One that runs longer is stopped, its log says so, and the pipeline fails. Services and
 		// detached steps run as long as the pipeline does. `0` is as long as the repository's own timeout allows.
 		StepTimeout time.Duration `envconfig:"DRONE_RUNNER_STEP_TIMEOUT" default:"0"`
+		// ServiceWait is how long the steps behind a service, or a detached step, wait for its health check to pass, if its image has a `HEALTHCHECK`: `60s`, `5m`. Where steps have
+		// `depends_on`, those wait that name it. One that never passes holds nobody up longer: the next step's log warns, with the service's last lines, and the pipeline goes on.
+		// `0` doesn't wait.
+		ServiceWait time.Duration `envconfig:"DRONE_RUNNER_SERVICE_WAIT" default:"60s"`
 		// ReapInterval is how often containers, networks and volumes that builds of this runner have left behind are looked for and removed, besides once at start: `10m`,
 		// `1h`; `0` is at start alone.
 		ReapInterval time.Duration `envconfig:"DRONE_RUNNER_REAP_INTERVAL" default:"10m"`
@@ -213,11 +221,28 @@ type (
 		Config string `envconfig:"DRONE_DOCKER_CONFIG"`
 		// StreamPull shows the progress of pulls in the steps' logs.
 		StreamPull bool `envconfig:"DRONE_DOCKER_STREAM_PULL" default:"true"`
+		// PullFallback says when the copy that the daemon has of an image is used, with a warning, because the pull failed. Empty: unless the step says `pull: always`.
+		// `always`: then too. `never`: a pull that fails is an error.
+		PullFallback string `envconfig:"DRONE_RUNNER_PULL_FALLBACK"`
 		// RegistryMirrors are pull-through mirrors of Docker Hub that the daemon in the system container uses: `https://mirror.example.com`, `http://10.0.0.5:5000`,
 		// separated by commas.
 		RegistryMirrors []string `envconfig:"DRONE_RUNNER_REGISTRY_MIRRORS"`
 		// InsecureRegistries are registries that the daemon in the system container speaks to without TLS: `registry.local:5000`, `10.0.0.0/8`, separated by commas.
 		InsecureRegistries []string `envconfig:"DRONE_RUNNER_INSECURE_REGISTRIES"`
+	}
+
+	// Cache is what the Docker daemon keeps from build to build: images, build cache, and the volumes that stand for host paths of pipelines.
+	Cache struct {
+		// PreloadImages are images that are pulled when the runner starts, with the credentials of `DRONE_DOCKER_CONFIG`, and kept, separated by commas: `golang:1.26,node:24`.
+		PreloadImages []string `envconfig:"DRONE_RUNNER_PRELOAD_IMAGES"`
+		// High is how full the daemon's disk may get before what hasn't been used for longest is removed: images first, then build cache, then volumes that nobody has used for a
+		// day: `80%`, `200GB` (of all that is on that disk); `0` is no limit. With `DRONE_RUNNER_SANDBOX=none` the default is `0`.
+		High Mark `envconfig:"DRONE_RUNNER_CACHE_HIGH" default:"80%"`
+		// Low is how full the disk still is when enough has been removed.
+		Low Mark `envconfig:"DRONE_RUNNER_CACHE_LOW" default:"60%"`
+		// Keep are patterns of what is never removed, separated by commas: images (`golang:*`, `registry.example.com/team/*`) and paths of volumes (`/cache/npm`). `*`
+		// doesn't stand for slashes.
+		Keep []Glob `envconfig:"DRONE_RUNNER_CACHE_KEEP"`
 	}
 
 	// Tmate are debug sessions. They aren't served yet: a notice says so where they are enabled.

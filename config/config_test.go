@@ -40,10 +40,11 @@ func TestDefaults(t *testing.T) {
 		HTTP:      HTTP{Bind: ":3000", Proto: "http"},
 		Dashboard: Dashboard{Realm: "MyRealm"},
 		Runner: Runner{
-			Sandbox: "sysbox", Name: host, Capacity: 2, CloneImage: "drone/git:latest", LogLimit: 5 << 20, ReapInterval: 10 * time.Minute, State: "/var/lib/drone-runner",
+			Sandbox: "sysbox", Name: host, Capacity: 2, CloneImage: "drone/git:latest", LogLimit: 5 << 20, ServiceWait: time.Minute, ReapInterval: 10 * time.Minute, State: "/var/lib/drone-runner",
 		},
 		Platform: Platform{OS: "linux", Arch: runtime.GOARCH},
 		Docker:   Docker{StreamPull: true},
+		Cache:    Cache{High: Mark{Percent: 80}, Low: Mark{Percent: 60}},
 		Tmate:    Tmate{Image: "drone/drone-runner-docker:1"},
 	}
 	got, notices := load(t, minimal()...)
@@ -88,10 +89,12 @@ func TestValues(t *testing.T) {
 		{"DRONE_RUNNER_NETWORKS", "proxy, db", []string{"proxy", "db"}, func(c *Config) any { return c.Runner.Networks }},
 		{"DRONE_RUNNER_NETWORK_OPTS", "com.docker.network.driver.mtu:1400", Pairs[string]{"com.docker.network.driver.mtu": "1400"}, func(c *Config) any { return c.Runner.NetworkOpts }},
 		{"DRONE_RUNNER_CLONE_IMAGE", "my/git:1", "my/git:1", func(c *Config) any { return c.Runner.CloneImage }},
+		{"DRONE_RUNNER_DOCKER_PLUGINS", "docker.io/octo/image, quay.io/octo/build", []string{"octo/image", "quay.io/octo/build"}, func(c *Config) any { return c.Runner.DockerPlugins }},
 		{"DRONE_RUNNER_PRIVILEGED", "refuse", true, func(c *Config) any { return c.Runner.RefusePrivileged() }},
 		{"DRONE_RUNNER_LOG_LIMIT", "64kb", Bytes(64 << 10), func(c *Config) any { return c.Runner.LogLimit }},
 		{"DRONE_RUNNER_LOG_LIMIT in bytes", "5000000", Bytes(5000000), func(c *Config) any { return c.Runner.LogLimit }},
 		{"DRONE_RUNNER_STEP_TIMEOUT", "45m", 45 * time.Minute, func(c *Config) any { return c.Runner.StepTimeout }},
+		{"DRONE_RUNNER_SERVICE_WAIT", "5m", 5 * time.Minute, func(c *Config) any { return c.Runner.ServiceWait }},
 		{"DRONE_RUNNER_REAP_INTERVAL", "0", time.Duration(0), func(c *Config) any { return c.Runner.ReapInterval }},
 		{"DRONE_RUNNER_DRAIN_TIMEOUT", "1h30m", 90 * time.Minute, func(c *Config) any { return c.Runner.DrainTimeout }},
 		{"DRONE_RUNNER_STATE", "/var/tmp/x", "/var/tmp/x", func(c *Config) any { return c.Runner.State }},
@@ -114,6 +117,12 @@ func TestValues(t *testing.T) {
 		{"DRONE_NETRC_CLONE_ONLY", "true", true, func(c *Config) any { return c.Netrc.CloneOnly }},
 		{"DRONE_DOCKER_CONFIG", "/root/.docker/config.json", "/root/.docker/config.json", func(c *Config) any { return c.Docker.Config }},
 		{"DRONE_DOCKER_STREAM_PULL", "false", false, func(c *Config) any { return c.Docker.StreamPull }},
+		{"DRONE_RUNNER_PULL_FALLBACK", "always", "always", func(c *Config) any { return c.Docker.PullFallback }},
+		{"DRONE_RUNNER_PRELOAD_IMAGES", "golang:1.26, team/x", []string{"golang:1.26", "team/x"}, func(c *Config) any { return c.Cache.PreloadImages }},
+		{"DRONE_RUNNER_CACHE_HIGH", "90 %", Mark{Percent: 90}, func(c *Config) any { return c.Cache.High }},
+		{"DRONE_RUNNER_CACHE_HIGH for none", "0", Mark{}, func(c *Config) any { return c.Cache.High }},
+		{"DRONE_RUNNER_CACHE_LOW", "200GB", Mark{Bytes: 200 << 30}, func(c *Config) any { return c.Cache.Low }},
+		{"DRONE_RUNNER_CACHE_KEEP", "golang:*,/cache/npm", []Glob{"golang:*", "/cache/npm"}, func(c *Config) any { return c.Cache.Keep }},
 		{"DRONE_RUNNER_SANDBOX", "userns", "userns", func(c *Config) any { return c.Runner.Sandbox }},
 		{"DRONE_RUNNER_SANDBOX for development", "none", "none", func(c *Config) any { return c.Runner.Sandbox }},
 		{"DRONE_RUNNER_SANDBOX in capitals", " Sysbox", "sysbox", func(c *Config) any { return c.Runner.Sandbox }},
@@ -159,6 +168,7 @@ func TestErrors(t *testing.T) {
 		{"capacity too large to count", minimal("DRONE_RUNNER_CAPACITY=99999999999999999999"), []string{"is not a whole number"}},
 		{"negative procs", minimal("DRONE_RUNNER_MAX_PROCS=-1"), []string{"DRONE_RUNNER_MAX_PROCS: -1 is negative"}},
 		{"negative step timeout", minimal("DRONE_RUNNER_STEP_TIMEOUT=-1s"), []string{`"-1s" is negative`}},
+		{"negative wait for services", minimal("DRONE_RUNNER_SERVICE_WAIT=-1s"), []string{`"-1s" is negative`}},
 		{"negative reaper", minimal("DRONE_RUNNER_REAP_INTERVAL=-5m"), []string{`"-5m0s" is negative`}},
 		{"negative drain", minimal("DRONE_RUNNER_DRAIN_TIMEOUT=-1s"), []string{`"-1s" is negative`}},
 		{"map without value", minimal("DRONE_RUNNER_SECRETS=a:1,hush"), []string{"DRONE_RUNNER_SECRETS: its pair no. 2 is not KEY:value"}},
@@ -168,6 +178,8 @@ func TestErrors(t *testing.T) {
 		{"volume with a relative source", minimal("DRONE_RUNNER_VOLUMES=../a:/b"), []string{`"../a" is neither an absolute path`}},
 		{"volume over the root", minimal("DRONE_RUNNER_VOLUMES=/a:/"), []string{`"/" is not an absolute path in the step`}},
 		{"volume in four parts", minimal("DRONE_RUNNER_VOLUMES=/a:/b:ro:z"), []string{"is not a volume"}},
+		{"docker plugin with a tag", minimal("DRONE_RUNNER_DOCKER_PLUGINS=octo/build:1"), []string{`DRONE_RUNNER_DOCKER_PLUGINS: "octo/build:1" has a tag or a digest: write octo/build`}},
+		{"docker plugin that is no image", minimal("DRONE_RUNNER_DOCKER_PLUGINS=octo/Build"), []string{`DRONE_RUNNER_DOCKER_PLUGINS: "octo/Build" is no image`}},
 		{"host path relative", minimal("DRONE_RUNNER_HOST_PATHS=a"), []string{`DRONE_RUNNER_HOST_PATHS: "a" is not an absolute path`}},
 		{"host path is everything", minimal("DRONE_RUNNER_HOST_PATHS=/srv/.."), []string{"would open the whole file system"}},
 		{"privileged allowed", minimal("DRONE_RUNNER_PRIVILEGED=allow"), []string{`DRONE_RUNNER_PRIVILEGED: "allow" is not known`}},
@@ -195,6 +207,12 @@ func TestErrors(t *testing.T) {
 		{"CPU set", minimal("DRONE_CPU_SET=all"), []string{`DRONE_CPU_SET: "all" is not a list of CPUs`}},
 		{"provider's endpoint", minimal("DRONE_SECRET_PLUGIN_ENDPOINT=vault:3000"), []string{`DRONE_SECRET_PLUGIN_ENDPOINT: "vault:3000" is not a URL`}},
 		{"sandbox", minimal("DRONE_RUNNER_SANDBOX=gvisor"), []string{`DRONE_RUNNER_SANDBOX: sandbox "gvisor" is not known: write sysbox (the default), userns or none`}},
+		{"fallback", minimal("DRONE_RUNNER_PULL_FALLBACK=sometimes"), []string{`DRONE_RUNNER_PULL_FALLBACK: "sometimes" is not known`}},
+		{"no image", minimal("DRONE_RUNNER_PRELOAD_IMAGES=golang:1,Team/X"), []string{`DRONE_RUNNER_PRELOAD_IMAGES: "Team/X" is not the name of an image`}},
+		{"mark", minimal("DRONE_RUNNER_CACHE_HIGH=full"), []string{`DRONE_RUNNER_CACHE_HIGH: "full" is neither a part of a disk nor a number of bytes`}},
+		{"mark over the top", minimal("DRONE_RUNNER_CACHE_LOW=100%"), []string{`DRONE_RUNNER_CACHE_LOW: "100%" is not a part of a disk`}},
+		{"negative mark", minimal("DRONE_RUNNER_CACHE_HIGH=-1"), []string{`DRONE_RUNNER_CACHE_HIGH: "-1" is neither`}},
+		{"low mark above the high one", minimal("DRONE_RUNNER_CACHE_HIGH=50%"), []string{`DRONE_RUNNER_CACHE_LOW: 60% is above DRONE_RUNNER_CACHE_HIGH, 50%`}},
 		{"mirror without a protocol", minimal("DRONE_RUNNER_REGISTRY_MIRRORS=mirror.example.com"), []string{`DRONE_RUNNER_REGISTRY_MIRRORS: "mirror.example.com" is not the URL of a mirror`}},
 		{"mirror with another protocol", minimal("DRONE_RUNNER_REGISTRY_MIRRORS=https://a,ftp://b"), []string{`"ftp://b" is not the URL`}},
 		{"mirror without a host", minimal("DRONE_RUNNER_REGISTRY_MIRRORS=https://:5000"), []string{`"https://:5000" is not the URL`}},
@@ -364,4 +382,30 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("config %v, error %v", cfg, err)
 		}
 	})
+}
+
+// The images of a daemon that isn't the runner's own are nobody's to remove, unless the operator says so.
+func TestBudgetOfAnotherDaemon(t *testing.T) {
+	cfg, _ := load(t, minimal("DRONE_RUNNER_SANDBOX=none")...)
+	if cfg.Cache.High != (Mark{}) || cfg.Cache.Low != (Mark{}) {
+		t.Errorf("the marks are %s and %s", cfg.Cache.High, cfg.Cache.Low)
+	}
+	cfg, _ = load(t, minimal("DRONE_RUNNER_SANDBOX=none", "DRONE_RUNNER_CACHE_HIGH=70%")...)
+	if cfg.Cache.High.Percent != 70 {
+		t.Errorf("the high mark is %s", cfg.Cache.High)
+	}
+}
+
+func TestKeeps(t *testing.T) {
+	cfg, _ := load(t, minimal("DRONE_RUNNER_CACHE_KEEP=golang:*,node,registry.example.com/team/*,/cache/*,alpine@*", "DRONE_RUNNER_PRELOAD_IMAGES=python,registry.example.com/x:2")...)
+	for name, want := range map[string]bool{
+		"golang:1.26": true, "docker.io/library/golang:1.26": true, "node:24": true, "nodes:24": false, "registry.example.com/team/tools:1": true,
+		"registry.example.com/team/tools@sha256:" + strings.Repeat("a", 64): true, "registry.example.com/team/deep/tools:1": false, "registry.example.com/golang:1": false,
+		"alpine@sha256:" + strings.Repeat("a", 64): true, "alpine:3": false,
+		"python:latest": true, "python:3": false, "registry.example.com/x:2": true, "/cache/npm": true, "/cache/npm/x": false, "/golang:1": false, "": false,
+	} {
+		if got := cfg.Cache.Keeps(name); got != want {
+			t.Errorf("%q: %t", name, got)
+		}
+	}
 }

@@ -13,7 +13,7 @@ func refused() map[string]string {
 	return map[string]string{
 		"DRONE_RUNNER_DEVICES": "no step gets a device of the machine here: remove it, and run the pipelines that need one on another runner",
 		"DRONE_RUNNER_PRIVILEGED_IMAGES": "nothing runs privileged here: remove it. Steps that only want Docker mount /var/run/docker.sock, and plugins/docker and its kin " +
-			"work as they are",
+			"work as they are; other plugins that build images go into DRONE_RUNNER_DOCKER_PLUGINS",
 	}
 }
 
