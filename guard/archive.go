@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -38,7 +39,7 @@ type archiveEdit struct {
 //
 // What is appended comes last, so that it's what a reader ends up with, whatever else an archive holds at that place: duplicates, links, a folder that is a link.
 func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
-	w := bufio.NewWriterSize(out, bufferSize)
+	w := bufio.NewWriterSize(sink{out}, bufferSize)
 	var pending bytes.Buffer
 	tee := &meter{Reader: bufio.NewReaderSize(in, bufferSize)}
 	tr := tar.NewReader(tee)
@@ -75,7 +76,7 @@ func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
 				return err
 			}
 			tee.to = w
-			if _, err := io.Copy(io.Discard, tr); err != nil {
+			if err := copyStream(io.Discard, tr); err != nil { // what is read goes on by tee
 				return broken(err)
 			}
 			continue
@@ -121,10 +122,25 @@ func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
 
 // broken words an error of the stream that an archive comes in; one of the side that it goes to stays as it is.
 func broken(err error) error {
-	if errors.Is(err, io.ErrClosedPipe) {
+	if errors.Is(err, errSink) {
 		return err
 	}
 	return badRequest("the archive breaks off: %v", err)
+}
+
+// errSink says that the daemon takes no more.
+var errSink = errors.New("the docker daemon has stopped reading")
+
+// sink is where an archive goes; its errors can be told from those of the source.
+type sink struct{ io.Writer }
+
+// Write writes.
+func (s sink) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errSink, err)
+	}
+	return n, err
 }
 
 // sparse tells whether a file has holes, which take no room in an archive and may be of any size.
@@ -201,31 +217,67 @@ const sendingTime = 2 * time.Second
 
 // edited is the client's body, an archive, with edit applied. done must be called when the daemon has answered: it ends the copying, waits for it, and returns what
 // went wrong in it.
-func (c *call) edited(edit archiveEdit) (body io.Reader, done func() error) {
+func (c *call) edited(edit archiveEdit) (body *editedBody, done func() error) {
 	control := http.NewResponseController(c.w)
 	_ = control.EnableFullDuplex() // HTTP/1.1 always can
-	r, w := io.Pipe()
-	end := make(chan error, 1)
-	go func() {
-		plain, err := decompress(c.r.Body)
-		if err == nil {
-			err = edit.copy(plain, w)
+	b := &editedBody{in: c.r.Body, edit: edit, end: make(chan error, 1)}
+	return b, func() error {
+		if !b.stop() {
+			return nil
 		}
-		_ = w.CloseWithError(err) // never fails
-		end <- err
-	}()
-	return r, func() error {
-		_ = r.Close() // never fails
 		var err error
 		select {
-		case err = <-end:
+		case err = <-b.end:
 		case <-time.After(sendingTime):
-			_ = control.SetReadDeadline(time.Unix(1, 0)) // the body can be read no more
-			err = <-end
+			_ = control.SetReadDeadline(time.Unix(1, 0)) // the client's body can be read no more
+			err = <-b.end
 		}
-		if errors.Is(err, io.ErrClosedPipe) { // the daemon has read enough
+		if errors.Is(err, errSink) {
 			return nil
 		}
 		return err
 	}
 }
+
+// editedBody is an archive on its way. It writes itself to the daemon's connection: to be read, it would have to be copied twice.
+type editedBody struct {
+	in   io.Reader
+	edit archiveEdit
+	end  chan error // how WriteTo ended
+
+	mu               sync.Mutex
+	started, stopped bool
+}
+
+// stop keeps WriteTo from starting, and tells whether it has.
+func (b *editedBody) stop() (started bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stopped = true
+	return b.started
+}
+
+// WriteTo copies the archive. The transport calls it, once.
+func (b *editedBody) WriteTo(w io.Writer) (int64, error) {
+	b.mu.Lock()
+	if b.started || b.stopped {
+		b.mu.Unlock()
+		return 0, errSink
+	}
+	b.started = true
+	b.mu.Unlock()
+	plain, err := decompress(b.in)
+	if err == nil {
+		err = b.edit.copy(plain, w)
+	}
+	b.end <- err
+	return 0, err
+}
+
+// Read is for the interface of bodies.
+func (b *editedBody) Read([]byte) (int, error) {
+	return 0, errors.New("an archive is written, not read")
+}
+
+// Close leaves the client's body open: its server closes it.
+func (b *editedBody) Close() error { return nil }

@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard_test
 
 import (
@@ -94,9 +92,17 @@ func hidden(t *testing.T, a *arena, got *guardtest.Answer) {
 	}
 }
 
-// shows is the proof that a list tells of the spare.
-func shows(a *arena, key string) func(*guardtest.Answer) bool {
-	return func(got *guardtest.Answer) bool { return strings.Contains(got.Body, a.spare[key]) }
+// publishesOnItsOwn wants that a network, if one was made, publishes ports on the address of the build's network alone.
+func publishesOnItsOwn(t *testing.T, a *arena, got *guardtest.Answer) {
+	t.Helper()
+	var made struct{ ID string }
+	if err := json.Unmarshal([]byte(got.Body), &made); err != nil || made.ID == "" {
+		return // refused
+	}
+	gateway := a.attacker.Host("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", a.attacker.Network)
+	if binding := a.attacker.Host("network", "inspect", "-f", `{{index .Options "com.docker.network.bridge.host_binding_ipv4"}}`, made.ID); binding != gateway {
+		t.Errorf("the network publishes on %s, want %s", binding, gateway)
+	}
 }
 
 // attackOthers is about what belongs to another build, and to the runner.
@@ -213,6 +219,11 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "network over public addresses", method: "POST", path: "/networks/create", body: `{"Name":"attack","IPAM":{"Config":[{"Subnet":"203.0.113.0/24"}]}}`, says: "Subnet"},
 		{name: "network of another address driver", method: "POST", path: "/networks/create", body: `{"Name":"attack","IPAM":{"Driver":"dhcp"}}`, slow: true, says: "IPAM.Driver"},
 		{name: "network with another's label", method: "POST", path: "/networks/create", body: `{"Name":"attack","Labels":{"` + guardtest.OwnerLabel + `":"{id}"}}`, says: guardtest.OwnerLabel},
+		{name: "network that is routed", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.gateway_mode_ipv4":"routed"}}`, bare: reached, says: "gateway_mode_ipv4"},
+		{name: "network with a way in for an interface of the machine", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.trusted_host_interfaces":"eth0"}}`, bare: reached, says: "trusted_host_interfaces"},
+		{name: "network that publishes on all addresses", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.host_binding_ipv4":"0.0.0.0"}}`, tamed: publishesOnItsOwn},
+		{name: "network, joined with parameters of the kernel", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"net.ipv4.conf.IFNAME.route_localnet=1"}}}`, bare: reached, says: "DriverOpts"},
+		{name: "network, joined with a link to another's", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"Links":["{container}:x"]}}`, bare: reached, says: absent},
 		{name: "network twice", method: "POST", path: "/networks/create", body: `{"Name":"attack","Driver":"bridge","driver":"macvlan"}`, bare: accepted("not supported"), says: "twice"},
 		{name: "network with an unknown field", method: "POST", path: "/networks/create", body: `{"Name":"attack","Superpower":true}`, says: "Superpower"},
 
@@ -226,7 +237,7 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "volume with options in another case", method: "POST", path: "/volumes/create", body: `{"Name":"attack","driveropts":{"type":"none","o":"bind","device":"/etc"}}`, says: "DriverOpts"},
 		{name: "volume of another driver", method: "POST", path: "/volumes/create", body: `{"Name":"attack-slow","Driver":"other"}`, slow: true, says: "Driver"},
 		{name: "volume with another's label", method: "POST", path: "/volumes/create", body: `{"Name":"attack2","Labels":{"` + guard.LabelGuard + `":"{id}"}}`, says: guard.LabelGuard},
-		{name: "volume of a cluster", method: "POST", path: "/volumes/create", body: `{"Name":"attack","ClusterVolumeSpec":{"Group":"x"}}`, says: "ClusterVolumeSpec"},
+		{name: "volume of a cluster", method: "POST", path: "/volumes/create", body: `{"Name":"attack","ClusterVolumeSpec":{"Group":"x"}}`, bare: accepted("swarm"), says: "ClusterVolumeSpec"},
 
 		{name: "list of containers", method: "GET", path: "/containers/json?all=1", tamed: hidden},
 		{name: "list of containers by another's label", method: "GET", path: "/containers/json?all=1&filters=%7B%22label%22%3A%5B%22" + guardtest.OwnerLabel + "%3D{id}%22%5D%7D", tamed: hidden},
@@ -235,7 +246,9 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "list of containers by id", method: "GET", path: "/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{container}%22%5D%7D", tamed: hidden},
 		{name: "list of containers by volume", method: "GET", path: "/containers/json?all=1&filters=%7B%22volume%22%3A%5B%22{volume}%22%5D%7D", tamed: hidden},
 		{name: "list of containers by network", method: "GET", path: "/containers/json?all=1&filters=%7B%22network%22%3A%5B%22{buildnet}%22%5D%7D", tamed: hidden},
-		{name: "list of containers since another's", method: "GET", path: "/containers/json?all=1&limit=100&filters=%7B%22before%22%3A%5B%22{container}%22%5D%7D", bare: answered, tamed: hidden},
+		{name: "list of containers before another's", method: "GET", path: "/containers/json?all=1&limit=100&filters=%7B%22before%22%3A%5B%22{container}%22%5D%7D", bare: answered, status: http.StatusNotFound, says: absent},
+		{name: "list of containers since another's", method: "GET", path: "/containers/json?all=1&filters=%7B%22since%22%3A%5B%22{name}%22%5D%7D", bare: answered, status: http.StatusNotFound, says: absent},
+		{name: "list of containers since another's, as old clients ask", method: "GET", path: "/v1.24/containers/json?all=1&since={container}", bare: answered, status: http.StatusNotFound, says: absent},
 		{name: "list of networks", method: "GET", path: "/networks", tamed: hidden},
 		{name: "list of networks by id", method: "GET", path: "/networks?filters=%7B%22id%22%3A%5B%22{network}%22%5D%7D", tamed: hidden},
 		{name: "list of volumes", method: "GET", path: "/volumes", tamed: hidden},
@@ -282,6 +295,13 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "update of devices", method: "POST", path: "/containers/{own.container}/update", body: `{"Devices":[{"PathOnHost":"/dev/kmsg"}]}`, says: "Devices"},
 		{name: "update of the cgroup parent", method: "POST", path: "/containers/{own.container}/update", body: `{"CgroupParent":"/x"}`, says: "CgroupParent"},
 		{name: "update of a block rate", method: "POST", path: "/containers/{own.container}/update", body: `{"BlkioDeviceReadBps":[{"Path":"/dev/vda","Rate":1}]}`, says: "BlkioDeviceReadBps"},
+		{name: "update of device rules", method: "POST", path: "/containers/{own.container}/update", body: `{"DeviceCgroupRules":["a *:* rwm"]}`, says: "DeviceCgroupRules"},
+		{name: "update of device requests", method: "POST", path: "/containers/{own.container}/update", body: `{"DeviceRequests":[{"Count":-1,"Capabilities":[["gpu"]]}]}`, says: "DeviceRequests"},
+		{name: "update of a real-time period", method: "POST", path: "/containers/{own.container}/update", body: `{"CpuRealtimePeriod":1000000}`, bare: reached, says: "CpuRealtimePeriod"},
+		{name: "update of kernel memory", method: "POST", path: "/containers/{own.container}/update", body: `{"KernelMemory":16777216}`, bare: reached, says: "KernelMemory"},
+		{name: "update of a block weight of a device", method: "POST", path: "/containers/{own.container}/update", body: `{"BlkioWeightDevice":[{"Path":"/dev/vda","Weight":1000}]}`, says: "BlkioWeightDevice"},
+		{name: "update to privileged", method: "POST", path: "/containers/{own.container}/update", body: `{"Privileged":true}`, says: "Privileged"},
+		{name: "update with a HostConfig", method: "POST", path: "/containers/{own.container}/update", body: `{"HostConfig":{"Privileged":true}}`, says: "HostConfig"},
 		{name: "update twice", method: "POST", path: "/containers/{own.container}/update", body: `{"CpuShares":1024,"cpushares":2}`, says: "twice"},
 		{name: "update with an unknown field", method: "POST", path: "/containers/{own.container}/update", body: `{"Superpower":true}`, says: "Superpower"},
 		{name: "start from a folder of the machine", method: "POST", path: "/containers/{own.container}/start?checkpoint=c&checkpoint-dir=/etc", bare: reached, says: "checkpoint-dir"},
@@ -313,7 +333,8 @@ func attackLast(t *testing.T, a *arena) {
 		{name: "network on the machine's bridge", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.name":"docker0"}}`, bare: accepted("docker0"), says: "bridge.name"},
 		{name: "containers, pruned by another's label", method: "POST", path: "/containers/prune?filters=%7B%22label%22%3A%5B%22secret%3D{secret}%22%5D%7D", bare: pruned, tamed: prunedNothing},
 		{name: "networks, pruned by another's label", method: "POST", path: "/networks/prune?filters=%7B%22label%22%3A%5B%22secret%3D{secret}%22%5D%7D", bare: pruned, tamed: prunedNothing},
-		{name: "volumes, pruned by another's label", method: "POST", path: "/volumes/prune?filters=%7B%22label%22%3A%5B%22secret%3D{secret}%22%5D%7D", bare: pruned, tamed: prunedNothing},
+		// From API 1.42 on, only anonymous ones.
+		{name: "volumes, pruned by another's label", method: "POST", path: "/v1.41/volumes/prune?filters=%7B%22label%22%3A%5B%22secret%3D{secret}%22%5D%7D", bare: pruned, tamed: prunedNothing},
 	})
 }
 

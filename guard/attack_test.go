@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard_test
 
 import (
@@ -29,7 +27,7 @@ import (
 // All of it happens on a daemon of its own: proofs do harm, and so would an attack that the guard lets through.
 //
 // attack_create_test.go has what a container may ask for, attack_http_test.go games with the protocol, attack_others_test.go what belongs to others,
-// attack_mounts_test.go links and races in mounts, attack_images_test.go tags and what others have built, attack_build_test.go and attack_buildkit_test.go builds, attack_forgeries_test.go labels.
+// attack_mounts_test.go links and races in mounts, attack_images_test.go tags and what others have built, attack_build_test.go, attack_bases_test.go and attack_buildkit_test.go builds, attack_forgeries_test.go labels.
 
 // TestAttack runs the rows of all families in one arena.
 func TestAttack(t *testing.T) {
@@ -39,7 +37,7 @@ func TestAttack(t *testing.T) {
 		name string
 		run  func(*testing.T, *arena)
 	}{
-		{"create", attackCreate}, {"http", attackHTTP}, {"others", attackOthers}, {"images", attackImages}, {"build", attackBuild}, {"buildkit", attackBuildKit}, {"mounts", attackMounts},
+		{"create", attackCreate}, {"http", attackHTTP}, {"others", attackOthers}, {"images", attackImages}, {"build", attackBuild}, {"bases", attackBases}, {"cache", attackCache}, {"buildkit", attackBuildKit}, {"mounts", attackMounts},
 		{"forgeries", attackForgeries}, {"last", attackLast},
 	} {
 		t.Run(family.name, func(t *testing.T) { family.run(t, a) })
@@ -121,14 +119,14 @@ func belongings(t *testing.T, b *guardtest.Build) words {
 	network := strings.TrimSpace(b.Docker("network", "create", "--label", "secret="+secret, "n"))
 	b.Docker("volume", "create", "--label", "secret="+secret, "w")
 	theirs := strings.TrimSpace(b.Docker("commit", "--change", "LABEL secret="+secret, "db", "theirs:1"))
-	b.Docker("create", "--name", "idle", "--label", "secret="+secret, guardtest.Image, "true")
+	idle := strings.TrimSpace(b.Docker("create", "--name", "idle", "--label", "secret="+secret, guardtest.Image, "true"))
 	var e struct{ ID string }
 	answer := b.Request("POST", "/containers/"+id+"/exec", `{"Cmd":["cat","/secret"],"Env":["SECRET=`+secret+`"],"AttachStdout":true}`)
 	if err := json.Unmarshal([]byte(answer.Body), &e); err != nil || e.ID == "" {
 		t.Fatalf("create an exec: %d %s", answer.Status, answer.Body)
 	}
 	return words{
-		"id": b.ID, "secret": secret, "container": id, "short": id[:12], "name": b.ID + ".db", "exec": e.ID, "network": network, "netname": b.ID + ".n",
+		"id": b.ID, "secret": secret, "container": id, "idle": idle, "short": id[:12], "name": b.ID + ".db", "exec": e.ID, "network": network, "netname": b.ID + ".n",
 		"buildnet": b.Network, "volume": b.ID + ".vol", "volume2": b.ID + ".w", "workspace": b.Workspace, "step": b.Step, "stepname": b.ID + "-1", "image": guardtest.Image,
 		// What the build has made is called so in the daemon.
 		"theirs": b.ID + ".build.invalid/docker.io/library/theirs:1", "theirsid": theirs, "theirshex": strings.TrimPrefix(theirs, "sha256:"), "base": base,
@@ -336,7 +334,7 @@ func (row attack) send(t *testing.T, socket string, w words) *guardtest.Answer {
 	if err != nil {
 		t.Fatalf("read the answer to %s %s: %v", row.method, row.path, err)
 	}
-	return answerOf(resp, text)
+	return answerOf(resp, append(text, traced(text)...))
 }
 
 func answerOf(resp *http.Response, text []byte) *guardtest.Answer {

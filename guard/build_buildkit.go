@@ -36,9 +36,8 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 		}
 	}
 	q.Set("version", "2")
-	var from []string
-	if err := b.object("cachefrom", &from); err != nil {
-		return err
+	if host := proxyHost(b.args); host != "" {
+		q.Add("extrahosts", host+":127.0.0.1")
 	}
 	dockerfile := b.call.query.Get("dockerfile")
 	if dockerfile != "" {
@@ -57,6 +56,9 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 		id := b.call.query.Get("session")
 		if err := b.g.sessions.wait(ctx, id); err != nil {
 			return err
+		}
+		if !b.g.sessions.rewritten(id) {
+			return refusal{"the session " + quoted(id) + " for POST /build", "its Dockerfile isn't read by the guard", "use docker buildx build, or open the session with a version of the API below " + policyVersion}
 		}
 		args := map[string]string{}
 		for k, v := range b.args {
@@ -95,19 +97,22 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 // mapped puts the names of the build's own images into the Dockerfile of a context.
 func (b *buildRequest) mapped(ctx context.Context, dockerfile string) archiveEdit {
 	name := cleanFile(dockerfile)
+	lower := name
+	if name == "Dockerfile" {
+		lower = "dockerfile" // BuildKit's own fallback
+	}
 	args := map[string]string{}
 	for k, v := range b.args {
 		if v != nil {
 			args[k] = *v
 		}
 	}
-	return archiveEdit{func(n string) bool { return n == name }, func(taken []archiveFile) ([]archiveFile, error) {
-		o := solveOpts{b.g, ctx}
+	return archiveEdit{func(n string) bool { return n == name || n == lower }, func(taken []archiveFile) ([]archiveFile, error) {
 		for i := range taken {
-			taken[i].data = mapImages(taken[i].data, args, func(ref string) (string, bool) {
-				private, err := o.own(ref)
-				return private, err == nil && private != ref
-			})
+			var err error
+			if taken[i].data, err = (solveOpts{b.g, ctx}).dockerfile(taken[i].data, args); err != nil {
+				return nil, err
+			}
 		}
 		return taken, nil
 	}}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 
@@ -105,6 +106,7 @@ func (b *bases) resolve(ctx context.Context, name, platform string) (string, []s
 	if err != nil {
 		return "", nil, err
 	}
+	b.g.opts.Ledger.AboutToUse(found.id)
 	b.found[key] = base{found.id, found.onBuild}
 	return found.id, found.onBuild, nil
 }
@@ -207,7 +209,19 @@ func registryConfig(header string) (map[string]registry.AuthConfig, error) {
 		if host == "index.docker.io" || host == "registry-1.docker.io" {
 			host = "docker.io"
 		}
+		if a.ServerAddress == "" {
+			a.ServerAddress = host
+		}
 		out[host] = a
 	}
 	return out, nil
+}
+
+// cleanFile is a path below a build context, or "" if it leads out.
+func cleanFile(name string) string {
+	clean := path.Clean("/" + strings.ReplaceAll(name, `\`, "/"))[1:]
+	if strings.ContainsAny(name, "\x00\n") {
+		return ""
+	}
+	return clean
 }

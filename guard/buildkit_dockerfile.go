@@ -2,6 +2,8 @@ package guard
 
 import (
 	"bytes"
+	"errors"
+	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,7 +17,8 @@ import (
 // mapImages puts other names in place of images in a Dockerfile for BuildKit: in FROM, COPY --from and RUN --mount=from. own gives the name for an image, false to leave it.
 // What it can't read it leaves as it is, for the daemon to complain about.
 //
-// It's no barrier: BuildKit finds images by their names alone, so what is left as it is means a shared image.
+// It's no barrier by itself: BuildKit finds images by their names alone, and what it pulls, or a frontend makes, isn't seen here. The barrier is a source policy where there is one, and that the
+// names of other builds' images can't be guessed: 130 bits of them are random.
 func mapImages(src []byte, args map[string]string, own func(ref string) (string, bool)) (out []byte) {
 	defer func() {
 		if recover() != nil { // the parser's
@@ -34,6 +37,36 @@ func mapImages(src []byte, args map[string]string, own func(ref string) (string,
 		return src
 	}
 	return []byte(strings.Join(m.lines, ""))
+}
+
+// dockerfile is a Dockerfile with the names of the build's own images in place, for a daemon that can't be told of them in another way. It refuses those of other builds.
+func (o solveOpts) dockerfile(src []byte, args map[string]string) ([]byte, error) {
+	foreign := func(text string) error {
+		if strings.Contains(text, tagSpace+"/") {
+			return statusError{http.StatusNotFound, "No such image: names that end a host in " + tagSpace + " are the runner's own"}
+		}
+		return nil
+	}
+	failed := foreign(string(src))
+	out := mapImages(src, args, func(ref string) (string, bool) {
+		if err := foreign(ref); err != nil {
+			failed = err
+			return "", false
+		}
+		private, onBuild, err := o.find(ref)
+		for _, trigger := range onBuild {
+			if err := foreign(trigger); err != nil {
+				failed = err
+				return "", false
+			}
+		}
+		var e statusError
+		if err != nil && (!errors.As(err, &e) || e.status >= http.StatusInternalServerError) {
+			failed = err
+		}
+		return private, err == nil && private != ref
+	})
+	return out, failed
 }
 
 // imageMapper rewrites one Dockerfile, whose lines keep their numbers.

@@ -1,7 +1,9 @@
 package guard
 
 import (
+	"bytes"
 	"context"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -64,6 +66,15 @@ func answerNothing(_ context.Context, _ *grpcCall, s grpc.ServerStream) error {
 	return s.RecvMsg(&f)
 }
 
+// readRequest reads a client's message, and refuses one that names an image of another build.
+func (c *grpcCall) readRequest(b []byte, m proto.Message) error {
+	foreign := bytes.ReplaceAll(b, []byte(c.g.tags.domain+"/"), nil)
+	if bytes.Contains(foreign, []byte(tagSpace+"/")) {
+		return statusError{http.StatusNotFound, "No such image: names that end a host in " + tagSpace + " are the runner's own"}
+	}
+	return decodeMessage(b, m)
+}
+
 // decodeMessage reads a message, and refuses one with fields that the guard doesn't know: it couldn't judge them.
 func decodeMessage(b []byte, m proto.Message) error {
 	if err := proto.Unmarshal(b, m); err != nil {
@@ -110,7 +121,7 @@ func encodeMessage(m proto.Message) ([]byte, error) { return proto.Marshal(m) }
 // statusRequest follows the build's own builds alone.
 func statusRequest(_ context.Context, c *grpcCall, b []byte) ([]byte, error) {
 	var m controlapi.StatusRequest
-	if err := decodeMessage(b, &m); err != nil {
+	if err := c.readRequest(b, &m); err != nil {
 		return nil, err
 	}
 	m.Ref = c.g.buildRef(m.Ref)
@@ -145,10 +156,13 @@ type sessions struct {
 	seen map[string]chan struct{} // closed when the session is there
 	refs map[string]string        // the sessions of builds
 	vars map[string]map[string]string
+	kept map[string]bool // whether a session's Dockerfiles are rewritten
+	// patience is how long a session may come after what is asked of it.
+	patience time.Duration
 }
 
 func newSessions() *sessions {
-	return &sessions{seen: map[string]chan struct{}{}, refs: map[string]string{}, vars: map[string]map[string]string{}}
+	return &sessions{seen: map[string]chan struct{}{}, refs: map[string]string{}, kept: map[string]bool{}, vars: map[string]map[string]string{}, patience: sessionTime}
 }
 
 // build notes which session a build has.
@@ -187,24 +201,36 @@ func (s *sessions) get(id string) chan struct{} {
 	return s.seen[id]
 }
 
-// open notes a session.
-func (s *sessions) open(id string) {
+// open notes a session. One that is opened again, BuildKit takes in place of the first, so it must be of the same kind.
+func (s *sessions) open(id string, rewritten bool) error {
 	c := s.get(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if kind, again := s.kept[id]; again && kind != rewritten {
+		return badRequest("the session %s has been opened in another way", quoted(id))
+	}
+	s.kept[id] = rewritten
 	select {
 	case <-c:
 	default:
 		close(c)
 	}
+	return nil
 }
 
-// sessionTime is how long a session may come after what is asked of it; BuildKit waits as long.
+// rewritten tells whether the Dockerfiles of a session that is open are rewritten on their way.
+func (s *sessions) rewritten(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.kept[id]
+}
+
+// sessionTime is how long BuildKit itself waits for a session.
 const sessionTime = 5 * time.Second
 
 // wait tells whether a session is the build's. It may be on its way.
 func (s *sessions) wait(ctx context.Context, id string) error {
-	t := time.NewTimer(sessionTime)
+	t := time.NewTimer(s.patience)
 	defer t.Stop()
 	select {
 	case <-s.get(id):

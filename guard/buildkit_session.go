@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -40,14 +39,11 @@ func proxySession(ctx context.Context, c *call, out outgoing) error {
 		return errClosed
 	}
 	defer c.g.release(conn)
-	client, err := c.hijack()
+	client, err := c.hijack(resp.Header)
 	if err != nil {
 		return err
 	}
 	defer c.g.release(client)
-	if err := c.greet(client, resp); err != nil {
-		return errAnswered // the client has gone
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var once sync.Once
@@ -87,8 +83,11 @@ func (e *ending) Close() error {
 	return e.Conn.Close()
 }
 
-// syncLimit bounds how many packets wait while a Dockerfile is fetched.
-const syncLimit = 4096
+// syncLimit bounds, in bytes, the Dockerfiles that one folder may have, and the packets that wait while one is fetched.
+const syncLimit = 8 << 20
+
+// packetRoom is about what a packet takes in memory besides what it says.
+const packetRoom = 256
 
 // syncFiles carries the reading of a folder. In the one of the Dockerfile, files are fetched from the client before the daemon asks, and offered to it as they are rewritten.
 func syncFiles(ctx context.Context, p *grpcProxy, c *grpcCall, daemon grpc.ServerStream, client grpc.ClientStream) error {
@@ -126,6 +125,7 @@ type syncing struct {
 	toDaemon, toClient sync.Mutex // one message at a time
 	mu                 sync.Mutex
 	files              map[uint32][]byte // rewritten
+	kept               int               // bytes in files
 	next               uint32
 }
 
@@ -239,14 +239,19 @@ func (s *syncing) fetch(id uint32, stat *types.Stat, waiting []*types.Packet) ([
 		return nil, err
 	}
 	var data []byte
+	held := s.kept // of files that were rewritten, and what waits
+	for _, p := range waiting {
+		held += packetRoom + proto.Size(p)
+	}
 	for {
 		p, err := s.recvClient()
 		if err != nil {
 			return nil, err
 		}
 		if p.Type != types.PACKET_DATA || p.ID != id {
-			if waiting = append(waiting, p); len(waiting) > syncLimit {
-				return nil, badRequest("the folder of the Dockerfile has too many files")
+			waiting = append(waiting, p)
+			if held += packetRoom + proto.Size(p); held > syncLimit {
+				return nil, tooManyDockerfiles()
 			}
 			continue
 		}
@@ -256,21 +261,13 @@ func (s *syncing) fetch(id uint32, stat *types.Stat, waiting []*types.Packet) ([
 		if data = append(data, p.Data...); len(data) > dockerfileLimit {
 			return nil, badRequest("the Dockerfile is larger than %d bytes", dockerfileLimit)
 		}
-	}
-	o := solveOpts{s.g, s.ctx}
-	var failed error
-	changed := mapImages(data, s.g.sessions.args(s.session), func(name string) (string, bool) {
-		private, err := o.own(name)
-		if err != nil && !isNotFound(err) {
-			var e statusError
-			if !errors.As(err, &e) || e.status >= http.StatusInternalServerError {
-				failed = err
-			}
+		if held+len(data) > syncLimit {
+			return nil, tooManyDockerfiles()
 		}
-		return private, err == nil && private != name
-	})
-	if failed != nil {
-		return nil, failed
+	}
+	changed, err := solveOpts{s.g, s.ctx}.dockerfile(data, s.g.sessions.args(s.session))
+	if err != nil {
+		return nil, err
 	}
 	if string(changed) != string(data) {
 		// The daemon takes a file of the same size and time for the one that it has.
@@ -280,6 +277,11 @@ func (s *syncing) fetch(id uint32, stat *types.Stat, waiting []*types.Packet) ([
 	}
 	s.mu.Lock()
 	s.files[id] = changed
+	s.kept += packetRoom + len(changed)
 	s.mu.Unlock()
 	return waiting, nil
+}
+
+func tooManyDockerfiles() error {
+	return badRequest("the folder of the Dockerfile has more than %d bytes of files that could be one", syncLimit)
 }

@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard
 
 import (
@@ -8,7 +6,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +13,8 @@ import (
 	controlapi "github.com/moby/buildkit/api/services/control"
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/buildkit/sourcepolicy"
+	policyapi "github.com/moby/buildkit/sourcepolicy/pb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -45,6 +44,7 @@ func imageDaemon(t testing.TB) *Guard {
 	own, base, other := image(imageOwn, "drone-abc.build.invalid/docker.io/library/app:1"), image(imageBase, "golang:1"), image(imageOther, "drone-xyz.build.invalid/docker.io/library/app:1")
 	world := map[string]string{
 		"/version":     `{"ApiVersion":"1.45","MinAPIVersion":"1.24","Os":"linux","Arch":"amd64"}`,
+		"/info":        `{"DriverStatus":[["driver-type","` + containerdImages + `"]]}`,
 		"/images/json": "[" + own + "," + base + "," + other + "]",
 		"/images/drone-abc.build.invalid/docker.io/library/app:1/json": own, "/images/" + imageOwn + "/json": own,
 		"/images/docker.io/library/golang:1/json": base, "/images/" + imageBase + "/json": base,
@@ -69,7 +69,9 @@ func imageDaemon(t testing.TB) *Guard {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = g.Close() })
-	g.sessions.open("mine")
+	if err := g.sessions.open("mine", true); err != nil {
+		t.Fatal(err)
+	}
 	g.sessions.patience = 10 * time.Millisecond
 	return g
 }
@@ -150,6 +152,7 @@ func TestSolveRefused(t *testing.T) {
 		{"a name for what has none", exporter("image", "dangling-name-prefix", "golang"), "dangling-name-prefix"},
 		{"any name", exporter("moby", "name", "*"), "name *"},
 		{"a push", exporter("image", "name", "golang:1", "push", "true"), `"push"`},
+		{"a push by a daemon that would", exporter("moby", "name", "golang:1", "push", "true"), `"push"`},
 		{"a push by digest", exporter("image", "name", "golang:1", "push-by-digest", "true"), `"push-by-digest"`},
 		{"another's name", exporter("moby", "name", "a:1,drone-xyz.build.invalid/docker.io/library/app:1"), "the runner's own"},
 		{"its own private name", exporter("moby", "name", "drone-abc.build.invalid/docker.io/library/app:1"), "the runner's own"},
@@ -171,6 +174,8 @@ func TestSolveRefused(t *testing.T) {
 		{"another's image", def(sourceOp("docker-image://drone-xyz.build.invalid/docker.io/library/app:1")), "No such image"},
 		{"another's folder", def(&pb.Op{Op: &pb.Op_Source{Source: &pb.SourceOp{Identifier: "local://context", Attrs: map[string]string{pb.AttrLocalSessionID: "theirs"}}}}), "none of this build's"},
 		{"a malformed step", func(m *controlapi.SolveRequest) { m.Definition = &pb.Definition{Def: [][]byte{{0xff}}} }, "malformed"},
+		{"a step without its input", def(&pb.Op{Inputs: []*pb.Input{{Digest: imageOther}}}), "isn't in the build's graph"},
+		{"a graph without a result", def(sourceOp("docker-image://docker.io/library/golang:1")), "no result"},
 		{"a step in an input", func(m *controlapi.SolveRequest) {
 			m.FrontendInputs = map[string]*pb.Definition{"x": graph(t, execOp(&pb.ExecOp{Network: pb.NetMode_HOST}))}
 		}, "network mode host"},
@@ -240,7 +245,7 @@ func TestSolveChanged(t *testing.T) {
 	if !strings.HasPrefix(m.Exporters[2].Attrs["name"], d+"untagged:") || m.Internal {
 		t.Errorf("an image without a name is called %q; internal is %v", m.Exporters[2].Attrs["name"], m.Internal)
 	}
-	if rules := m.SourcePolicy.GetRules(); len(rules) != 1 || rules[0].Selector.Identifier != "docker-image://docker.io/library/app:1" || rules[0].Updates.Identifier != "docker-image://"+d+"docker.io/library/app:1" {
+	if rules := m.SourcePolicy.GetRules(); len(rules) != 3 || rules[0].Selector.Identifier != "docker-image://docker.io/library/app:1" || rules[0].Updates.Identifier != "docker-image://"+d+"docker.io/library/app:1" {
 		t.Errorf("the policy is %v", rules)
 	}
 	if args := g.sessions.args("mine"); args["X"] != "y" {
@@ -252,8 +257,40 @@ func TestSolveChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.Reset()
-	if err := proto.Unmarshal(b, &m); err != nil || m.SourcePolicy != nil {
-		t.Errorf("a build that pulls has the policy %v, %v", m.SourcePolicy, err)
+	if err := proto.Unmarshal(b, &m); err != nil {
+		t.Fatal(err)
+	}
+	// What BuildKit makes of the policy of a build that pulls, and of another.
+	pulls := m.SourcePolicy
+	b, err = solveRequest(t.Context(), &grpcCall{g: g}, marshal(t, &controlapi.SolveRequest{Ref: "r", SourcePolicy: &policyapi.Policy{Version: 1, Rules: []*policyapi.Rule{{
+		Action: policyapi.PolicyAction_ALLOW, Selector: &policyapi.Selector{Identifier: "docker-image://*"},
+	}}}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Reset()
+	if err := proto.Unmarshal(b, &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		policy   *policyapi.Policy
+		id, want string
+	}{
+		{m.SourcePolicy, "docker-image://docker.io/library/app:1", "docker-image://" + d + "docker.io/library/app:1"},
+		{m.SourcePolicy, "docker-image://docker.io/library/app:2", "docker-image://docker.io/library/app:2"},
+		{m.SourcePolicy, "docker-image://docker.io/library/golang:1", "docker-image://docker.io/library/golang:1"},
+		{m.SourcePolicy, "docker-image://" + d + "docker.io/library/app:1@" + imageOwn, "docker-image://" + d + "docker.io/library/app:1@" + imageOwn},
+		{m.SourcePolicy, "docker-image://drone-xyz.build.invalid/docker.io/library/app:1", ""},
+		{m.SourcePolicy, "docker-image://" + keepName + ":1", ""},
+		{m.SourcePolicy, "git://example.org/x.build.invalid/y", "git://example.org/x.build.invalid/y"},
+		{pulls, "docker-image://docker.io/library/app:1", "docker-image://docker.io/library/app:1"},
+		{pulls, "docker-image://drone-xyz.build.invalid/docker.io/library/app:1", ""},
+	} {
+		op := &pb.SourceOp{Identifier: tt.id}
+		_, err := sourcepolicy.NewEngine([]*policyapi.Policy{tt.policy}).Evaluate(t.Context(), op)
+		if (err == nil) != (tt.want != "") || err == nil && op.Identifier != tt.want {
+			t.Errorf("%s becomes %s, %v; want %q", tt.id, op.Identifier, err, tt.want)
+		}
 	}
 }
 
@@ -303,89 +340,6 @@ func TestSolveResponse(t *testing.T) {
 	}
 }
 
-// TestFindImage is about which images a client sees, and by what.
-func TestFindImage(t *testing.T) {
-	g := imageDaemon(t)
-	for _, tt := range []struct{ name, ref, id, daemon string }{
-		{"its own", "app:1", imageOwn, "drone-abc.build.invalid/docker.io/library/app:1"},
-		{"its own, in the long form", "docker.io/library/app:1", imageOwn, "drone-abc.build.invalid/docker.io/library/app:1"},
-		{"its own, by its id", imageOwn, imageOwn, imageOwn},
-		{"its own, by the id alone", strings.TrimPrefix(imageOwn, "sha256:"), imageOwn, imageOwn},
-		{"its own, by the id's beginning", "1111", imageOwn, imageOwn},
-		{"a shared one", "golang:1", imageBase, "golang:1"},
-		{"a shared one, by the id's beginning", "sha256:2222", imageBase, imageBase},
-		{"another's, by its id", imageOther, "", ""},
-		{"another's, by the id's beginning", "3333", "", ""},
-		{"another's, by its private name", "drone-xyz.build.invalid/docker.io/library/app:1", "", ""},
-		{"another's, as a digest of any name", "golang@" + imageOther, "", ""},
-		{"its own, by its private name", "drone-abc.build.invalid/docker.io/library/app:1", "", ""},
-		{"none", "absent", "", ""},
-		{"nonsense", "UPPER", "", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			found, err := g.findImage(t.Context(), tt.ref)
-			if (err == nil) != (tt.id != "") || found.id != tt.id || err == nil && found.ref != tt.daemon {
-				t.Errorf("found %q as %q: %v", found.id, found.ref, err)
-			}
-		})
-	}
-	g.images.remember(imageOther)
-	if found, err := g.findImage(t.Context(), imageOther); err != nil || found.id != imageOther {
-		t.Errorf("an image that was the build's own isn't found by its id: %v", err)
-	}
-}
-
-// judgedFields are the fields of BuildKit's requests that somebody has thought about. A new version that has more fails here: think about it, then name it.
-var judgedFields = map[string]string{
-	"moby.buildkit.v1.SolveRequest": "Cache Definition EnableSessionExporter Entitlements ExporterAttrsDeprecated ExporterDeprecated Exporters Frontend FrontendAttrs FrontendInputs " +
-		"Internal Ref Session SourcePolicy",
-	"moby.buildkit.v1.CacheOptions":      "ExportAttrsDeprecated ExportRefDeprecated Exports ImportRefsDeprecated Imports",
-	"moby.buildkit.v1.CacheOptionsEntry": "Attrs Type",
-	"moby.buildkit.v1.Exporter":          "Attrs Type",
-	"moby.buildkit.v1.StatusRequest":     "Ref",
-	"moby.buildkit.v1.frontend.SolveRequest": "CacheImports Definition Evaluate ExporterAttr Final Frontend FrontendInputs FrontendOpt SourcePolicies allowResultArrayRef " +
-		"allowResultReturn",
-	"pb.Op":       "build constraints diff exec file inputs merge platform source",
-	"pb.ExecOp":   "cdiDevices meta mounts network secretenv security",
-	"pb.Meta":     "args cgroupParent cwd env extraHosts hostname proxy_env removeMountStubsRecursive ulimit user validExitCodes",
-	"pb.Mount":    "SSHOpt TmpfsOpt cacheOpt contentCache dest input mountType output readonly resultID secretOpt selector",
-	"pb.SourceOp": "attrs identifier",
-	"pb.BuildOp":  "attrs builder def inputs",
-}
-
-func TestEveryFieldOfBuildKit(t *testing.T) {
-	for _, m := range []proto.Message{
-		&controlapi.SolveRequest{}, &controlapi.CacheOptions{}, &controlapi.CacheOptionsEntry{}, &controlapi.Exporter{}, &controlapi.StatusRequest{}, &gatewayapi.SolveRequest{},
-		&pb.Op{}, &pb.ExecOp{}, &pb.Meta{}, &pb.Mount{}, &pb.SourceOp{}, &pb.BuildOp{},
-	} {
-		d := m.ProtoReflect().Descriptor()
-		var names []string
-		for i := range d.Fields().Len() {
-			names = append(names, string(d.Fields().Get(i).Name()))
-		}
-		slices.Sort(names)
-		if got := strings.Join(names, " "); got != judgedFields[string(d.FullName())] {
-			t.Errorf("%s has the fields %s\nthought about are     %s", d.FullName(), got, judgedFields[string(d.FullName())])
-		}
-	}
-}
-
-// TestEveryMethodOfBuildKit: what the services have that a daemon serves is in grpcMethods.
-func TestEveryMethodOfBuildKit(t *testing.T) {
-	for _, file := range []protoreflect.FileDescriptor{controlapi.File_github_com_moby_buildkit_api_services_control_control_proto, gatewayapi.File_github_com_moby_buildkit_frontend_gateway_pb_gateway_proto} {
-		for i := range file.Services().Len() {
-			s := file.Services().Get(i)
-			for j := range s.Methods().Len() {
-				name := "/" + string(s.FullName()) + "/" + string(s.Methods().Get(j).Name())
-				if _, ok := grpcMethods[name]; !ok {
-					t.Errorf("%s has no policy", name)
-				}
-			}
-		}
-	}
-}
-
-// FuzzSolve: no message breaks it, and one that passes names images in the build's domain alone.
 func FuzzSolve(f *testing.F) {
 	g := imageDaemon(f)
 	f.Add(marshal(f, &controlapi.SolveRequest{Ref: "r", Frontend: "dockerfile.v0", Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": "a,b:1"}}}}))

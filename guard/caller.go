@@ -2,10 +2,12 @@ package guard
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path"
@@ -17,11 +19,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peerKey is the context's key of the process at the other end of a connection.
+// peerKey is the context's key of who is at the other end of a connection.
 type peerKey struct{}
 
-// rememberPeer notes, for all requests of a connection, the process that opened it.
+// peer is who opened a connection: a process that connected to a unix socket, or an address of a network.
+type peer struct {
+	pid  int
+	addr netip.Addr
+}
+
+// rememberPeer notes, for all requests of a connection, who opened it.
 func rememberPeer(ctx context.Context, conn net.Conn) context.Context {
+	if over, ok := conn.(*tls.Conn); ok {
+		conn = over.NetConn()
+	}
+	if t, ok := conn.(*net.TCPConn); ok {
+		at, err := netip.ParseAddrPort(t.RemoteAddr().String())
+		if err != nil {
+			return ctx
+		}
+		return context.WithValue(ctx, peerKey{}, peer{addr: at.Addr().Unmap()})
+	}
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
 		return ctx
@@ -34,7 +52,7 @@ func rememberPeer(ctx context.Context, conn net.Conn) context.Context {
 	if err := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || cred == nil {
 		return ctx
 	}
-	return context.WithValue(ctx, peerKey{}, int(cred.Pid))
+	return context.WithValue(ctx, peerKey{}, peer{pid: int(cred.Pid)})
 }
 
 // caller is a container of the build, and what is mounted in it. It answers what a path means to the client.
@@ -60,18 +78,49 @@ var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
 // callerOf is the container that a request comes from. A process that has died, or whose pid another has taken since, is no danger: the container must be the
 // build's own in any case, and all of a build's may call.
 func (g *Guard) callerOf(ctx context.Context) (*caller, error) {
-	if pid, _ := ctx.Value(peerKey{}).(int); pid > 0 {
-		for _, id := range containersOf(pid) {
-			c, err := g.mountsOf(ctx, id)
-			if err == nil {
-				return c, nil
-			}
-			if !isNotFound(err) {
-				return nil, err
-			}
+	who, _ := ctx.Value(peerKey{}).(peer)
+	var ids []string
+	switch {
+	case who.pid > 0:
+		ids = containersOf(who.pid)
+	case who.addr.IsValid():
+		id, err := g.containerAt(ctx, who.addr)
+		if err != nil {
+			return nil, err
+		}
+		if id != "" {
+			ids = append(ids, id)
+		}
+	}
+	for _, id := range ids {
+		c, err := g.mountsOf(ctx, id)
+		if err == nil {
+			return c, nil
+		}
+		if !isNotFound(err) {
+			return nil, err
 		}
 	}
 	return g.allMounts(ctx)
+}
+
+// containerAt is the build's container that has an address in the build's network, or "" if none has.
+func (g *Guard) containerAt(ctx context.Context, addr netip.Addr) (string, error) {
+	var list []struct {
+		ID              string `json:"Id"`
+		NetworkSettings struct {
+			Networks map[string]struct{ IPAddress string }
+		}
+	}
+	if err := g.up.call(ctx, http.MethodGet, "/containers/json", url.Values{"filters": {g.own.ownerFilter()}}, nil, &list); err != nil {
+		return "", err
+	}
+	for _, c := range list {
+		if c.NetworkSettings.Networks[g.opts.Network].IPAddress == addr.String() {
+			return c.ID, nil
+		}
+	}
+	return "", nil
 }
 
 // containersOf lists the containers whose cgroups a process is in, innermost first.

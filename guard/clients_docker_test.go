@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard_test
 
 import (
@@ -75,7 +73,7 @@ func TestClientDocker(t *testing.T) {
 		{name: "save and load", run: `docker save -o saved.tar made:committed && docker rmi made:committed >/dev/null && docker load -i saved.tar`, want: "Loaded image: made:committed"},
 		{name: "save and load of a pipe", run: `docker save made:committed | docker load -q`, want: "Loaded image: made:committed"},
 		{name: "push", run: `docker push -q {registry}/made:1`, want: "{registry}/made:1"},
-		{name: "rmi", run: `docker rmi {registry}/made:1 made:imported >/dev/null && docker images -q made:imported`, want: ""},
+		{name: "rmi", run: `docker rmi {registry}/made:1 >/dev/null && docker images -q {registry}/made:1`, want: ""},
 		{name: "pull", run: `docker pull -q {registry}/made:1 && docker run --rm {registry}/made:1 cat /file`, want: "{registry}/made:1 content"},
 		{name: "build, classic", run: `mkdir -p ctx && echo data >ctx/d && printf 'FROM {image}\nCOPY d /d\nRUN cat /d >/e && echo more >>/e\nCMD cat /e\n' >ctx/Dockerfile && DOCKER_BUILDKIT=0 docker build -q -t built:1 ctx 2>/dev/null | cut -c1-7 && docker run --rm built:1`, want: "sha256: data more"},
 		{name: "build upon one's own, classic", run: `printf 'FROM built:1\nRUN echo third >>/e\n' | DOCKER_BUILDKIT=0 docker build -q -t built:2 - 2>/dev/null | cut -c1-7 && docker run --rm built:2`, want: "sha256: data more third"},

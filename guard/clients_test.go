@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard_test
 
 import (
@@ -22,7 +20,7 @@ import (
 // Real clients through the guard. clients_docker_test.go has the docker command line, clients_compose_test.go compose, clients_buildx_test.go buildx,
 // clients_testcontainers_test.go Testcontainers, clients_two_test.go two builds at once. docs/guard.md has the table that these make true.
 
-// clientFolder is where scripts/clients has built what isn't a package of the machine.
+// clientFolder is where scripts/clients has put what this machine need not have.
 func clientFolder(t *testing.T) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "../scripts/clients")
@@ -30,13 +28,14 @@ func clientFolder(t *testing.T) string {
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("build the clients: %v\n%s", err, errs.String())
+		t.Fatalf("get the clients: %v\n%s", err, errs.String())
 	}
 	return strings.TrimSpace(string(out))
 }
 
-// install puts files into the step's container.
+// install puts files into the step's container, with the libraries that they may be linked to.
 func install(b *guardtest.Build, folder string, files ...string) {
+	b.Host("cp", filepath.Join(folder, "libraries")+"/.", b.Step+":/")
 	for _, f := range files {
 		b.Host("cp", filepath.Join(folder, f), b.Step+":/usr/local/bin/"+filepath.Base(f))
 	}

@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard_test
 
 import (

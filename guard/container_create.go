@@ -72,6 +72,7 @@ func createContainer(ctx context.Context, c *call) error {
 	if cr.image, err = c.g.findImage(ctx, cr.req.Image); err != nil {
 		return err
 	}
+	c.g.opts.Ledger.AboutToUse(cr.image.id)
 	cr.req.Image = cr.image.ref
 	if err := cr.judge(); err != nil {
 		return err

@@ -19,7 +19,7 @@ import (
 // containerFilters of GET /containers/json.
 var containerFilters = map[string]filterRule{
 	"id": passed, "label": passed, "exited": passed, "status": passed, "health": passed, "publish": passed, "expose": passed, "isolation": passed, "is-task": passed,
-	"name": local, "before": asContainer, "since": asContainer, "network": asNetwork, "volume": asVolume, "ancestor": asImage,
+	"name": local, "before": thereContainer, "since": thereContainer, "network": asNetwork, "volume": asVolume, "ancestor": asImage,
 }
 
 // listContainers answers with what was made through this guard. Steps aren't in the list: `docker rm -f $(docker ps -aq)` is a common line.
@@ -30,7 +30,7 @@ func listContainers(ctx context.Context, c *call) error {
 	}
 	for _, key := range []string{"since", "before"} { // parameters of old clients
 		if ref := c.query.Get(key); ref != "" {
-			found, err := c.resolveFilter(ctx, asContainer, ref)
+			found, err := c.resolveFilter(ctx, thereContainer, ref)
 			if err != nil {
 				return err
 			}
@@ -124,12 +124,11 @@ func (c *call) containerPath(id string) string {
 
 // inspectContainer answers for steps as well, without their environment: it holds secrets that other steps don't have.
 func inspectContainer(ctx context.Context, c *call) error {
-	found, err := c.g.own.inspectContainer(ctx, c.vars["id"], c.version, c.query)
+	b, standing, err := c.g.own.inspection(ctx, c.vars["id"], c.version, c.query)
 	if err != nil {
 		return err
 	}
-	b := found.raw
-	if found.standing == ofRunner {
+	if standing == ofRunner {
 		if b, err = withoutEnv(b); err != nil {
 			return err
 		}

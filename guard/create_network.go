@@ -208,12 +208,12 @@ func publishAll(p *checking, _ string, v reflect.Value) error {
 // hostName is what reaches published ports, as with Docker Desktop.
 const hostName = "host.docker.internal"
 
-// extraHosts resolves Docker's word for the machine's address, and adds hostName.
+// extraHosts resolves Docker's word for the machine's address, and adds hostName and the names of the daemons that the guard answers for.
 func extraHosts(p *checking, at string, v reflect.Value) error {
 	list, _ := v.Interface().([]string)
 	gateway := p.create.net.gateway.String()
 	var out []string
-	have := false
+	have := map[string]bool{}
 	for _, h := range list {
 		name, addr, ok := cutHost(h)
 		if !ok {
@@ -225,11 +225,15 @@ func extraHosts(p *checking, at string, v reflect.Value) error {
 		if net.ParseIP(strings.Trim(addr, "[]")) == nil {
 			return badRequest("%s: invalid IP address in add-host: %s", at, quoted(addr))
 		}
-		have = have || name == hostName
+		have[name] = true
 		out = append(out, name+":"+addr)
 	}
-	if !have && p.create.onBridge() {
-		out = append(out, hostName+":"+gateway)
+	if p.create.onBridge() {
+		for _, name := range append([]string{hostName}, p.c.g.opts.Hosts...) {
+			if !have[name] {
+				out = append(out, name+":"+gateway)
+			}
+		}
 	}
 	v.Set(reflect.ValueOf(out))
 	return nil

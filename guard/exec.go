@@ -13,7 +13,7 @@ import (
 // execRules are for container.ExecOptions: a process in a container is as unprivileged as the container.
 var execRules = []fieldRule{
 	{"User", allow},
-	{"Privileged", deny("a process in a container gets no more rights than the container", "leave --privileged out")},
+	{"Privileged", deny("a process in a container gets no more rights than the container", "run it without the flag")},
 	{"Tty", allow},
 	{"ConsoleSize", allow},
 	{"AttachStdin", allow},

@@ -17,11 +17,14 @@ const (
 	passed filterRule = iota + 1
 	// local filters are applied by the guard to what the client sees: names.
 	local
-	// asContainer, asNetwork and asVolume values are references, which are resolved; what isn't the build's matches nothing.
+	// asContainer, asNetwork, asVolume and asImage values are references, which are resolved; what isn't the build's matches nothing.
 	asContainer
 	asNetwork
 	asVolume
 	asImage
+	// thereContainer and thereImage values are references, too, but the daemon wants them to be there: what isn't the build's is absent.
+	thereContainer
+	thereImage
 )
 
 // nothing is a value that no object has: a filter by what doesn't exist.
@@ -65,13 +68,13 @@ func (c *call) rewriteFilters(ctx context.Context, rules map[string]filterRule) 
 	return up, mine, nil
 }
 
-// resolveFilter is what the daemon knows a reference by; nothing if it's not the build's.
+// resolveFilter is what the daemon knows a reference by; nothing, or an error where the rule wants it to be there, if it's not the build's.
 func (c *call) resolveFilter(ctx context.Context, rule filterRule, value string) ([]string, error) {
 	none := []string{nothing}
 	var found []string
 	var err error
 	switch rule {
-	case asContainer:
+	case asContainer, thereContainer:
 		var o containerFound
 		o, err = c.g.own.container(ctx, strings.TrimPrefix(value, "/"))
 		found = []string{o.ID}
@@ -86,12 +89,12 @@ func (c *call) resolveFilter(ctx context.Context, rule filterRule, value string)
 		var o volumeFound
 		o, err = c.g.own.findVolume(ctx, value, "")
 		found = []string{o.Name}
-	case asImage:
+	case asImage, thereImage:
 		var o imageFound
 		o, err = c.g.findImage(ctx, value)
 		found = []string{o.ref}
 	}
-	if isNotFound(err) {
+	if isNotFound(err) && rule != thereContainer && rule != thereImage {
 		return none, nil
 	}
 	return found, err

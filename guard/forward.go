@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 )
 
 // buffers are reused by streams.
@@ -54,11 +55,12 @@ func (c *call) stream(resp *http.Response) error {
 	}
 	c.w.WriteHeader(resp.StatusCode)
 	flush := http.NewResponseController(c.w)
-	if resp.ContentLength != 0 {
+	if resp.ContentLength < 0 {
 		_ = flush.Flush() // `wait` answers its header long before its body
 	}
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
+	var pace pace
 	for {
 		n, err := resp.Body.Read(*buf)
 		if n > 0 {
@@ -69,6 +71,7 @@ func (c *call) stream(resp *http.Response) error {
 				if err := flush.Flush(); err != nil {
 					return errAnswered
 				}
+				pace.rest(n)
 			}
 		}
 		if errors.Is(err, io.EOF) {
@@ -78,6 +81,34 @@ func (c *call) stream(resp *http.Response) error {
 			// Too late for an error answer: a broken connection is the only way to say that the answer isn't whole.
 			panic(http.ErrAbortHandler)
 		}
+	}
+}
+
+// pace lets a stream that comes in a rush of small pieces, as a log is that is read from its beginning, gather for a moment between two reads: to wake up for each
+// line takes longer than to hand it on. A piece that comes alone, or among a few, goes on at once.
+type pace struct {
+	last time.Time
+	rush int // small pieces in a row
+}
+
+const (
+	smallPiece = 16 << 10               // bytes; above, a piece is worth its own turn
+	rushGap    = time.Millisecond       // pieces that are further apart are no rush
+	rushLength = 16                     // pieces
+	gatherTime = 200 * time.Microsecond // well below what a person or a test of a prompt would notice
+)
+
+// rest is called when a piece of n bytes has gone on.
+func (p *pace) rest(n int) {
+	now := time.Now()
+	if n > smallPiece || now.Sub(p.last) > rushGap {
+		p.rush = 0
+	} else {
+		p.rush++
+	}
+	p.last = now
+	if p.rush > rushLength {
+		time.Sleep(gatherTime)
 	}
 }
 

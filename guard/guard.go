@@ -23,10 +23,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
 )
 
 // LabelGuard is on every object that was created through a guard, with the build's id (Options.ID) as its value. It tells what a client made
@@ -53,14 +57,27 @@ type Options struct {
 	Socket string
 	// SocketDir is a folder, as the daemon sees it, that holds the guard's socket as docker.sock and nothing else: for mounts of /var/run. Empty refuses them.
 	SocketDir string
+	// Hosts are names that the build's containers find at the gateway of the build's network, besides host.docker.internal: those of docker daemons that the guard
+	// answers for there.
+	Hosts []string
 	// MountDir is a folder, as the daemon sees it, in which the guard makes mount points for folders inside of volumes. It's needed with daemons that
 	// know no volume subpaths (API below 1.45), and only works if the guard is in the daemon's mount namespace and may mount. The guard
 	// creates it and removes it with Close. Empty refuses mounts of such folders.
 	MountDir string
+	// Bridges is how the name of each bridge of the build's begins; up to four characters follow. Whoever keeps published ports from other builds knows the
+	// build's bridges by it. The name of Network's own bridge should end in 0. Empty: the daemon names them.
+	Bridges string
 	// Limits bound every container.
 	Limits Limits
-	// SubnetPools are where a client may choose subnets of networks from. Nil: what Docker itself chooses from by default.
+	// SubnetPools are where a client may choose subnets of networks from. Nil: the daemon's own pools, and private IPv6 if these have none.
 	SubnetPools []netip.Prefix
+	// Reserved tells which addresses no subnet may cover, besides those of the networks that the machine is on. It is called when a client chooses a
+	// subnet, by several goroutines at once. Nil: none.
+	Reserved func(context.Context) []Reservation
+	// Access says which of the daemon's images the build may have. nil is all of them.
+	Access *cache.Access
+	// Ledger takes which images are used. nil forgets it.
+	Ledger *cache.Ledger
 	// Log takes what is refused (debug) and what goes wrong; nil discards it.
 	Log logrus.FieldLogger
 }
@@ -93,6 +110,7 @@ type Guard struct {
 	mounts   *folders
 	tags     tags
 	images   *images
+	shown    *shown
 	sessions *sessions
 	lock     keyedLocks
 
@@ -101,7 +119,7 @@ type Guard struct {
 
 	mu       sync.Mutex
 	closed   bool
-	server   *http.Server
+	servers  map[policy]*http.Server
 	hijacked map[io.Closer]struct{}
 	// making counts calls that create objects. They outlive their client's patience, and Close waits for them: what is being created must
 	// exist before it can be found and removed.
@@ -111,6 +129,8 @@ type Guard struct {
 
 	netMu   sync.Mutex
 	network *buildNetwork
+	// bridges is how many the guard has named.
+	bridges atomic.Int64
 }
 
 // New makes a guard. It opens nothing until Serve.
@@ -133,9 +153,6 @@ func New(o Options) (*Guard, error) {
 	if o.Limits.Networks == 0 {
 		o.Limits.Networks = 32
 	}
-	if o.SubnetPools == nil {
-		o.SubnetPools = dockerPools()
-	}
 	labels := maps.Clone(o.Labels)
 	labels[LabelGuard] = o.ID
 	g := &Guard{
@@ -144,10 +161,12 @@ func New(o Options) (*Guard, error) {
 		names:    names{prefix: o.ID + ".", network: o.Network, tags: newTags(o.ID)},
 		tags:     newTags(o.ID),
 		images:   newImages(),
+		shown:    &shown{},
 		sessions: newSessions(),
 		labels:   labels,
 		up:       newUpstream(o.Daemon),
 		mounts:   &folders{dir: o.MountDir},
+		servers:  map[policy]*http.Server{},
 		hijacked: map[io.Closer]struct{}{},
 	}
 	g.own = newOwnership(g)
@@ -158,23 +177,29 @@ func New(o Options) (*Guard, error) {
 // Serve answers requests on l until Close is called (then it returns nil), ctx ends (then it closes the guard and returns ctx's error), or l fails. It closes l. It
 // is called once for each listener; a guard may have several.
 func (g *Guard) Serve(ctx context.Context, l net.Listener) error {
+	return g.serve(ctx, l, policyWhole)
+}
+
+// serve is Serve with a policy for the listener's clients.
+func (g *Guard) serve(ctx context.Context, l net.Listener, p policy) error {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
 		return errors.Join(errClosed, l.Close())
 	}
-	if g.server == nil {
-		g.server = &http.Server{
-			Handler:           http.HandlerFunc(g.serveHTTP),
+	server := g.servers[p]
+	if server == nil {
+		server = &http.Server{
+			Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serveHTTP(w, r, p) }),
 			BaseContext:       func(net.Listener) context.Context { return g.base },
 			ConnContext:       rememberPeer,
 			ReadHeaderTimeout: 30 * time.Second,
 			MaxHeaderBytes:    256 << 10, // X-Registry-Config holds the credentials of every registry
 			ErrorLog:          nil,
 		}
-		quieten(g.server, g.log)
+		quieten(server, g.log)
+		g.servers[p] = server
 	}
-	server := g.server
 	g.mu.Unlock()
 
 	stop := context.AfterFunc(ctx, func() { _ = g.Close() })
@@ -194,7 +219,7 @@ var errClosed = errors.New("the guard is closed: its build has ended")
 func (g *Guard) Close() error {
 	g.mu.Lock()
 	g.closed = true
-	server := g.server
+	servers := slices.Collect(maps.Values(g.servers))
 	open := make([]io.Closer, 0, len(g.hijacked))
 	for c := range g.hijacked {
 		open = append(open, c)
@@ -202,23 +227,23 @@ func (g *Guard) Close() error {
 	g.mu.Unlock()
 	g.cancel()
 	var err error
-	if server != nil {
-		err = server.Close()
+	for _, server := range servers {
+		err = errors.Join(err, server.Close())
 	}
 	for _, c := range open {
 		_ = c.Close() // the other end may have closed it already
 	}
 	g.serving.Wait()
 	g.making.Wait()
-	g.up.transport.CloseIdleConnections()
+	g.up.close()
 	return err
 }
 
 // Unmount undoes what Options.MountDir holds. Call it when the build's containers are gone.
 func (g *Guard) Unmount() error { return g.mounts.close() }
 
-// serveHTTP answers one request.
-func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request) {
+// serveHTTP answers one request of a client that may do what the policy says.
+func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -231,7 +256,7 @@ func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 	c, err := g.route(w, r)
 	if err == nil {
-		err = c.route.serve(r.Context(), c)
+		err = p.handler(c.route)(r.Context(), c)
 	}
 	if err == nil || errors.Is(err, errAnswered) {
 		return

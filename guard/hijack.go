@@ -43,20 +43,17 @@ func (c *call) tunnelAs(ctx context.Context, o outgoing, protocol string) error 
 	}
 	defer c.g.release(conn)
 
-	client, err := c.hijack()
+	client, err := c.hijack(resp.Header)
 	if err != nil {
 		return err
 	}
 	defer c.g.release(client)
-	if err := c.greet(client, resp); err != nil {
-		return errAnswered // the client has gone
-	}
 	join(client, conn)
 	return errAnswered
 }
 
-// hijack takes the client's connection from the server. The caller releases it.
-func (c *call) hijack() (*stream, error) {
+// hijack takes the client's connection from the server, and tells the client so with the header of the daemon's answer. The caller releases it.
+func (c *call) hijack(answer http.Header) (*stream, error) {
 	raw, rw, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("take over the client's connection: %w", err)
@@ -65,17 +62,21 @@ func (c *call) hijack() (*stream, error) {
 	if !c.g.hold(client) {
 		return nil, errAnswered
 	}
+	if err := c.greet(client, answer); err != nil {
+		c.g.release(client)
+		return nil, errAnswered // the client has gone
+	}
 	return client, nil
 }
 
 // greet writes the header of a hijacked answer: 101 to a client that asked for an upgrade, Docker's older form, a 200 without end, to one that didn't.
-func (c *call) greet(client io.Writer, resp *http.Response) error {
+func (c *call) greet(client io.Writer, answer http.Header) error {
 	b := bufio.NewWriter(client)
 	h := http.Header{}
-	copyHeader(h, resp.Header)
+	copyHeader(h, answer)
 	if protocol := c.r.Header.Get("Upgrade"); protocol != "" {
 		h.Set("Connection", "Upgrade")
-		h.Set("Upgrade", resp.Header.Get("Upgrade"))
+		h.Set("Upgrade", answer.Get("Upgrade"))
 		fmt.Fprintf(b, "HTTP/1.1 101 UPGRADED\r\n")
 	} else {
 		fmt.Fprintf(b, "HTTP/1.1 200 OK\r\n")

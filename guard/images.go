@@ -38,9 +38,39 @@ type images struct {
 	mu     sync.Mutex
 	known  map[string]bool // by id
 	pulled map[string]bool // names, for their events
+	// pushed are digests, with the names that they were pushed under, by the image's id. The daemon forgets them together with the name of the push (push.go).
+	pushed map[string][]string
 }
 
-func newImages() *images { return &images{known: map[string]bool{}, pulled: map[string]bool{}} }
+func newImages() *images {
+	return &images{known: map[string]bool{}, pulled: map[string]bool{}, pushed: map[string][]string{}}
+}
+
+func (i *images) rememberPush(id, digested string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !slices.Contains(i.pushed[id], digested) {
+		i.pushed[id] = append(i.pushed[id], digested)
+	}
+}
+
+// pushedBy is the id of the image that was pushed with that digest.
+func (i *images) pushedBy(digested string) string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for id, names := range i.pushed {
+		if slices.Contains(names, digested) {
+			return id
+		}
+	}
+	return ""
+}
+
+func (i *images) pushedAs(id string) []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return slices.Clone(i.pushed[id])
+}
 
 func (i *images) remember(id string) {
 	i.mu.Lock()
@@ -84,8 +114,10 @@ func (g *Guard) ImageName(ctx context.Context, ref string) (name string, found b
 
 // imageNames are the names of an image that are a client's to see, as the daemon has them.
 type imageNames struct {
-	// own are private tags, those of images without a name included; digests are of what this build has pushed.
+	// own are private tags, those of images without a name included; ownDigests are those of a push under way.
 	own, ownDigests []string
+	// pushed are digests that the image has in registries to which this build has pushed it, as the client has them.
+	pushed []string
 	// shared are tags and digests of images that came from their registry, or that the operator put here.
 	shared, sharedDigests []string
 }
@@ -136,7 +168,8 @@ func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error
 		return imageFound{}, err
 	}
 	names := g.sortNames(in.RepoTags, in.RepoDigests)
-	if !g.visible(in.ID, names) {
+	names.pushed = g.images.pushedAs(in.ID)
+	if !g.visible(in.ID, names) || !g.made(in.ID, names) && !g.mayHave(ctx, ref, names) {
 		return imageFound{}, statusError{http.StatusNotFound, "No such image: " + ref}
 	}
 	if len(names.own) > 0 {
@@ -227,16 +260,8 @@ func (g *Guard) findNamed(ctx context.Context, ref string, named reference.Named
 	if err != nil && !isNotFound(err) {
 		return imageFound{}, err
 	}
-	list, err := g.listAll(ctx, nil)
-	if err != nil {
-		return imageFound{}, err
-	}
-	for _, i := range list {
-		for _, d := range i.names.ownDigests {
-			if canonical(g.tags.showName(d)) == want {
-				return g.inspectImage(ctx, i.ID)
-			}
-		}
+	if id := g.images.pushedBy(want); id != "" {
+		return g.inspectImage(ctx, id)
 	}
 	return imageFound{}, statusError{http.StatusNotFound, "No such image: " + ref}
 }
@@ -302,6 +327,7 @@ func (g *Guard) readImages(raws []json.RawMessage) ([]listedImage, error) {
 			return nil, fmt.Errorf("read the docker daemon's list of images: %w", err)
 		}
 		i.names = g.sortNames(i.RepoTags, i.RepoDigests)
+		i.names.pushed = g.images.pushedAs(i.ID)
 		list = append(list, i)
 	}
 	return list, nil

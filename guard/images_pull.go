@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -168,6 +169,7 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 	} else if t, ok := ref.(reference.Tagged); ok {
 		q.Set("tag", t.Tag())
 	}
+	g.shown.addPull(p)
 	g.images.rememberPull(ref.String())
 	resp, err = g.up.do(ctx, outgoing{method: http.MethodPost, version: p.version, path: "/images/create", query: q, header: p.header})
 	if err != nil {
@@ -186,7 +188,7 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 		if foreign && isTagged {
 			return g.adopt(ctx, ref, p.ref)
 		}
-		return g.unshadow(ctx, p.ref)
+		return errors.Join(g.notePull(ctx, p), g.unshadow(ctx, p.ref))
 	}, nil
 }
 

@@ -14,7 +14,7 @@ import (
 
 // imageFilters of GET /images/json. What is about names is applied by the guard, to the names that the client sees.
 var imageFilters = map[string]filterRule{
-	"label": passed, "label!": passed, "until": passed, "before": asImage, "since": asImage, "reference": local, "dangling": local,
+	"label": passed, "label!": passed, "until": passed, "before": thereImage, "since": thereImage, "reference": local, "dangling": local,
 }
 
 // listImages answers with the shared images and the build's own.
@@ -108,7 +108,7 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 	}
 	out := []json.RawMessage{}
 	for _, i := range list {
-		if !g.visible(i.ID, i.names) {
+		if !g.visible(i.ID, i.names) || !g.made(i.ID, i.names) && !g.opts.Access.Known(sharedImage(i.ID, i.names), g.shown.all()...) {
 			continue
 		}
 		n := g.show(i.names, mine)
@@ -181,9 +181,9 @@ func (g *Guard) show(n imageNames, mine map[string]bool) shownNames {
 			tags = append(tags, name)
 		}
 	}
-	for _, name := range slices.Concat(n.sharedDigests, n.ownDigests) {
-		if shown := g.tags.showName(name); !slices.Contains(digests, shown) {
-			digests = append(digests, shown)
+	for _, name := range slices.Concat(n.sharedDigests, n.pushed) {
+		if !slices.ContainsFunc(digests, func(d string) bool { return canonical(d) == canonical(name) }) {
+			digests = append(digests, reference.FamiliarString(mustNamed(name)))
 		}
 	}
 	return shownNames{tags, digests}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -53,8 +54,15 @@ func (n names) unscope(text string) string {
 	return strings.ReplaceAll(n.tags.showName(text), n.prefix, "")
 }
 
+// replacement is what JSON has for text that is no UTF-8, the name of a file for one. Its last letter may look like the first of a prefix.
+// An escaped backslash is matched so that what comes behind it isn't.
+var replacement = regexp.MustCompile(`\\\\|\\ufffd`)
+
 // answer makes an answer of the daemon's (compact JSON) one for the client: names without prefix, and the build's network under the name of the one that it stands in for.
 func (n names) answer(b []byte) []byte {
+	if bytes.Contains(b, []byte(`\ufffd`)) {
+		b = replacement.ReplaceAllFunc(b, func(match []byte) []byte { return bytes.Replace(match, []byte(`\ufffd`), []byte("\ufffd"), 1) })
+	}
 	b = bytes.ReplaceAll(n.tags.show(b), []byte(n.prefix), nil)
 	quoted := strconv.Quote(n.network)
 	b = bytes.ReplaceAll(b, []byte(`"NetworkMode":`+quoted), []byte(`"NetworkMode":"bridge"`))

@@ -1,19 +1,15 @@
 package guard
 
 import (
-	"bufio"
+	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"os"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker/docker/api/types/network"
@@ -59,28 +55,20 @@ func listNetworks(ctx context.Context, c *call) error {
 			case ofRunner:
 				item = c.g.names.answer(item)
 				if matches(bridge) {
-					item, err = renameNetwork(item, bridge)
+					item = renameNetwork(item, n.Name, bridge)
 				} else if !matches(n.Name) {
 					continue
 				}
 				out = append(out, item)
-			}
-			if err != nil {
-				return nil, err
 			}
 		}
 		return json.Marshal(out)
 	})
 }
 
-// renameNetwork sets the Name of a network's description.
-func renameNetwork(b []byte, name string) ([]byte, error) {
-	var n map[string]json.RawMessage
-	if err := json.Unmarshal(b, &n); err != nil {
-		return nil, err
-	}
-	n["Name"], _ = json.Marshal(name) // strings always encode
-	return json.Marshal(n)
+// renameNetwork gives the build's network another name in its description, which begins with it: labels come later, and no quote in them stands bare.
+func renameNetwork(b []byte, from, to string) []byte {
+	return bytes.Replace(b, []byte(`"Name":"`+from+`"`), []byte(`"Name":"`+to+`"`), 1)
 }
 
 // inspectNetwork shows the build's network under the name that the client asked for.
@@ -98,7 +86,7 @@ func inspectNetwork(ctx context.Context, c *call) error {
 	return c.transform(resp, func(b []byte) ([]byte, error) {
 		b = c.g.names.answer(b)
 		if n.standing == ofRunner && ref != n.Name {
-			return renameNetwork(b, bridge)
+			return renameNetwork(b, n.Name, bridge), nil
 		}
 		return b, nil
 	})
@@ -155,6 +143,14 @@ var bridgeOptions = []string{"com.docker.network.bridge.enable_icc", "com.docker
 // hostBinding is where a network's ports are published by default.
 const hostBinding = "com.docker.network.bridge.host_binding_ipv4"
 
+// bridgeName is the name of a network's interface.
+const bridgeName = "com.docker.network.bridge.name"
+
+// nextBridge names a bridge as no other of the build's is named: four characters of base 36 are enough for a million.
+func (g *Guard) nextBridge() string {
+	return g.opts.Bridges + strconv.FormatInt(g.bridges.Add(1)%(36*36*36*36), 36)
+}
+
 func networkOptions(p *checking, at string, v reflect.Value) error {
 	n, err := p.c.g.buildNet(p)
 	if err != nil {
@@ -162,6 +158,9 @@ func networkOptions(p *checking, at string, v reflect.Value) error {
 	}
 	given, _ := v.Interface().(map[string]string)
 	out := map[string]string{hostBinding: n.gateway.String()}
+	if p.c.g.opts.Bridges != "" {
+		out[bridgeName] = p.c.g.nextBridge()
+	}
 	for k, val := range given {
 		switch {
 		case k == hostBinding, k == "com.docker.network.bridge.default_bridge" && val == "false":
@@ -173,87 +172,6 @@ func networkOptions(p *checking, at string, v reflect.Value) error {
 	}
 	v.Set(reflect.ValueOf(out))
 	return nil
-}
-
-// dockerPools are the subnets that Docker chooses from when it isn't told otherwise (libnetwork/ipamutils), and private IPv6 (RFC 4193).
-func dockerPools() []netip.Prefix {
-	var out []netip.Prefix
-	for i := byte(17); i < 32; i++ {
-		out = append(out, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, i}), 16))
-	}
-	return append(out, netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("fd00::/8"))
-}
-
-// subnet keeps a network's addresses within the pools, and off everything that the daemon's machine has a route to: a network that covers the address of
-// the server would receive the runner's own traffic.
-func subnet(p *checking, at string, v reflect.Value) error {
-	if v.String() == "" {
-		return nil
-	}
-	want, err := netip.ParsePrefix(v.String())
-	if err != nil {
-		return badRequest("%s %s: invalid subnet: %v", at, quoted(v.String()), err)
-	}
-	pools := p.c.g.opts.SubnetPools
-	within := slices.ContainsFunc(pools, func(pool netip.Prefix) bool { return pool.Bits() <= want.Bits() && pool.Contains(want.Addr()) })
-	if !within {
-		return refusal{at + " " + quoted(v.String()), "it isn't within the runner's pools for networks", fmt.Sprintf("leave the subnet out, or choose from %v", pools)}
-	}
-	taken, err := localNetworks()
-	if err != nil {
-		return fmt.Errorf("look which subnets are free: %w", err)
-	}
-	for _, t := range taken {
-		if t.Overlaps(want) {
-			return statusError{http.StatusForbidden, "Pool overlaps with other one on this address space: " + v.String() + " is in use; leave the subnet out, or choose another"}
-		}
-	}
-	return nil
-}
-
-// localNetworks are the networks of this machine's interfaces and routes, the default route apart.
-func localNetworks() ([]netip.Prefix, error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Prefix
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			out = append(out, p.Masked())
-		}
-	}
-	f, err := os.Open("/proc/net/route")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text()) // Iface Destination Gateway Flags RefCnt Use Metric Mask …, addresses in hex, in the machine's byte order
-		if len(fields) < 8 {
-			continue
-		}
-		dest, okDest := routeAddr(fields[1])
-		mask, okMask := routeAddr(fields[7])
-		if !okDest || !okMask {
-			continue
-		}
-		ones, _ := net.IPMask(mask.AsSlice()).Size()
-		if ones > 0 {
-			out = append(out, netip.PrefixFrom(dest, ones).Masked())
-		}
-	}
-	return out, nil
-}
-
-func routeAddr(s string) (netip.Addr, bool) {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != 4 {
-		return netip.Addr{}, false
-	}
-	var a [4]byte
-	binary.NativeEndian.PutUint32(a[:], binary.BigEndian.Uint32(b))
-	return netip.AddrFrom4(a), true
 }
 
 // createNetwork makes a bridge for the build.

@@ -42,10 +42,15 @@ func pushImage(ctx context.Context, c *call) error {
 	defer p.close()
 
 	tags := make([]string, 0, len(names))
+	ids := map[string]string{}
 	for _, private := range names {
 		tag := mustNamed(private).(reference.Tagged).Tag()
-		tags = append(tags, tag)
-		if err := c.g.tagForPush(ctx, private, p.repository, tag); err != nil {
+		found, err := c.g.inspectImage(ctx, private)
+		if err != nil {
+			return err
+		}
+		tags, ids[tag] = append(tags, tag), found.id
+		if err := c.g.tagForPush(ctx, found.id, p.repository, tag); err != nil {
 			return err
 		}
 	}
@@ -69,7 +74,13 @@ func pushImage(ctx context.Context, c *call) error {
 		return err
 	}
 	defer resp.Body.Close()
-	return c.streamJSON(resp, func(b []byte) []byte { return c.g.names.answer(b) })
+	return c.streamJSON(resp, func(b []byte) []byte {
+		var m struct{ Aux struct{ Tag, Digest string } }
+		if json.Unmarshal(b, &m) == nil && ids[m.Aux.Tag] != "" && m.Aux.Digest != "" {
+			c.g.images.rememberPush(ids[m.Aux.Tag], repo.Name()+"@"+m.Aux.Digest)
+		}
+		return c.g.names.answer(b)
+	})
 }
 
 // pushed is what a request wants pushed: a repository, and the private names of the build's images in it.
@@ -120,13 +131,13 @@ func (c *call) pushed(ctx context.Context) (reference.Named, []string, error) {
 	return repo, names, nil
 }
 
-func (g *Guard) tagForPush(ctx context.Context, private, repository, tag string) error {
+func (g *Guard) tagForPush(ctx context.Context, id, repository, tag string) error {
 	ctx, done, err := g.begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return g.up.call(ctx, http.MethodPost, "/images/"+private+"/tag", url.Values{"repo": {repository}, "tag": {tag}}, nil, nil)
+	return g.up.call(ctx, http.MethodPost, "/images/"+id+"/tag", url.Values{"repo": {repository}, "tag": {tag}}, nil, nil)
 }
 
 // pushProxy is a registry on loopback that stands for one repository of a real one. It lives as long as a push.

@@ -23,16 +23,16 @@ type Released struct {
 // build. Call it after Close and before the build's networks are removed. It needs no guard, so it works after a crash as well. What fails is reported when
 // all has been tried.
 func (r Released) Release(ctx context.Context) error {
-	g := &Guard{up: newUpstream(r.Daemon), tags: newTags(r.ID), images: newImages(), opts: Options{ID: r.ID, OwnerLabel: r.OwnerLabel}}
+	g := &Guard{up: newUpstream(r.Daemon), tags: newTags(r.ID), images: newImages(), shown: &shown{}, opts: Options{ID: r.ID, OwnerLabel: r.OwnerLabel}}
 	g.own = newOwnership(g)
-	defer g.up.transport.CloseIdleConnections()
+	defer g.up.close()
 	return errors.Join(g.removeBuilders(ctx), g.releaseTags(ctx))
 }
 
 // Leftovers are the ids of the builds that have given names to images of a daemon which are still there: of builds that are under way, and of those that nobody has released.
 func Leftovers(ctx context.Context, daemon string) ([]string, error) {
-	g := &Guard{up: newUpstream(daemon), images: newImages()}
-	defer g.up.transport.CloseIdleConnections()
+	g := &Guard{up: newUpstream(daemon), images: newImages(), shown: &shown{}}
+	defer g.up.close()
 	list, err := g.listAll(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("look for image names that builds have left: %w", err)
@@ -137,4 +137,28 @@ func pause(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// NameKind tells whose a name of an image in the daemon is.
+type NameKind int
+
+// The kinds.
+const (
+	// NameShared is of an image that came from its registry, or that the operator put here.
+	NameShared NameKind = iota
+	// NameOfBuild is what one build calls an image. It goes with the build.
+	NameOfBuild
+	// NameOfCache keeps an image that builds have made for the next ones, until the disk runs short.
+	NameOfCache
+)
+
+// KindOfName tells whose a name is.
+func KindOfName(name string) NameKind {
+	switch {
+	case strings.HasPrefix(name, keepName+":"):
+		return NameOfCache
+	case reserved(name):
+		return NameOfBuild
+	}
+	return NameShared
 }

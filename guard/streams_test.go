@@ -1,5 +1,3 @@
-//go:build guardsuite
-
 package guard_test
 
 import (
@@ -53,6 +51,7 @@ func prepareExec(t *testing.T, b *guardtest.Build, name string, cmd ...string) s
 
 // TestDetachedExecIsNoTunnel: the daemon answers a detached exec without leaving HTTP. Bytes that follow must not reach it as requests of their own.
 func TestDetachedExecIsNoTunnel(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("run", "-d", "--name", "a", guardtest.Image, "sleep", "1000")
 	for _, upgrade := range []string{"", "Connection: Upgrade\r\nUpgrade: tcp\r\n"} {
@@ -74,6 +73,7 @@ func TestDetachedExecIsNoTunnel(t *testing.T) {
 
 // TestRefusedUpgradeIsNoTunnel is the same for an attach that the daemon refuses.
 func TestRefusedUpgradeIsNoTunnel(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("create", "--name", "a", guardtest.Image, "true")
 	for _, path := range []string{"/containers/a/attach?stream=1&detachKeys=nonsense-keys", "/containers/json", "/_ping", "/build/prune"} {
@@ -94,6 +94,7 @@ func TestRefusedUpgradeIsNoTunnel(t *testing.T) {
 }
 
 func TestHTTP2IsRefused(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	_, r := dial(t, b, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
 	text, err := io.ReadAll(r)
@@ -107,6 +108,7 @@ func TestHTTP2IsRefused(t *testing.T) {
 
 // TestHalfClose: the end of input reaches the command, and its output after that the client.
 func TestHalfClose(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("run", "-d", "--name", "a", guardtest.Image, "sleep", "1000")
 	for _, upgrade := range []string{"", "Connection: Upgrade\r\nUpgrade: tcp\r\n"} {
@@ -136,6 +138,7 @@ func TestHalfClose(t *testing.T) {
 }
 
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("create", "--name", "a", guardtest.Image, "true")
 	dir := t.TempDir()
@@ -158,6 +161,7 @@ func TestCopy(t *testing.T) {
 
 // TestCloseEndsAll: a guard that is closed leaves no connection, not even a hijacked or a following one.
 func TestCloseEndsAll(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("run", "-d", "--name", "a", guardtest.Image, "sh", "-c", "echo out; sleep 1000")
 	b.Docker("create", "--name", "locked", guardtest.Image, "true") // the daemon locks a container into which a client copies
@@ -186,6 +190,7 @@ func TestCloseEndsAll(t *testing.T) {
 
 // TestTerminal: a client with a terminal, as users have it.
 func TestTerminal(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	cmd := exec.CommandContext(t.Context(), "script", "-qec", "docker run --rm -it "+guardtest.Image+" sh -c 'test -t 0 && echo terminal'", "/dev/null")
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+b.Socket)
@@ -196,6 +201,7 @@ func TestTerminal(t *testing.T) {
 }
 
 func TestEvents(t *testing.T) {
+	t.Parallel()
 	b, other := guardtest.Start(t), guardtest.Start(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -223,6 +229,7 @@ func TestEvents(t *testing.T) {
 
 // TestTwoBuilds: two builds do the same at the same time, and know nothing of each other.
 func TestTwoBuilds(t *testing.T) {
+	t.Parallel()
 	a, z := guardtest.Start(t), guardtest.Start(t)
 	for _, b := range []*guardtest.Build{a, z} {
 		b.Docker("network", "create", "n")
@@ -293,6 +300,7 @@ func TestTwoBuilds(t *testing.T) {
 
 // TestStepsAreOutOfReach: a client sees and joins the build's steps, and changes nothing about them.
 func TestStepsAreOutOfReach(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	if got := b.Docker("inspect", b.Step); strings.Contains(got, "of-the-step") {
 		t.Errorf("inspect shows a step's environment:\n%s", got)
@@ -312,6 +320,7 @@ func TestStepsAreOutOfReach(t *testing.T) {
 }
 
 func TestLeavesNothing(t *testing.T) {
+	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("run", "-d", "--name", "a", "-v", "/anon", "-v", "named:/n", "--restart", "always", guardtest.Image, "sleep", "1000")
 	b.Docker("run", "-d", guardtest.Image, "sleep", "1000")

@@ -82,6 +82,7 @@ func auth(ctx context.Context, c *call) error {
 	if err := p.enforce("", reflect.ValueOf(&a).Elem(), authRules); err != nil {
 		return err
 	}
+	c.g.shown.add(a)
 	body, length, err := jsonBody(a)
 	if err != nil {
 		return err

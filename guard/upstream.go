@@ -19,8 +19,10 @@ import (
 
 // upstream is the daemon. Every request to it is built here.
 type upstream struct {
-	socket    string
-	transport *http.Transport
+	socket string
+	// calls has connections for what is small, many at once: compose asks for everything that it knows in parallel. streams has those for what is large, whose
+	// buffers would take megabytes if all had them.
+	calls, streams *http.Transport
 
 	mu       sync.Mutex
 	max, min string // API versions of the daemon
@@ -31,16 +33,26 @@ const bufferSize = 128 << 10
 
 func newUpstream(socket string) *upstream {
 	u := &upstream{socket: socket}
-	u.transport = &http.Transport{
+	u.calls, u.streams = u.transport(128, 8<<10), u.transport(4, bufferSize)
+	return u
+}
+
+func (u *upstream) transport(idle, buffer int) *http.Transport {
+	return &http.Transport{
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return u.dial(ctx) },
 		DisableCompression:  true,
-		MaxIdleConns:        64,
-		MaxIdleConnsPerHost: 64,
+		MaxIdleConns:        idle,
+		MaxIdleConnsPerHost: idle,
 		IdleConnTimeout:     30 * time.Second,
-		ReadBufferSize:      bufferSize,
-		WriteBufferSize:     bufferSize,
+		ReadBufferSize:      buffer,
+		WriteBufferSize:     buffer,
 	}
-	return u
+}
+
+// close closes the connections that are idle.
+func (u *upstream) close() {
+	u.calls.CloseIdleConnections()
+	u.streams.CloseIdleConnections()
 }
 
 func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
@@ -63,6 +75,18 @@ type outgoing struct {
 	header http.Header
 	body   io.Reader
 	length int64 // of body; -1 if unknown
+}
+
+// large tells whether megabytes may come or go: archives and logs.
+func (o outgoing) large() bool {
+	if o.body != nil && (o.length < 0 || o.length > bufferSize) {
+		return true
+	}
+	switch o.path[strings.LastIndexByte(o.path, '/')+1:] {
+	case "archive", "export", "get", "logs":
+		return o.method == http.MethodGet
+	}
+	return false
 }
 
 func (u *upstream) request(ctx context.Context, o outgoing) (*http.Request, error) {
@@ -93,7 +117,11 @@ func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := u.transport.RoundTrip(r)
+	transport := u.calls
+	if o.large() {
+		transport = u.streams
+	}
+	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err)
 	}
@@ -163,7 +191,7 @@ func (u *upstream) versions(ctx context.Context) (newest, oldest string, err err
 	if err != nil {
 		return "", "", err
 	}
-	resp, err := u.transport.RoundTrip(r)
+	resp, err := u.calls.RoundTrip(r)
 	if err != nil {
 		return "", "", fmt.Errorf("ask the docker daemon for its version: %w", err)
 	}

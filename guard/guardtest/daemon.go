@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,31 @@ const daemonTime = time.Minute
 // It has a network namespace, data and sockets of its own, and shares the mount namespace, so that a guard can make mounts for it. It needs root.
 func StartDaemon(t testing.TB) string {
 	t.Helper()
+	d := NewOwnDaemon(t, DaemonOptions{})
+	d.Load(t, Image, DockerImage)
+	return d.Socket
+}
+
+// DaemonOptions of a daemon of a test's own.
+type DaemonOptions struct {
+	// Config is its daemon.json; empty is none. The machine's own isn't read.
+	Config string
+	// DiskSize, in bytes, gives it a disk in memory of that size for its data; 0 is a folder on the machine's disk.
+	DiskSize int64
+}
+
+// OwnDaemon is a docker daemon of one test's own, as StartDaemon describes it, that the test may kill, stop and start again.
+type OwnDaemon struct {
+	// Socket is where it answers, Netns the path of its network namespace.
+	Socket, Netns string
+
+	dir string
+	cmd *exec.Cmd
+}
+
+// NewOwnDaemon starts one, without images. It is ended, and all of it removed, when the test ends.
+func NewOwnDaemon(t testing.TB, o DaemonOptions) *OwnDaemon {
+	t.Helper()
 	random := make([]byte, 4)
 	_, _ = rand.Read(random) // never fails
 	name := "guardtest-" + hex.EncodeToString(random)
@@ -31,6 +57,7 @@ func StartDaemon(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	d := &OwnDaemon{Socket: filepath.Join(dir, "docker.sock"), Netns: "/run/netns/" + name, dir: dir}
 	t.Cleanup(func() {
 		if t.Failed() {
 			if tail, err := exec.Command("tail", "-n", "20", filepath.Join(dir, "log")).Output(); err == nil {
@@ -42,19 +69,34 @@ func StartDaemon(t testing.TB) string {
 	must(t, "ip", "netns", "add", name)
 	t.Cleanup(func() { must(t, "ip", "netns", "del", name) })
 	must(t, "ip", "-n", name, "link", "set", "lo", "up")
+	if o.DiskSize > 0 {
+		data := filepath.Join(dir, "data")
+		if err := os.Mkdir(data, 0o711); err != nil {
+			t.Fatal(err)
+		}
+		must(t, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", o.DiskSize), "guardtest", data)
+	}
+	if o.Config == "" {
+		o.Config = "{}"
+	}
+	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte(o.Config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { stopDaemon(t, d.cmd, d.Socket) })
+	d.Start(t)
+	return d
+}
 
-	socket := filepath.Join(dir, "docker.sock")
-	log, err := os.Create(filepath.Join(dir, "log"))
+// Start starts it, at first or after a Kill, and waits until it answers.
+func (d *OwnDaemon) Start(t testing.TB) {
+	t.Helper()
+	log, err := os.OpenFile(filepath.Join(d.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := filepath.Join(dir, "daemon.json") // the machine's own isn't read
-	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	// Not `ip netns exec`: it hides the cgroups.
-	cmd := exec.Command("nsenter", "--net=/run/netns/"+name, "dockerd", "--config-file="+config, "--host=unix://"+socket, "--data-root="+filepath.Join(dir, "data"),
-		"--exec-root="+filepath.Join(dir, "exec"), "--pidfile="+filepath.Join(dir, "pid"), "--group=root")
+	cmd := exec.Command("nsenter", "--net="+d.Netns, "dockerd", "--config-file="+filepath.Join(d.dir, "daemon.json"), "--host=unix://"+d.Socket,
+		"--data-root="+filepath.Join(d.dir, "data"), "--exec-root="+filepath.Join(d.dir, "exec"), "--pidfile="+filepath.Join(d.dir, "pid"), "--group=root")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	err = cmd.Start()
@@ -62,13 +104,12 @@ func StartDaemon(t testing.TB) string {
 	if err != nil {
 		t.Fatalf("start a docker daemon: %v", err)
 	}
-	t.Cleanup(func() { stopDaemon(t, cmd, socket) })
-
+	d.cmd = cmd
 	ctx, cancel := context.WithTimeout(t.Context(), daemonTime)
 	defer cancel()
 	for {
-		if _, err := run(socket, "version"); err == nil {
-			break
+		if _, err := run(d.Socket, "version"); err == nil {
+			return
 		}
 		select {
 		case <-ctx.Done():
@@ -76,14 +117,48 @@ func StartDaemon(t testing.TB) string {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	pipe := fmt.Sprintf("set -o pipefail; docker -H unix://%s save %s %s | docker -H unix://%s load", Daemon, Image, DockerImage, socket)
-	must(t, "bash", "-c", pipe)
-	return socket
+}
+
+// Kill ends it as a crash would, without a chance to end its containers.
+func (d *OwnDaemon) Kill(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGKILL)
+	_ = d.cmd.Wait() // it was killed
+	// Its containerd goes with it. Where nobody waits for orphans that stays a zombie, which the next life would take for a containerd that lives.
+	if err := os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+}
+
+// Stop makes it hang: it answers nothing until Continue.
+func (d *OwnDaemon) Stop(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGSTOP)
+}
+
+// Continue ends a Stop.
+func (d *OwnDaemon) Continue(t testing.TB) {
+	t.Helper()
+	d.signal(t, syscall.SIGCONT)
+}
+
+func (d *OwnDaemon) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := d.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("send %v to the test's docker daemon: %v", s, err)
+	}
+}
+
+// Load gives it images of the machine's own daemon.
+func (d *OwnDaemon) Load(t testing.TB, images ...string) {
+	t.Helper()
+	must(t, "bash", "-c", fmt.Sprintf("set -o pipefail; docker -H unix://%s save %s | docker -H unix://%s load", Daemon, strings.Join(images, " "), d.Socket))
 }
 
 // stopDaemon ends the daemon that cmd started, by its pid, and its containers with it.
 func stopDaemon(t testing.TB, cmd *exec.Cmd, socket string) {
 	t.Helper()
+	_ = cmd.Process.Signal(syscall.SIGCONT) // a test may have ended between a Stop and its Continue
 	if ids, err := run(socket, "ps", "-aq"); err == nil && strings.TrimSpace(ids) != "" {
 		// A daemon that ends asks its containers first, and waits.
 		_, _ = run(socket, append([]string{"rm", "-fv"}, strings.Fields(ids)...)...)

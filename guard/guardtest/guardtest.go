@@ -91,21 +91,26 @@ func Start(t testing.TB, change ...func(*guard.Options)) *Build {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := b.Guard.Serve(context.Background(), l); err != nil {
-			t.Errorf("serve the guard: %v", err)
-		}
-	})
-	t.Cleanup(func() {
-		if err := b.Guard.Close(); err != nil {
-			t.Errorf("close the guard: %v", err)
-		}
-		serving.Wait()
-	})
+	b.Serve(l, b.Guard.Serve)
 	b.Step = strings.TrimSpace(b.Host("run", "-d", "--init", label, "--name", id+"-1", "--network", b.Network, "--network-alias", "step", "-e", "STEP_SECRET=of-the-step",
 		"-v", b.Workspace+":"+WorkDir, "-v", b.Socket+":/var/run/docker.sock", "-w", WorkDir, DockerImage, "sleep", "100000"))
 	return b
+}
+
+// Serve has the guard answer at l, as serve does it (one of the guard's own methods), until the test ends, and the guard with it.
+func (b *Build) Serve(l net.Listener, serve func(context.Context, net.Listener) error) {
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := serve(context.Background(), l); err != nil { // ends with Close
+			b.t.Errorf("serve the guard: %v", err)
+		}
+	})
+	b.t.Cleanup(func() {
+		if err := b.Guard.Close(); err != nil {
+			b.t.Errorf("close the guard: %v", err)
+		}
+		serving.Wait()
+	})
 }
 
 // clean removes all of the build's, by label.
@@ -190,6 +195,9 @@ func (b *Build) Host(args ...string) string {
 	}
 	return out
 }
+
+// TryHost is Host for a command that may fail.
+func (b *Build) TryHost(args ...string) (string, error) { return run(b.Daemon, args...) }
 
 // Try runs the docker CLI of this machine through the guard; the output has the error text if it fails.
 func (b *Build) Try(args ...string) (string, error) { return run(b.Socket, args...) }

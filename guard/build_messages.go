@@ -1,0 +1,67 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"sync"
+)
+
+// messages is an answer of JSON messages, some of which may be the guard's.
+type messages struct {
+	*call
+	quiet bool // the client wants no progress
+
+	mu      sync.Mutex
+	started bool
+}
+
+// send writes a message, and the header before the first.
+func (o *messages) send(b []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.started {
+		o.started = true
+		o.w.Header().Set("Content-Type", "application/json")
+		o.w.WriteHeader(http.StatusOK)
+	}
+	if _, err := o.w.Write(append(b, '\n')); err != nil {
+		return errAnswered // the client has gone
+	}
+	if http.NewResponseController(o.w).Flush() != nil {
+		return errAnswered
+	}
+	return nil
+}
+
+// fail answers with an error, as a message if there have been some.
+func (o *messages) fail(err error) error {
+	o.mu.Lock()
+	started := o.started
+	o.mu.Unlock()
+	if !started || errors.Is(err, errAnswered) {
+		return err
+	}
+	return o.endStream(err)
+}
+
+// copy passes on the daemon's messages; what change makes nil is left out.
+func (o *messages) copy(r io.Reader, change func([]byte) []byte) error {
+	d := json.NewDecoder(r)
+	for {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			panic(http.ErrAbortHandler) // see stream
+		}
+		if raw = change(raw); raw == nil {
+			continue
+		}
+		if err := o.send(raw); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,24 @@
+package guard
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// inspection is what the daemon tells of a container of the build. One whose id and standing are known needn't be judged again: neither changes, and to
+// judge takes longer than the daemon to answer, for clients that ask by the hundred.
+func (o *ownership) inspection(ctx context.Context, ref, version string, query url.Values) ([]byte, standing, error) {
+	o.mu.Lock()
+	s := o.containers[ref] // by full id
+	o.mu.Unlock()
+	if s == 0 {
+		found, err := o.inspectContainer(ctx, ref, version, query)
+		return found.raw, found.standing, err
+	}
+	raw, err := o.g.up.raw(ctx, outgoing{method: http.MethodGet, path: "/containers/" + ref + "/json", version: version, query: query})
+	if isNotFound(err) {
+		err = statusError{http.StatusNotFound, "No such container: " + ref}
+	}
+	return raw, s, err
+}
