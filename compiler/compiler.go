@@ -55,8 +55,8 @@ type Compiler struct {
 	Networks []string
 	// NetworkOptions are options of the run's bridge, com.docker.network.driver.mtu for one.
 	NetworkOptions map[string]string
-	// DockerPlugins are names of images, without tags, that build images and elsewhere need privilege for it (plugins/docker). A step that uses one
-	// as a plugin gets the run's docker socket instead. Empty: no image is treated so.
+	// DockerPlugins are names of images, without tags and in their shortest form (plugins/docker), that build images and elsewhere need privilege for it. A step that
+	// uses one as a plugin gets a docker socket of the run's instead, for images alone. Empty: no image is treated so; see DefaultDockerPlugins.
 	DockerPlugins []string
 	// WorkspaceSource is a folder of the machine that becomes the workspace. Empty: a volume that goes with the run.
 	WorkspaceSource string
@@ -83,6 +83,9 @@ type Args struct {
 	Netrc *drone.Netrc
 	// Secrets are the repository's own.
 	Secrets []*drone.Secret
+	// Docker says that the pipeline may have a docker socket: for the docker daemons that it would start itself, the run's guard stands in then. Otherwise their
+	// steps are ordinary ones, in which no daemon can start.
+	Docker bool
 	// Skip tells which entries of the pipeline's steps never run. They stay in the graph, so what depends on them still runs. Nil skips none.
 	Skip func(name string) bool
 }
@@ -180,6 +183,7 @@ type builder struct {
 	base environment
 	// registries are the credentials, in the order in which they are tried.
 	registries []credentials
+	daemons    daemons
 	// notes are for the first step that runs: what is worth saying and belongs to no step.
 	notes []string
 	spec  *engine.Spec
@@ -192,9 +196,11 @@ func (b *builder) build(ctx context.Context) error {
 	}
 	b.spec.Labels = b.labels()
 	b.workspace = workspaceOf(p.Workspace)
+	b.findDaemons()
 	if err := b.addVolumes(); err != nil {
 		return err
 	}
+	b.addDaemonVolumes()
 	var err error
 	if b.base, err = b.environment(ctx); err != nil {
 		return err

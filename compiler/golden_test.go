@@ -54,6 +54,7 @@ func testArgs() Args {
 			SSHURL: "git@git.example.com:octo/lab.git", Link: "http://git.example.com/octo/lab", Branch: "main", Private: true, Visibility: "private",
 			Active: true, Config: ".drone.yml", Trusted: true, Timeout: 60, Secret: "ZAGxw3RIOq6uzHj3wiLkrJzW1sEcE1KW",
 		},
+		Docker: true,
 		System: &drone.System{Proto: "https", Host: "drone.example.com", Link: "https://drone.example.com", Version: "2.25.0"},
 		Secrets: []*drone.Secret{
 			{Name: "password", Data: "pa55word", PullRequest: true},
@@ -125,7 +126,7 @@ var setups = map[string]func(*Compiler, *Args){
 		c.Networks = []string{"proxy-net"}
 		c.NetworkOptions = map[string]string{"com.docker.network.driver.mtu": "1400"}
 	},
-	"plugins_docker":  func(c *Compiler, _ *Args) { c.DockerPlugins = []string{"plugins/docker", "plugins/ecr"} },
+	"plugins_docker":  func(c *Compiler, _ *Args) { c.DockerPlugins = DefaultDockerPlugins() },
 	"workspace_bound": func(c *Compiler, _ *Args) { c.WorkspaceSource = "/home/dev/lab" },
 	"skip":            func(_ *Compiler, a *Args) { a.Skip = func(step string) bool { return step == "test" || step == "db" } },
 	"when_deploy": func(_ *Compiler, a *Args) {

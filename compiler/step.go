@@ -68,8 +68,9 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*eng
 	if len(src.Devices) > 0 {
 		return nil, fmt.Errorf("devices: no step gets a device of the host: remove the key")
 	}
-	if src.Privileged {
-		dst.Notes = append(dst.Notes, "privileged is set for this step and not granted: it runs unprivileged. If it is Docker that it needs, a volume with the host path /var/run/docker.sock gives it that")
+	_, daemon := b.daemons.steps[src.Name]
+	if daemon {
+		b.standIn(dst, src)
 	}
 	if err := b.setNetwork(dst, src.Network); err != nil {
 		return nil, err
@@ -91,7 +92,29 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*eng
 	} else if err := b.setEnvironment(ctx, dst, src, role, script); err != nil {
 		return nil, err
 	}
-	return dst, b.setMounts(dst, src)
+	if err := b.setMounts(dst, src); err != nil {
+		return nil, err
+	}
+	if daemon {
+		dst.Mounts = nil
+		return dst, nil
+	}
+	if src.Privileged {
+		dst.Notes = append([]string{b.unprivileged(dst)}, dst.Notes...)
+	}
+	if b.hasDocker(dst) {
+		setBuilder(dst)
+	}
+	return dst, nil
+}
+
+// unprivileged is the line of a step that asks for privilege. Mostly it was for Docker, which it may have.
+func (b *builder) unprivileged(dst *engine.Step) string {
+	const note = "privileged is set for this step and not granted: it runs unprivileged"
+	if b.hasDocker(dst) {
+		return note + ", and has Docker all the same"
+	}
+	return note + ". If it is Docker that it needs, a volume with the host path /var/run/docker.sock gives it that"
 }
 
 // setEnvironment adds the step's variables, secrets and credentials to what every step starts from.

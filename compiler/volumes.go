@@ -84,12 +84,15 @@ func (b *builder) addVolumes() error {
 		if v.Name == "" {
 			return fmt.Errorf("volumes[%d] has no name: the steps mount it by that", i)
 		}
-		if v.Name == socketName || b.findVolume(v.Name) != nil {
+		if slices.Contains([]string{socketName, daemonSocketName, daemonCertsName}, v.Name) || b.findVolume(v.Name) != nil {
 			return fmt.Errorf("volume %q: the name is taken: give every volume a name of its own that doesn't begin with an underscore", v.Name)
 		}
 		if v.Temp == nil && v.Host == nil && !b.mounts(v.Name) {
 			// A claim of kubernetes', or a step that slipped into the wrong list: it does no harm as long as nothing uses it.
 			continue
+		}
+		if b.ofDaemonsAlone(v.Name) {
+			continue // as there will be no container that has it
 		}
 		volume, err := b.volume(v, fmt.Sprintf("%s-volume-%d", b.spec.ID, i+1))
 		if err != nil {
@@ -214,6 +217,9 @@ func (b *builder) setMounts(dst *engine.Step, src *resource.Step) error {
 			taken[clean] = true
 			dst.Mounts = append(dst.Mounts, engine.Mount{Volume: m.Name, Path: clean})
 		}
+	}
+	if dst.RunPolicy != engine.RunNever {
+		b.setOverlays(dst, taken)
 	}
 	var ours []engine.Mount
 	offer := func(name, target string) {

@@ -45,7 +45,7 @@ func (d *Docker) attach(ctx context.Context, r *run, spec *Spec, step *Step, id 
 	select {
 	case a := <-answers:
 		if a.err != nil {
-			return nil, fmt.Errorf("attach to container %q (%s): %w", step.Name, id, a.err)
+			return nil, fmt.Errorf("attach to container %q (%s): %w", step.Name, id, late(a.err, d.opts.Deadlines.Create))
 		}
 		c := &prepared{engine: d, run: r, spec: spec, step: step, id: id, stream: a.stream}
 		if !r.keep(c) {
@@ -54,7 +54,7 @@ func (d *Docker) attach(ctx context.Context, r *run, spec *Spec, step *Step, id 
 		}
 		return c, nil
 	case <-ctx.Done():
-		return nil, fmt.Errorf("attach to container %q (%s): %w", step.Name, id, ctx.Err())
+		return nil, fmt.Errorf("attach to container %q (%s): %w", step.Name, id, late(ctx.Err(), d.opts.Deadlines.Create))
 	}
 }
 

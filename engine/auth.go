@@ -12,23 +12,28 @@ const (
 	dockerHubServer = "https://index.docker.io/v1/"
 )
 
-// registryAuth is the header that carries the credentials of a pull; empty for an anonymous one. The address is that of the image's registry, not the one that the
+// authConfig are the credentials of a pull, as the daemon takes them; zero for an anonymous one. The address is that of the image's registry, not the one that the
 // credentials were written for: whoever chose them has matched the two, and newer daemons drop credentials whose address is spelled otherwise.
-func registryAuth(p pull) (string, error) {
+func authConfig(p pull) registry.AuthConfig {
 	if p.Auth.Username == "" && p.Auth.Password == "" {
-		return "", nil
+		return registry.AuthConfig{}
 	}
 	server := registryHost(p.Image)
 	if server == dockerHub {
 		server = dockerHubServer
 	}
-	header, err := registry.EncodeAuthConfig(registry.AuthConfig{
-		Username:      p.Auth.Username,
-		Password:      string(p.Auth.Password),
-		ServerAddress: server,
-	})
+	return registry.AuthConfig{Username: p.Auth.Username, Password: string(p.Auth.Password), ServerAddress: server}
+}
+
+// registryAuth is the header that carries them; empty for an anonymous pull.
+func registryAuth(p pull) (string, error) {
+	c := authConfig(p)
+	if c == (registry.AuthConfig{}) {
+		return "", nil
+	}
+	header, err := registry.EncodeAuthConfig(c)
 	if err != nil {
-		return "", fmt.Errorf("encode the credentials for %s: %w", server, err)
+		return "", fmt.Errorf("encode the credentials for %s: %w", c.ServerAddress, err)
 	}
 	return header, nil
 }

@@ -28,4 +28,9 @@ type Container interface {
 	// A cancelled context stops the container (SIGTERM, a grace period, SIGKILL; without the grace if its cause is ErrKill); Run then returns, after the last
 	// output, the context's error. Run never returns while it may still write to output.
 	Run(ctx context.Context, output io.Writer, started func()) (Exit, error)
+	// Ready waits until the container is of use to others: until its health check, if it or its image has one, has passed for the first time. It is called while Run
+	// runs, once that has called started.
+	//
+	// It fails with ErrEnded if the container has ended, and with an *UnhealthyError if the check hasn't passed when the context ends.
+	Ready(ctx context.Context) error
 }

@@ -100,7 +100,7 @@ func (d *Docker) create(ctx context.Context, spec *Spec, step *Step, platform *o
 		answer, err = d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
 	}
 	if err != nil {
-		return "", fmt.Errorf("create container %q (image %s): %w", step.Name, step.Image, explainCreate(err))
+		return "", fmt.Errorf("create container %q (image %s): %w", step.Name, step.Image, late(explainCreate(err), d.opts.Deadlines.Create))
 	}
 	for _, w := range answer.Warnings {
 		d.log.WithField("step", step.Name).WithField("id", answer.ID).Debug("docker warns: " + w)
@@ -158,16 +158,9 @@ func (d *Docker) imageMissing(ctx context.Context, err error, ref string, platfo
 
 // hasImage tells whether the daemon has the image, for the platform if there is one.
 func (d *Docker) hasImage(ctx context.Context, ref string, platform *ocispec.Platform) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
-	defer cancel()
-	image, err := d.client.ImageInspect(ctx, ref)
-	switch {
-	case errdefs.IsNotFound(err):
-		return false, nil
-	case err != nil:
-		return false, fmt.Errorf("look for image %s: %w", ref, err)
-	case platform != nil && (image.Os != platform.OS || image.Architecture != platform.Architecture):
-		return false, nil
+	image, err := d.lookAtImage(ctx, ref)
+	if image == nil || err != nil {
+		return false, err
 	}
-	return true, nil
+	return platform == nil || image.Os == platform.OS && image.Architecture == platform.Architecture, nil
 }

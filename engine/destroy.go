@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ import (
 const removals = 8
 
 // Destroy removes every container, network and volume that carries the label of the run, whoever created it and in whatever state it is. Persistent volumes
-// don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object.
+// don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object. A daemon that is away, or doesn't
+// answer, is waited for as long as ctx lasts.
 func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 	if spec == nil || spec.ID == "" {
 		return errors.New("destroy a run: there is no spec, or it has no id")
@@ -34,7 +36,38 @@ func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 			return fmt.Errorf("destroy the run %s: wait for calls that are under way: %w", spec.ID, err)
 		}
 		r.release()
+		r.dropImages()
 	}
+	for {
+		err := d.removeAll(ctx, r, spec)
+		if err == nil {
+			break
+		}
+		if !away(err) || !d.answers(ctx, untilOver(ctx)) || sleep(ctx, pauseForDaemon) != nil {
+			return err
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.runs[spec.ID] == r {
+		delete(d.runs, spec.ID)
+	}
+	return nil
+}
+
+// pauseForDaemon is left to a daemon that has just come back.
+const pauseForDaemon = 200 * time.Millisecond
+
+// untilOver is how long ctx lasts.
+func untilOver(ctx context.Context) time.Duration {
+	if deadline, ok := ctx.Deadline(); ok {
+		return time.Until(deadline)
+	}
+	return math.MaxInt64
+}
+
+// removeAll is one attempt at removing everything.
+func (d *Docker) removeAll(ctx context.Context, r *run, spec *Spec) error {
 	// Nothing more is made through the guard from here on; what it has mounted goes after the containers that use it.
 	err := d.shutGuard(r)
 	err = errors.Join(err, d.removeContainers(ctx, spec), d.closeGuard(ctx, r, spec))
@@ -43,15 +76,7 @@ func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 	both.Go(func() { netErr = d.removeNetworks(ctx, spec) })
 	both.Go(func() { volErr = d.removeVolumes(ctx, spec) })
 	both.Wait()
-	if err = errors.Join(err, netErr, volErr); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.runs[spec.ID] == r {
-		delete(d.runs, spec.ID)
-	}
-	return nil
+	return errors.Join(err, netErr, volErr)
 }
 
 // waitFor waits for wg, no longer than ctx.
@@ -88,7 +113,7 @@ func each(names []string, remove func(name string) error) error {
 	return errors.Join(errs...)
 }
 
-// removeContainers removes what the label finds. When the daemon can't list, the names of the steps have to do.
+// removeContainers removes what the label finds. When the daemon can't list although it is there, the names of the steps have to do.
 func (d *Docker) removeContainers(ctx context.Context, spec *Spec) error {
 	found, err := d.listContainers(ctx, spec)
 	names, shown := make([]string, 0, len(found)), map[string]string{}
@@ -96,7 +121,7 @@ func (d *Docker) removeContainers(ctx context.Context, spec *Spec) error {
 		names = append(names, c.ID)
 		shown[c.ID] = containerName(c)
 	}
-	if err != nil {
+	if err != nil && !away(err) {
 		for _, s := range spec.Steps {
 			if s != nil && s.ID != "" {
 				names = append(names, s.ID)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestDestroyRemovesWhatOthersMade(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.volume("temp", engine.VolumeTemp)
 	b.setup()
@@ -80,6 +81,7 @@ func TestDestroyRemovesWhatOthersMade(t *testing.T) {
 }
 
 func TestDestroyOfAnotherEnginesRun(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.volume("temp", engine.VolumeTemp)
 	b.setup()
@@ -94,6 +96,7 @@ func TestDestroyOfAnotherEnginesRun(t *testing.T) {
 }
 
 func TestDestroyNamesWhatStays(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	v := b.volume("held", engine.VolumeTemp)
 	b.setup()
@@ -121,6 +124,7 @@ func TestDestroyNamesWhatStays(t *testing.T) {
 
 // Whatever moment a run is cancelled at, Destroy leaves nothing.
 func TestCancelAtEveryMomentLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, after := range []time.Duration{0, 1, 3, 5, 10, 15, 20, 30, 50, 80, 120, 180, 250, 350, 500} {
 		t.Run(fmt.Sprintf("%dms", after), func(t *testing.T) {
 			b := newBench(t, engine.Options{StopGrace: 10 * time.Millisecond})
@@ -140,7 +144,8 @@ func TestCancelAtEveryMomentLeavesNothing(t *testing.T) {
 				_, err = c.Run(ctx, nil, nil)
 				return err
 			}()
-			if !errors.Is(err, context.DeadlineExceeded) {
+			// Cancelled is what the creation of a network is that a slow daemon takes too long over to be waited for.
+			if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}
 			if err := b.engine.Destroy(t.Context(), b.spec); err != nil {
@@ -155,6 +160,7 @@ func TestCancelAtEveryMomentLeavesNothing(t *testing.T) {
 
 // Destroy may end a run at any moment, without anybody cancelling a context.
 func TestDestroyAtEveryMomentLeavesNothing(t *testing.T) {
+	t.Parallel()
 	for _, after := range []time.Duration{0, 1, 3, 5, 10, 15, 20, 30, 50, 120, 250, 500} {
 		t.Run(fmt.Sprintf("%dms", after), func(t *testing.T) {
 			b := newBench(t, engine.Options{})

@@ -14,6 +14,8 @@ import (
 
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
 )
 
 // Options of a Docker engine. The zero value is usable.
@@ -30,6 +32,14 @@ type Options struct {
 	Deadlines Deadlines
 	// Guard gives builds a docker socket of their own. nil refuses every docker socket.
 	Guard *GuardOptions
+	// Access says who may have which of the daemon's images. nil is everybody all of them.
+	Access *cache.Access
+	// Ledger takes when images and volumes are used. nil forgets it.
+	Ledger *cache.Ledger
+	// Room makes room on the daemon's disk, and is called when that is full; its error says that there is no more. nil: none can be made.
+	Room func(ctx context.Context) error
+	// Origin is told of each step's image where it came from. nil wants to know nothing.
+	Origin func(ImageOrigin)
 	// Log takes what no developer needs to see, at debug level; nil discards it.
 	Log logrus.FieldLogger
 }
@@ -42,10 +52,12 @@ type PullOptions struct {
 	Interval time.Duration
 	// Stall is the silence after which a pull counts as failed; 5 min by default. There is no bound on a pull that moves.
 	Stall time.Duration
+	// Fallback tells after which failed pulls the daemon's copy is used.
+	Fallback Fallback
 }
 
 // Deadlines bound the calls to the daemon, each by its kind. Waiting for a container, streaming its output and pulling have none: they end with their
-// context or, for a pull, when it stalls.
+// context, when the daemon hangs or, for a pull, when it stalls.
 type Deadlines struct {
 	Create  time.Duration // creating a container, attaching to it, connecting it to a network; 2 min
 	Start   time.Duration // starting a container; 2 min
@@ -55,6 +67,8 @@ type Deadlines struct {
 	Network time.Duration // creating a network; 1 min
 	Subnet  time.Duration // waiting for other builds to give back a subnet when the daemon has none left; 30 s
 	Volume  time.Duration // creating a volume; 1 min
+	// Hang is how long the daemon may answer nothing while a container runs or an image is pulled; 1 min.
+	Hang time.Duration
 	// Linger is how long a call that changes something may go on after its context was cancelled, so that its outcome is known; 10 s.
 	Linger time.Duration
 }
@@ -67,6 +81,8 @@ type Docker struct {
 	pulls  pulls
 
 	daemon daemonInfo
+
+	unfenced sync.Once // the warning that there are no fences
 
 	mu   sync.Mutex
 	runs map[string]*run // by Spec.ID, from Setup to Destroy
@@ -90,9 +106,12 @@ func Connect(ctx context.Context) (*client.Client, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	if _, err := c.Ping(ctx); err != nil {
+	ping, err := c.Ping(ctx)
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ask the docker daemon at %s whether it is there (start it, or point DOCKER_HOST at one that runs): %w", c.DaemonHost(), err), c.Close())
 	}
+	// Now, since the client does it at its first call otherwise, and would read what it writes if there were several at once.
+	c.NegotiateAPIVersionPing(ping)
 	return c, nil
 }
 
@@ -103,6 +122,7 @@ type run struct {
 	busy     sync.WaitGroup         // calls in flight that create objects
 	attached map[*prepared]struct{} // prepared, and not yet run
 	guarded  *guarded               // nil for a run without docker sockets
+	held     map[string]func()      // by Step.ID: ends the hold on its image
 }
 
 var errEnded = errors.New("the run has ended")
@@ -148,6 +168,7 @@ func (o *Options) setDefaults() {
 		{&o.Deadlines.Network, time.Minute},
 		{&o.Deadlines.Subnet, 30 * time.Second},
 		{&o.Deadlines.Volume, time.Minute},
+		{&o.Deadlines.Hang, time.Minute},
 		{&o.Deadlines.Linger, 10 * time.Second},
 	} {
 		if *x.d <= 0 {

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestTwentyRunsAtOnce(t *testing.T) {
+	t.Parallel()
 	c := connect(t)
 	d := engine.New(c, engine.Options{})
 	var all sync.WaitGroup

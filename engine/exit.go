@@ -66,14 +66,20 @@ func exitOf(code int, state *container.State) Exit {
 }
 
 func (c *prepared) state(ctx context.Context) (*container.State, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.engine.opts.Deadlines.Inspect)
-	defer cancel()
-	info, err := c.engine.client.ContainerInspect(ctx, c.id)
+	info, err := c.inspect(context.WithoutCancel(ctx))
 	if err != nil {
 		return nil, err
 	}
-	if info.ContainerJSONBase == nil || info.State == nil {
-		return nil, errors.New("the daemon tells nothing of the container's state")
-	}
 	return info.State, nil
+}
+
+// inspect is what the daemon knows of the container, its state included.
+func (c *prepared) inspect(ctx context.Context) (container.InspectResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.engine.opts.Deadlines.Inspect)
+	defer cancel()
+	info, err := c.engine.client.ContainerInspect(ctx, c.id)
+	if err == nil && (info.ContainerJSONBase == nil || info.State == nil) {
+		err = errors.New("the daemon tells nothing of the container's state")
+	}
+	return info, err
 }

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/docker/docker/api/types/network"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
 )
 
@@ -22,6 +25,8 @@ type GuardOptions struct {
 	Dir string
 	// Limits bound every container that a step makes.
 	Limits guard.Limits
+	// Reserved is guard.Options.Reserved: what networks of builds must not hide. nil: nothing.
+	Reserved func(context.Context) []guard.Reservation
 }
 
 // hostName is the name by which steps reach the ports that containers of their run publish.
@@ -29,33 +34,51 @@ const hostName = "host.docker.internal"
 
 // guarded is the guard of a run.
 type guarded struct {
-	guard   *guard.Guard
-	dir     string
-	gateway string
+	guard *guard.Guard
+	build string
+	dir   string
+	// subnet of the run's network, and the machine's address there.
+	subnet  netip.Prefix
+	gateway netip.Addr
 	serving sync.WaitGroup
 }
 
-// socketVolume is the first volume of the spec that is a docker socket, or nil.
-func socketVolume(spec *Spec) *Volume {
+// volumeOf is the first volume of the spec that is of one of the kinds, or nil.
+func volumeOf(spec *Spec, kinds ...VolumeKind) *Volume {
 	for _, v := range spec.Volumes {
-		if v.Kind == VolumeSocket || v.Kind == VolumeSocketDir {
+		if slices.Contains(kinds, v.Kind) {
 			return v
 		}
 	}
 	return nil
 }
 
+// needsWhole tells whether a step of the spec may do more with Docker than build images.
+func needsWhole(spec *Spec) bool {
+	return volumeOf(spec, VolumeSocket, VolumeSocketDir, VolumeCerts) != nil || len(daemons(spec)) > 0
+}
+
+// needsGuard tells whether any step of the spec has Docker.
+func needsGuard(spec *Spec) bool {
+	return needsWhole(spec) || volumeOf(spec, VolumePluginSocket) != nil
+}
+
 // checkGuard refuses a spec that needs a guard where there can be none.
 func (d *Docker) checkGuard(spec *Spec) error {
-	v := socketVolume(spec)
-	if v == nil {
+	if !needsGuard(spec) {
 		return nil
 	}
+	what, way := "a plugin builds images with Docker", "take the plugin out"
+	if list := daemons(spec); len(list) > 0 {
+		what, way = fmt.Sprintf("step %q is a docker daemon", list[0].Name), "take the step out"
+	} else if v := volumeOf(spec, VolumeSocket, VolumeSocketDir); v != nil {
+		what, way = fmt.Sprintf("volume %q (%s) is a docker socket", v.Name, v.Path), "take the volume out"
+	}
 	if d.opts.Guard == nil {
-		return fmt.Errorf("volume %q (%s) is a docker socket, and this runner gives none to builds: take the volume out", v.Name, v.Path)
+		return fmt.Errorf("%s, and this runner gives none to builds: %s", what, way)
 	}
 	if _, err := d.daemonSocket(); err != nil {
-		return fmt.Errorf("volume %q (%s) is a docker socket: %w", v.Name, v.Path, err)
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }
@@ -80,9 +103,14 @@ func (d *Docker) socketDirOf(spec *Spec) string {
 	return filepath.Join(d.opts.Guard.Dir, spec.ID, "run")
 }
 
+// pluginSocketOf is where it listens for plugins that build images.
+func (d *Docker) pluginSocketOf(spec *Spec) string {
+	return filepath.Join(d.opts.Guard.Dir, spec.ID, "plugin", "docker.sock")
+}
+
 // openGuard starts the guard of a run. The network exists already.
 func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
-	gateway, err := d.gateway(ctx, spec)
+	subnet, gateway, err := d.gateway(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -99,24 +127,47 @@ func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
 		Daemon:     daemon,
 		Socket:     d.socketOf(spec),
 		SocketDir:  d.socketDirOf(spec),
+		Hosts:      daemonNames(spec),
 		MountDir:   filepath.Join(dir, "mounts"),
+		Bridges:    fence.Bridges(spec.ID),
 		Limits:     d.opts.Guard.Limits,
+		Reserved:   d.opts.Guard.Reserved,
+		Access:     d.opts.Access,
+		Ledger:     d.opts.Ledger,
 		Log:        d.log,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &guarded{guard: g, dir: dir, gateway: gateway}
-	for _, socket := range []string{d.socketOf(spec), filepath.Join(d.socketDirOf(spec), "docker.sock")} {
-		if err := out.listen(d, spec, socket); err != nil {
-			return nil, errors.Join(err, out.close())
-		}
+	out := &guarded{guard: g, build: spec.ID, dir: dir, subnet: subnet, gateway: gateway}
+	if err := d.raiseFence(spec, gateway); err != nil {
+		return nil, err
+	}
+	if err := out.open(d, spec); err != nil {
+		return nil, errors.Join(err, out.close())
 	}
 	return out, nil
 }
 
+// open makes the sockets that some step of the run may have, and no other.
+func (g *guarded) open(d *Docker, spec *Spec) error {
+	if needsWhole(spec) {
+		for _, socket := range []string{d.socketOf(spec), filepath.Join(d.socketDirOf(spec), "docker.sock")} {
+			if err := g.listen(d, spec, socket, g.guard.Serve); err != nil {
+				return err
+			}
+		}
+	}
+	if volumeOf(spec, VolumePluginSocket) != nil {
+		if err := g.listen(d, spec, d.pluginSocketOf(spec), g.guard.ServeImages); err != nil {
+			return err
+		}
+	}
+	return g.openDaemons(d, spec)
+}
+
 // listen serves the guard at a socket that everybody may use who can reach it, which are the containers that it's mounted into: the folder above is closed to others.
-func (g *guarded) listen(d *Docker, spec *Spec, socket string) error {
+func (g *guarded) listen(d *Docker, spec *Spec, socket string, serve func(context.Context, net.Listener) error) error {
 	if err := os.MkdirAll(d.opts.Guard.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for docker sockets of builds: %w", err)
 	}
@@ -130,12 +181,17 @@ func (g *guarded) listen(d *Docker, spec *Spec, socket string) error {
 	if err := os.Chmod(socket, 0o666); err != nil {
 		return errors.Join(fmt.Errorf("open the docker socket of pipeline %q to its steps: %w", spec.Name, err), l.Close())
 	}
+	g.serve(d, spec, l, serve)
+	return nil
+}
+
+// serve answers at l until the guard is shut.
+func (g *guarded) serve(d *Docker, spec *Spec, l net.Listener, serve func(context.Context, net.Listener) error) {
 	g.serving.Go(func() {
-		if err := g.guard.Serve(context.Background(), l); err != nil { // ends with Close
+		if err := serve(context.Background(), l); err != nil { // ends with Close
 			d.log.WithError(err).WithField("spec", spec.ID).Error("the docker socket of a build broke down")
 		}
 	})
-	return nil
 }
 
 // shut ends the guard: from now on nothing more is made through it.
@@ -147,30 +203,38 @@ func (g *guarded) shut() error {
 
 // close removes what is left of it once the containers of the run are gone.
 func (g *guarded) close() error {
-	return errors.Join(g.shut(), g.guard.Unmount(), os.RemoveAll(g.dir))
+	return errors.Join(g.shut(), g.guard.Unmount(), os.RemoveAll(g.dir), fence.Lower(g.build))
 }
 
-// gateway is the address of the run's network at which the daemon publishes ports for it.
-func (d *Docker) gateway(ctx context.Context, spec *Spec) (string, error) {
+// gateway is the IPv4 subnet of the run's network, and the machine's address there, at which the daemon publishes ports for it.
+func (d *Docker) gateway(ctx context.Context, spec *Spec) (subnet netip.Prefix, gateway netip.Addr, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
 	n, err := d.client.NetworkInspect(ctx, spec.Network.Name, network.InspectOptions{})
 	if err != nil {
-		return "", fmt.Errorf("look at the network of pipeline %q: %w", spec.Name, err)
+		return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: %w", spec.Name, err)
 	}
 	for _, c := range n.IPAM.Config {
-		if c.Gateway != "" {
-			return strings.SplitN(c.Gateway, "/", 2)[0], nil
+		text, _, _ := strings.Cut(c.Gateway, "/") // some versions write the subnet's length behind it
+		if gateway, err = netip.ParseAddr(text); err != nil || !gateway.Is4() {
+			continue
+		}
+		if subnet, err = netip.ParsePrefix(c.Subnet); err == nil {
+			return subnet, gateway, nil
 		}
 	}
-	return "", fmt.Errorf("look at the network of pipeline %q: it has no gateway", spec.Name)
+	return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: it has no IPv4 gateway", spec.Name)
 }
 
-// publishedAt is the entry of /etc/hosts by which steps reach ports that containers of their run publish.
+// publishedAt are the entries of /etc/hosts by which steps reach ports that containers of their run publish, and the daemons that the guard stands in for.
 func (d *Docker) publishedAt(spec *Spec) []string {
 	if r := d.run(spec); r != nil {
 		if g := r.guard(); g != nil {
-			return []string{hostName + ":" + g.gateway}
+			out := []string{hostName + ":" + g.gateway.String()}
+			for _, name := range daemonNames(spec) {
+				out = append(out, name+":"+g.gateway.String())
+			}
+			return out
 		}
 	}
 	return nil

@@ -46,6 +46,7 @@ func docker(name, script string, mounts ...string) *engine.Step {
 }
 
 func TestGuardedSocket(t *testing.T) {
+	t.Parallel()
 	b, _ := newGuarded(t)
 	run := func(t *testing.T, s *engine.Step) string {
 		t.Helper()
@@ -91,7 +92,36 @@ func TestGuardedSocket(t *testing.T) {
 	run(t, docker("litter", `docker network create n; docker volume create vol; docker run -d -v vol:/v -v /anonymous standin/busybox:1 sleep 300`, "socket:/var/run/docker.sock"))
 }
 
+// TestPluginSocket has a run whose plugins build images, and whose steps have no Docker otherwise: what isn't listened on can't be reached by any mistake.
+func TestPluginSocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "guard")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	standin.Image(t, "docker")
+	b := newBench(t, engine.Options{Guard: &engine.GuardOptions{Dir: dir}})
+	b.spec.Volumes = append(b.spec.Volumes, &engine.Volume{Name: "plugin", Kind: engine.VolumePluginSocket})
+	b.volume("workspace", engine.VolumeTemp)
+	b.setup()
+	s := docker("publish", `docker info >/dev/null; docker images >/dev/null; ! docker run standin/busybox:1 true 2>&1`, "plugin:/var/run/docker.sock")
+	s.ID = b.spec.ID + "-publish"
+	b.spec.Steps = append(b.spec.Steps, s)
+	var out transcript
+	exit, err := b.prepare(s).Run(t.Context(), &out, nil)
+	if err != nil || exit.Code != 0 || !strings.Contains(out.String(), "build, tag, pull and push") {
+		t.Errorf("%+v %v\n%s", exit, err, out.String())
+	}
+	for _, socket := range []string{"socket", "run"} {
+		if _, err := os.Stat(filepath.Join(dir, b.spec.ID, socket, "docker.sock")); !os.IsNotExist(err) {
+			t.Errorf("%s/docker.sock is open although no step may have it: %v", socket, err)
+		}
+	}
+}
+
 func TestGuardedSocketIsClosedToOthers(t *testing.T) {
+	t.Parallel()
 	b, dir := newGuarded(t)
 	info, err := os.Stat(dir)
 	if err != nil {

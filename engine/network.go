@@ -31,7 +31,7 @@ func (d *Docker) createNetwork(ctx context.Context, spec *Spec) error {
 		return fmt.Errorf("create network %q: the docker daemon has no free subnet left. Remove the networks that nothing uses (docker network prune), or give the daemon more "+
 			`and smaller ones: "default-address-pools" in its daemon.json, with "size": 24 or above: %w`, spec.Network.Name, err)
 	}
-	return fmt.Errorf("create network %q: %w", spec.Network.Name, err)
+	return fmt.Errorf("create network %q: %w", spec.Network.Name, late(err, d.opts.Deadlines.Network))
 }
 
 func (d *Docker) tryNetwork(ctx context.Context, spec *Spec) error {
@@ -42,7 +42,7 @@ func (d *Docker) tryNetwork(ctx context.Context, spec *Spec) error {
 	defer cancel()
 	_, err := d.client.NetworkCreate(ctx, spec.Network.Name, network.CreateOptions{
 		Driver:  "bridge",
-		Options: spec.Network.Options,
+		Options: networkOptions(spec),
 		Labels:  d.labels(spec),
 	})
 	return err
@@ -83,5 +83,5 @@ func (d *Docker) connect(ctx context.Context, step *Step, id string) error {
 func (d *Docker) connectOne(ctx context.Context, name, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Create)
 	defer cancel()
-	return d.client.NetworkConnect(ctx, name, id, nil)
+	return late(d.client.NetworkConnect(ctx, name, id, nil), d.opts.Deadlines.Create)
 }

@@ -23,20 +23,32 @@ type wire struct {
 	*httptest.Server
 	closed chan struct{}
 
-	mu   sync.Mutex
+	mu sync.Mutex
+	// conns are those to the daemon.
+	conns []net.Conn
+	// back ends a hold.
+	back func()
 	rule func(w http.ResponseWriter, r *http.Request) (handled bool)
 }
 
 func newWire(t *testing.T) (*wire, *client.Client) {
 	t.Helper()
 	direct := connect(t)
-	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return direct.Dialer()(ctx) }}
+	w := &wire{closed: make(chan struct{})}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := direct.Dialer()(ctx)
+		if err == nil {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.conns = append(w.conns, conn)
+		}
+		return conn, err
+	}}
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1,
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "docker"}) },
 		Transport:     transport,
 	}
-	w := &wire{closed: make(chan struct{})}
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		rule := w.rule
@@ -54,7 +66,11 @@ func newWire(t *testing.T) (*wire, *client.Client) {
 		close(w.closed)
 		w.CloseClientConnections()
 		w.Close()
-		transport.CloseIdleConnections()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for _, conn := range w.conns {
+			_ = conn.Close() // the proxy may keep one whose other end is gone: the daemon doesn't end the stream of a container that never started
+		}
 	})
 	return w, c
 }
@@ -69,6 +85,7 @@ func (w *wire) setRule(rule func(http.ResponseWriter, *http.Request) bool) {
 func refuse(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
 
 func TestRunSurvivesACutWait(t *testing.T) {
+	t.Parallel()
 	w, c := newWire(t)
 	b := newBenchWith(t, connect(t), engine.New(c, engine.Options{}))
 	b.setup()
@@ -92,6 +109,7 @@ func TestRunSurvivesACutWait(t *testing.T) {
 }
 
 func TestRunTellsOfADaemonThatWentAway(t *testing.T) {
+	t.Parallel()
 	w, c := newWire(t)
 	b := newBenchWith(t, connect(t), engine.New(c, engine.Options{Deadlines: engine.Deadlines{Linger: time.Second}}))
 	b.setup()
@@ -106,6 +124,7 @@ func TestRunTellsOfADaemonThatWentAway(t *testing.T) {
 }
 
 func TestCancelWhileTheDaemonIsAway(t *testing.T) {
+	t.Parallel()
 	w, c := newWire(t)
 	b := newBenchWith(t, connect(t), engine.New(c, engine.Options{StopGrace: 10 * time.Millisecond, Deadlines: engine.Deadlines{Linger: 200 * time.Millisecond, Stop: time.Second}}))
 	b.setup()
@@ -134,6 +153,7 @@ func TestConnectTellsWhereItLooked(t *testing.T) {
 }
 
 func TestSetupWaitsForASubnet(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, text string
 		times      int

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/pkg/jsonmessage"
@@ -30,16 +32,17 @@ func (d *Docker) pullImage(ctx context.Context, p pull, output io.Writer) error 
 
 // pullWithRetries pulls, and tries again after failures that may pass.
 func (d *Docker) pullWithRetries(ctx context.Context, p pull, say func(string)) error {
-	if p.IfAbsent {
-		if has, err := d.hasImage(ctx, p.Image, nil); p.Platform == "" && err == nil && has {
-			return nil
-		}
+	if p.IfAbsent && p.Platform == "" && d.hasCome(ctx, p) {
+		return nil
 	}
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.Multiplier = d.opts.Pull.Interval, 2
 	tries := uint(max(d.opts.Pull.Retries, 0)) + 1
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
 		err := d.pullOnce(ctx, p, say)
+		if diskFull(err) && !d.makeRoom(ctx, say) {
+			return struct{}{}, backoff.Permanent(err)
+		}
 		if err != nil && pullFailure(err) != failedForNow {
 			return struct{}{}, backoff.Permanent(err)
 		}
@@ -51,7 +54,37 @@ func (d *Docker) pullWithRetries(ctx context.Context, p pull, say func(string)) 
 	if errors.As(err, &permanent) {
 		err = permanent.Err
 	}
+	if err == nil && d.opts.Access != nil {
+		err = d.provePull(ctx, p)
+	}
 	return explainPull(p, err)
+}
+
+// hasCome tells whether the image is there, and for these credentials: somebody else may have pulled it with others.
+func (d *Docker) hasCome(ctx context.Context, p pull) bool {
+	in, err := d.lookAtImage(ctx, p.Image)
+	if in == nil || err != nil {
+		return false
+	}
+	may, err := d.opts.Access.May(ctx, imageOf(p.Image, in), authConfig(p))
+	return may && err == nil
+}
+
+// provePull writes down that these credentials are good for the image that was pulled. For a pull by digest they needn't be: the daemon doesn't ask the registry for what it has.
+func (d *Docker) provePull(ctx context.Context, p pull) error {
+	in, err := d.lookAtImage(ctx, p.Image)
+	if in == nil || err != nil {
+		return err // it went as it came, which the create finds out
+	}
+	if !strings.Contains(p.Image, "@") {
+		d.opts.Access.Pulled(imageOf(p.Image, in), authConfig(p))
+		return nil
+	}
+	may, err := d.opts.Access.May(ctx, imageOf(p.Image, in), authConfig(p))
+	if !may && err == nil {
+		err = errdefs.ErrUnauthenticated.WithMessage("the registry shows it to others, and not to whoever asks now")
+	}
+	return err
 }
 
 var errStalled = errors.New("the pull stalled")

@@ -33,6 +33,7 @@ type hub struct {
 	fail      []int         // statuses of the next requests for a manifest; 0 cuts the connection
 	delay     time.Duration // of a manifest
 	manifests int           // pulls: each looks for the manifest by HEAD first
+	all       int           // requests
 	closed    chan struct{}
 }
 
@@ -71,6 +72,7 @@ func newHub(t *testing.T, c *client.Client) *hub {
 func (h *hub) fate(r *http.Request) (status int, delay time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.all++
 	if user, password, _ := r.BasicAuth(); h.user != "" && user+":"+password != h.user {
 		return http.StatusUnauthorized, 0
 	}
@@ -135,6 +137,7 @@ func (h *hub) asked() int {
 }
 
 func TestPullPolicies(t *testing.T) {
+	t.Parallel()
 	const (
 		present, absent = true, false
 		asks, doesnt    = true, false
@@ -186,6 +189,7 @@ func TestPullPolicies(t *testing.T) {
 }
 
 func TestPullQuietly(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	h := newHub(t, b.client)
 	b.setup()
@@ -200,6 +204,7 @@ func TestPullQuietly(t *testing.T) {
 }
 
 func TestPullWithCredentials(t *testing.T) {
+	t.Parallel()
 	good := &engine.Auth{Address: "https://127.0.0.1/v1/", Username: "jane", Password: "s3cret"}
 	for _, row := range []struct {
 		name string
@@ -237,6 +242,7 @@ func TestPullWithCredentials(t *testing.T) {
 }
 
 func TestPullThatFailsForAWhile(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		fail []int // more than one for each try: the daemon asks by HEAD, and then by GET
@@ -267,6 +273,7 @@ func TestPullThatFailsForAWhile(t *testing.T) {
 }
 
 func TestPullOfWhatIsNotThere(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	h := newHub(t, b.client)
 	h.push(t, "team/tool:1", false)
@@ -292,6 +299,7 @@ func TestPullOfWhatIsNotThere(t *testing.T) {
 }
 
 func TestPullFromARegistryThatIsGone(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name   string
 		policy engine.PullPolicy
@@ -326,6 +334,7 @@ func TestPullFromARegistryThatIsGone(t *testing.T) {
 }
 
 func TestPullsOfOneImageAreOnePull(t *testing.T) {
+	t.Parallel()
 	const steps = 10
 	b := newBench(t, engine.Options{StreamPull: true})
 	h := newHub(t, b.client)
@@ -354,6 +363,7 @@ func TestPullsOfOneImageAreOnePull(t *testing.T) {
 }
 
 func TestPullCancelled(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	h := newHub(t, b.client)
 	ref := h.push(t, "team/tool:1", false)
@@ -370,6 +380,7 @@ func TestPullCancelled(t *testing.T) {
 }
 
 func TestPullThatStalls(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{Pull: engine.PullOptions{Retries: -1, Stall: 300 * time.Millisecond}})
 	h := newHub(t, b.client)
 	ref := h.push(t, "team/tool:1", false)
@@ -382,6 +393,7 @@ func TestPullThatStalls(t *testing.T) {
 }
 
 func TestPullForAnotherPlatform(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	h := newHub(t, b.client)
 	b.spec.Platform = engine.Platform{OS: "linux", Arch: "s390x"}

@@ -66,6 +66,9 @@ func explainPull(p pull, err error) error {
 	case failedAbsent:
 		return fmt.Errorf("%s: the registry %s doesn't have it; check repository and tag: %w", what, host, err)
 	case failedForNow:
+		if diskFull(err) {
+			return fmt.Errorf("%s: the disk of the docker daemon is full (DRONE_RUNNER_CACHE_HIGH says how full its cache may make it): %w", what, err)
+		}
 		if strings.Contains(err.Error(), "toomanyrequests") {
 			return fmt.Errorf("%s: the registry %s limits how often it is asked; credentials (%s) or a mirror raise the limit: %w", what, host, where, err)
 		}

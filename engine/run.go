@@ -29,7 +29,12 @@ func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (E
 	d := c.engine.opts.Deadlines
 	waitCtx, cancel := linger(ctx, 0, c.engine.opts.StopGrace+2*d.Stop)
 	defer cancel()
+	waitCtx, rest := c.engine.attend(waitCtx)
+	defer rest()
 	end := c.wait(waitCtx, container.WaitConditionNextExit)
+	if err := hung(waitCtx); err != nil {
+		return Exit{}, fmt.Errorf("run step %q (container %s): %w", c.step.Name, c.step.ID, err)
+	}
 	out := c.follow(output)
 	if err := c.start(ctx); err != nil {
 		c.close()
@@ -74,7 +79,7 @@ func (c *prepared) start(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("start container %q (image %s): %w", c.step.Name, c.step.Image, explainStart(err))
+	return fmt.Errorf("start container %q (image %s): %w", c.step.Name, c.step.Image, late(explainStart(err), c.engine.opts.Deadlines.Start))
 }
 
 // ending is the daemon's answer to a wait.
@@ -106,6 +111,9 @@ func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *o
 		case e := <-end:
 			if e.err == nil {
 				return c.exit(ctx, e.WaitResponse)
+			}
+			if err := hung(waitCtx); err != nil {
+				return Exit{}, fmt.Errorf("%w, while the step ran", err)
 			}
 			// The daemon has gone, or something between it and the runner has cut the connection.
 			if exit, ended, err := c.look(ctx, e.err, out); ended || err != nil {

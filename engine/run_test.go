@@ -18,6 +18,7 @@ import (
 )
 
 func TestRunGivesExitCodeAndOutput(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	for _, row := range []struct {
@@ -49,6 +50,7 @@ func TestRunGivesExitCodeAndOutput(t *testing.T) {
 }
 
 func TestRunPassesEnvironmentUserAndFolder(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{RunnerName: "runner-1"})
 	b.setup()
 	s := b.step("env", `echo "[$EMPTY] ${EMPTY+set} [$PLAIN] [$TOKEN] $(id -u) $(pwd) $(cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null)"; `+
@@ -83,6 +85,7 @@ func TestRunPassesEnvironmentUserAndFolder(t *testing.T) {
 }
 
 func TestRunTellsOutOfMemory(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	limited := func(s *engine.Step) { s.Limits = engine.Limits{Memory: 16 << 20, MemorySwap: 16 << 20} }
@@ -105,6 +108,7 @@ func TestRunTellsOutOfMemory(t *testing.T) {
 }
 
 func TestRunDeliversEveryByteOfALongLog(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	const lines = 200_000
@@ -148,6 +152,7 @@ func (c *counting) Write(p []byte) (int, error) {
 // A daemon drops, two seconds after a container has ended, what its client hasn't taken by then: with a reader that waits for the log, the output between what the
 // daemon and the socket hold (1.2 MB) and that plus the pipes of the container.
 func TestRunLosesNothingToASlowLog(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	var all sync.WaitGroup
@@ -186,6 +191,7 @@ func (s *stuck) Write(p []byte) (int, error) {
 }
 
 func TestRunReportsALogThatFails(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	s := b.step("flood", `yes | head -c 5000000`)
@@ -200,6 +206,7 @@ type failing struct{}
 func (failing) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
 
 func TestRunErrorsNameStepImageAndCure(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	for _, row := range []struct {
@@ -227,6 +234,7 @@ func TestRunErrorsNameStepImageAndCure(t *testing.T) {
 }
 
 func TestRunOnce(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	c := b.prepare(b.step("once", "true"))
@@ -238,6 +246,7 @@ func TestRunOnce(t *testing.T) {
 }
 
 func TestRunStopsWhenCancelled(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{StopGrace: 30 * time.Second})
 	b.setup()
 	t.Run("it obeys SIGTERM and has its last word", func(t *testing.T) {
@@ -329,6 +338,7 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 }
 
 func TestRunEndsWhenItsContainerIsRemoved(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, engine.Options{})
 	b.setup()
 	var out transcript

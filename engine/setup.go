@@ -34,6 +34,7 @@ func (d *Docker) Setup(ctx context.Context, spec *Spec) error {
 		return err
 	}
 	defer done()
+	d.holdImages(r, spec)
 	// A call that has begun lingers, so that a failure next to it leaves no object behind whose creation nobody waited for.
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.createNetwork(groupCtx, spec) })
@@ -46,7 +47,7 @@ func (d *Docker) Setup(ctx context.Context, spec *Spec) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	if socketVolume(spec) != nil {
+	if needsGuard(spec) {
 		g, err := d.openGuard(ctx, spec)
 		if err != nil {
 			return fmt.Errorf("set up pipeline %q: %w", spec.Name, err)

@@ -54,6 +54,12 @@ const (
 	VolumeSocket VolumeKind = "socket"
 	// VolumeSocketDir is a folder with a docker.sock in it and nothing else: the guard of this run.
 	VolumeSocketDir VolumeKind = "socket-dir"
+	// VolumePluginSocket is a docker socket for plugins that build images: the guard of this run, with a policy that lets them build, tag, pull and push and
+	// nothing else, so that repositories that may have no other socket may have this one.
+	VolumePluginSocket VolumeKind = "plugin-socket"
+	// VolumeCerts is a folder with ca.pem, cert.pem and key.pem, with which a docker client trusts, and is trusted by, the guard of this run at the TLS ports of its
+	// daemons (see Step.Daemon). It is read-only.
+	VolumeCerts VolumeKind = "docker-certs"
 )
 
 // Volume is a place that steps share.
@@ -145,6 +151,9 @@ type Step struct {
 
 	Limits Limits `json:"limits"`
 
+	// Daemon is set for a step that would start a docker daemon. No container is made of it: while it runs, the guard of the run stands in for that daemon.
+	Daemon *Daemon `json:"daemon,omitempty"`
+
 	// Service marks an entry of the services list. Detach is set for it, and for steps with detach: true: the step starts, and the graph goes on at once.
 	Service   bool      `json:"service,omitempty"`
 	Detach    bool      `json:"detach,omitempty"`
@@ -154,6 +163,13 @@ type Step struct {
 
 	// Notes are lines of the runner's own that open the step's log: what was read differently from how it was written.
 	Notes []string `json:"notes,omitempty"`
+}
+
+// Daemon says where a docker daemon is expected on the network of the run, under the name of its step. Its socket is a volume.
+type Daemon struct {
+	// Ports without TLS, 2375 by custom, and TLSPorts where clients need a certificate (VolumeCerts), 2376 by custom.
+	Ports    []int `json:"ports,omitempty"`
+	TLSPorts []int `json:"tls_ports,omitempty"`
 }
 
 // Limits are the resources of a container; zero means the daemon's default.

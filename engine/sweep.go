@@ -15,6 +15,8 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
 )
 
 // Remains are the objects of one run that the daemon has.
@@ -99,8 +101,8 @@ func (d *Docker) Remains(ctx context.Context, runner string) ([]Remains, error) 
 	return out, nil
 }
 
-// Sweep is Destroy for a run that this process knows by its id alone: one of a former life. What its guard left, sockets and mounts, goes as well. A
-// run that is alive here ends.
+// Sweep is Destroy for a run that this process knows by its id alone: one of a former life. What its guard left, sockets, mounts and
+// its fence, goes as well. A run that is alive here ends.
 func (d *Docker) Sweep(ctx context.Context, id string) error {
 	if id == "" || id == "." || id == ".." || strings.ContainsRune(id, filepath.Separator) {
 		return fmt.Errorf("sweep the run %q: that is no run's id", id)
@@ -111,7 +113,7 @@ func (d *Docker) Sweep(ctx context.Context, id string) error {
 	if d.opts.Guard == nil {
 		return nil
 	}
-	return removeMounted(filepath.Join(d.opts.Guard.Dir, id))
+	return errors.Join(removeMounted(filepath.Join(d.opts.Guard.Dir, id)), fence.Lower(id))
 }
 
 // removeMounted removes a folder and what is in it, but nothing of what is mounted there: as long as a mount can't be undone, all stays.

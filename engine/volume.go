@@ -27,9 +27,9 @@ func (v *Volume) validate() error {
 		if !path.IsAbs(v.Path) {
 			return fmt.Errorf("volume %q binds %q, which is no absolute path", v.Name, v.Path)
 		}
-	case VolumeSocket, VolumeSocketDir:
+	case VolumeSocket, VolumeSocketDir, VolumePluginSocket, VolumeCerts:
 		if v.ID != "" {
-			return fmt.Errorf("volume %q is a docker socket and can't have the id %q as well", v.Name, v.ID)
+			return fmt.Errorf("volume %q (%s) is the guard's and can't have the id %q as well", v.Name, v.Kind, v.ID)
 		}
 	default:
 		return fmt.Errorf("volume %q is of the unknown kind %q", v.Name, v.Kind)
@@ -52,7 +52,10 @@ func (d *Docker) createVolume(ctx context.Context, spec *Spec, v *Volume) error 
 	ctx, cancel := linger(ctx, d.opts.Deadlines.Volume, d.opts.Deadlines.Linger)
 	defer cancel()
 	if _, err := d.client.VolumeCreate(ctx, o); err != nil {
-		return fmt.Errorf("create volume %q (%s): %w", v.Name, v.Kind, err)
+		return fmt.Errorf("create volume %q (%s): %w", v.Name, v.Kind, late(err, d.opts.Deadlines.Volume))
+	}
+	if v.Kind == VolumePersistent {
+		d.opts.Ledger.UsedVolume(v.ID)
 	}
 	return nil
 }
@@ -92,6 +95,10 @@ func (d *Docker) mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
 			at.Type, at.Source = mount.TypeBind, d.socketOf(spec)
 		case VolumeSocketDir:
 			at.Type, at.Source = mount.TypeBind, d.socketDirOf(spec)
+		case VolumePluginSocket:
+			at.Type, at.Source = mount.TypeBind, d.pluginSocketOf(spec)
+		case VolumeCerts:
+			at.Type, at.Source, at.ReadOnly = mount.TypeBind, d.certsOf(spec), true
 		}
 		out = append(out, at)
 	}

@@ -104,7 +104,15 @@ func TestLint(t *testing.T) {
 		{"privileged, untrusted, the socket open", keys("privileged: true"), Options{OpenSocket: true}, []want{{failed, 5, "s", "privileged", "host: {path: /var/run/docker.sock}"}}},
 		{"privileged, trusted", keys("privileged: true"), trusted, []want{{warned, 5, "s", "privileged", "this one runs unprivileged"}}},
 		{"privileged, trusted, refused", keys("privileged: true"), Options{Trusted: true, RefusePrivileged: true}, []want{{failed, 5, "s", "privileged", "the operator wants such steps refused"}}},
-		{"privileged service", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", privileged: true}]\n", trusted, []want{{warned, 5, "docker", "privileged", "runs unprivileged"}}},
+		{"privileged service", steps("- {name: a, image: b}\n") + "services: [{name: db, image: db, privileged: true}]\n", trusted, []want{{warned, 5, "db", "privileged", "runs unprivileged"}}},
+		{"docker daemon", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", privileged: true}]\n", trusted, nil},
+		{"docker daemon, untrusted", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", privileged: true}]\n", Options{OpenSocket: true}, []want{{failed, 5, "docker", "privileged", "no step is privileged"}}},
+		{"docker daemon, refused", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", privileged: true}]\n", Options{Trusted: true, RefusePrivileged: true}, []want{{failed, 5, "docker", "privileged", "refused"}}},
+		{"docker daemon without privilege, untrusted", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\"}]\n", Options{}, []want{{warned, 5, "docker", "image", "image: plugins/docker"}}},
+		{"docker daemon without privilege, untrusted, the socket open", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\"}]\n", Options{OpenSocket: true}, nil},
+		{"a docker daemon's volume of the machine", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", volumes: [{name: v, path: /v}]}]\nvolumes: [{name: v, host: {path: /sys/fs/cgroup}}]\n", trusted, nil},
+		{"a docker daemon's volume of the machine, and a step's", steps("- {name: a, image: b, volumes: [{name: v, path: /v}]}\n") + "services: [{name: docker, image: \"docker:dind\", volumes: [{name: v, path: /v}]}]\nvolumes: [{name: v, host: {path: /sys/fs/cgroup}}]\n", trusted, []want{{failed, 6, "", "volumes[0].host.path", "belongs to the machine"}}},
+		{"the command line of the daemon's image", steps("- {name: a, image: \"docker:dind\", commands: [docker version]}\n"), Options{}, nil},
 		{"devices", keys("devices: [{name: kvm, path: /dev/kvm}]"), Options{}, []want{{failed, 5, "s", "devices", "no step gets a device"}}},
 		{"devices, trusted", keys("devices: [/dev/kvm]"), trusted, []want{{failed, 5, "s", "devices", "no step gets a device"}}},
 		{"host network", keys("network_mode: Host"), trusted, []want{{failed, 5, "s", "network_mode", "no step shares the machine's network"}}},
@@ -250,7 +258,7 @@ volumes:
 	if err := findings.Err(); err != nil {
 		t.Error(err)
 	}
-	for i, key := range []string{"trigger.exclude", "resources", "ports", "volumes[2].image", "volumes[2].commands", "privileged", "volumes[1].claim", "volumes[2].temp"} {
+	for i, key := range []string{"trigger.exclude", "resources", "ports", "volumes[2].image", "volumes[2].commands", "volumes[1].claim", "volumes[2].temp"} {
 		if i >= len(findings) || findings[i].Key != key {
 			t.Fatalf("finding %d is not of %s:\n%v", i, key, findings)
 		}

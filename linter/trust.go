@@ -38,9 +38,14 @@ func (c *checker) checkTrust(s subject) {
 	}
 }
 
+// checkPrivileged holds the rule that no step is. A docker daemon that a pipeline may have needs no privilege: the build's own answers in its place.
 func (c *checker) checkPrivileged(s subject) {
+	daemon := s.DockerDaemon(s.list == "services") != nil
 	switch {
+	case !s.Privileged && daemon && !c.mayHaveDocker():
+		c.at(s, resource.Warning, "image", "no docker daemon can start here, as that takes privilege: build images with image: plugins/docker, which needs none%s", untrusted)
 	case !s.Privileged:
+	case c.options.Trusted && !c.options.RefusePrivileged && daemon:
 	case !c.options.Trusted:
 		trust := ""
 		if !c.options.OpenSocket {
@@ -53,6 +58,9 @@ func (c *checker) checkPrivileged(s subject) {
 		c.at(s, resource.Warning, "privileged", "no step is privileged here: this one runs unprivileged; remove the key; %s", socketAdvice)
 	}
 }
+
+// mayHaveDocker tells whether the repository may have a docker socket.
+func (c *checker) mayHaveDocker() bool { return c.options.Trusted || c.options.OpenSocket }
 
 func (c *checker) checkNetwork(s subject) {
 	mode := strings.ToLower(strings.TrimSpace(s.Network))

@@ -10,7 +10,7 @@ import (
 )
 
 // Names and places that the runner keeps for itself.
-var reservedVolumes = []string{"workspace", "_workspace", "_docker_socket"}
+var reservedVolumes = []string{"workspace", "_workspace", "_docker_socket", "_docker_daemon", "_docker_certs"}
 
 const reservedFolder = "/run/drone"
 
@@ -58,9 +58,19 @@ func (c *checker) checkSource(v *resource.Volume, report reporter) {
 	if v.Temp != nil {
 		c.checkTemp(v.Temp, report)
 	}
-	if v.Host != nil {
+	if v.Host != nil && !c.ofDaemonsAlone(v.Name) {
 		c.checkHost(v.Host.Path, report)
 	}
+}
+
+// ofDaemonsAlone tells whether nothing but docker daemons mount the volume. The build's guard stands in for those, so that no container will have it, whatever it is.
+func (c *checker) ofDaemonsAlone(volume string) bool {
+	if !c.mayHaveDocker() || !c.mounted(volume) {
+		return false
+	}
+	return !slices.ContainsFunc(c.steps, func(s subject) bool {
+		return s.Step != nil && s.DockerDaemon(s.list == "services") == nil && slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == volume })
+	})
 }
 
 func (c *checker) mounted(volume string) bool {

@@ -80,6 +80,7 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*engine.Spec, res
 		System:   d.System,
 		Netrc:    d.Netrc,
 		Secrets:  d.Secrets,
+		Docker:   d.Repo.Trusted || l.OpenSocket,
 		Skip:     l.Skip,
 	}
 	excuseImages(found, args)

@@ -128,6 +128,9 @@ func TestLoad(t *testing.T) {
 				t.Errorf("the volume is %+v", spec.Volumes[1])
 			}
 		}},
+		{name: "a docker daemon for trusted repositories is the build's own", yaml: dind, build: func(d *client.Context) { d.Repo.Trusted = true }, check: standsIn(true)},
+		{name: "a docker daemon for all when the socket is open", yaml: dind, loader: func(l *Loader) { l.OpenSocket = true }, check: standsIn(true)},
+		{name: "a docker daemon for nobody else", yaml: dind, check: standsIn(false)},
 		{name: "without a compiler the defaults hold", yaml: simple, loader: func(l *Loader) { l.Compiler = nil }, check: func(t *testing.T, spec *engine.Spec) {
 			if spec.Steps[0].Image != "docker.io/drone/git:latest" {
 				t.Errorf("the clone image is %q", spec.Steps[0].Image)
@@ -295,4 +298,20 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("spec %v, error %v", spec, err)
 		}
 	})
+}
+
+// dind is a pipeline that would start a docker daemon.
+const dind = "kind: pipeline\nservices: [{name: docker, image: 'docker:dind'}]\nsteps: [{name: build, image: docker, commands: [docker info]}]\n"
+
+// standsIn wants the build's guard in place of that daemon, or the service as an ordinary one.
+func standsIn(want bool) func(*testing.T, *engine.Spec) {
+	return func(t *testing.T, spec *engine.Spec) {
+		t.Helper()
+		if got := spec.Steps[1].Daemon != nil; got != want {
+			t.Errorf("stands in: %t, want %t: %+v", got, want, spec.Steps[1])
+		}
+		if whole := slices.ContainsFunc(spec.Volumes, func(v *engine.Volume) bool { return v.Kind == engine.VolumeSocket || v.Kind == engine.VolumeCerts }); whole != want {
+			t.Errorf("docker volumes: %t, want %t: %+v", whole, want, spec.Volumes)
+		}
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
 )
 
 // Uplink is the way out of this container: what the networks of builds must fit in and keep clear of.
@@ -83,7 +85,7 @@ func nameservers(conf string) []netip.Prefix {
 	return out
 }
 
-// ofDocker tells the bridges and cables of a Docker daemon by name.
+// ofDocker tells the bridges and cables of a Docker daemon by name: its own names, and those that the engine gives.
 func ofDocker(name string) bool {
-	return name == "docker0" || strings.HasPrefix(name, "br-") || strings.HasPrefix(name, "veth")
+	return name == "docker0" || strings.HasPrefix(name, "br-") || strings.HasPrefix(name, fence.Prefix) || strings.HasPrefix(name, "veth")
 }

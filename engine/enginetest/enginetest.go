@@ -30,6 +30,9 @@ type Script struct {
 
 	// StartDelay is how long the container takes to start.
 	StartDelay time.Duration
+	// ReadyDelay is how long after its start the container's health check passes, from the call of Ready; ReadyErr is why it doesn't.
+	ReadyDelay time.Duration
+	ReadyErr   error
 	// RunErr is what Run fails with, before the container has started.
 	RunErr error
 	// RunPanic is what Run panics with, after the output.
@@ -294,6 +297,25 @@ func (c *container) Run(ctx context.Context, output io.Writer, started func()) (
 		exit.Code = 137
 	}
 	return exit, nil
+}
+
+// Ready does what the script says.
+func (c *container) Ready(ctx context.Context) error {
+	e := c.engine
+	e.mu.Lock()
+	if !c.started {
+		e.violate("step %q was asked whether it is ready before it started", c.step.Name)
+	}
+	over := !e.runs[c.spec.ID].running[c.step.Name]
+	e.mu.Unlock()
+	if over {
+		return engine.ErrEnded
+	}
+	if c.script.ReadyErr != nil {
+		<-ctx.Done()
+		return c.script.ReadyErr
+	}
+	return sleep(ctx, c.script.ReadyDelay)
 }
 
 // work is the part of a step's life between its output and its end.

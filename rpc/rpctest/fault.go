@@ -1,6 +1,8 @@
 package rpctest
 
 import (
+	"bytes"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -22,8 +24,9 @@ type Fault struct {
 	Every int
 	Times int
 
-	// Delay comes first. A fault with nothing else lets the call go on after it.
+	// Delay comes first, and then the end of Hold, unless it is nil. A fault with nothing else lets the call go on after them.
 	Delay time.Duration
+	Hold  <-chan struct{}
 	// Applied has the server do what was asked, before its answer is replaced or cut.
 	Applied bool
 	// Drop cuts the connection instead of an answer.
@@ -116,9 +119,26 @@ func (s *Server) disturb(c *exchange) {
 	}
 }
 
+// hold waits for the end of until, and tells whether the runner is still there then. That it has left shows only once the body is read.
+func hold(c *exchange, until <-chan struct{}) bool {
+	body, err := io.ReadAll(c.body)
+	c.body = bytes.NewReader(body)
+	if err != nil {
+		return false
+	}
+	select {
+	case <-until:
+	case <-c.r.Context().Done():
+	}
+	return c.r.Context().Err() == nil
+}
+
 // fail lets the fault happen.
 func (s *Server) fail(f *Fault, c *exchange, handle func(*Server, *exchange)) {
 	if f.Delay > 0 && !pause(c.r, f.Delay) {
+		c.hangUp()
+	}
+	if f.Hold != nil && !hold(c, f.Hold) {
 		c.hangUp()
 	}
 	plain := !f.Drop && f.Truncate == 0 && f.Status == 0 && f.Body == ""

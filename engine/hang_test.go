@@ -1,0 +1,193 @@
+package engine_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+)
+
+// hang makes the daemon answer nothing until goOn, as one that is stopped. What it is asked meanwhile it does then.
+func (w *wire) hang() { w.hold("", true) }
+
+// hangAt makes it never answer the calls whose path ends so.
+func (w *wire) hangAt(suffix string) { w.hold(suffix, false) }
+
+func (w *wire) hold(suffix string, later bool) {
+	back := make(chan struct{})
+	w.mu.Lock()
+	w.back = func() { close(back) }
+	w.mu.Unlock()
+	w.setRule(func(_ http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, suffix) {
+			return false
+		}
+		select {
+		case <-back:
+			return !later
+		case <-w.closed:
+		case <-r.Context().Done():
+		}
+		return true
+	})
+}
+
+// goOn ends it.
+func (w *wire) goOn() {
+	w.setRule(nil)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.back()
+}
+
+// hanging are options of an engine whose daemon may answer nothing for a second.
+func hanging(change func(*engine.Deadlines)) engine.Options {
+	o := engine.Options{StopGrace: 10 * time.Millisecond}
+	o.Deadlines.Hang = time.Second
+	if change != nil {
+		change(&o.Deadlines)
+	}
+	return o
+}
+
+func TestRunGivesUpADaemonThatHangs(t *testing.T) {
+	t.Parallel()
+	w, c := newWire(t)
+	b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Linger = 200 * time.Millisecond })))
+	b.setup()
+	var out transcript
+	wait := b.background(t.Context(), b.prepare(b.step("step", `echo ready; sleep 1000`)), &out)
+	out.waitFor(t, "ready")
+	w.hang()
+	_, err := wait()
+	wantError(t, err, `run step "step"`, "the docker daemon hasn't answered for 1s", "while the step ran")
+	w.goOn()
+}
+
+func TestRunSurvivesADaemonThatHangsForAWhile(t *testing.T) {
+	t.Parallel()
+	w, c := newWire(t)
+	b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Hang = 6 * time.Second })))
+	b.setup()
+	var out transcript
+	wait := b.background(t.Context(), b.prepare(b.step("step", `echo ready; sleep 3; echo on; exit 5`)), &out)
+	out.waitFor(t, "ready")
+	w.hang()
+	time.Sleep(2 * time.Second)
+	w.goOn()
+	if exit, err := wait(); err != nil || exit.Code != 5 || out.String() != "ready\non\n" {
+		t.Errorf("exit %+v, error %v, output %q", exit, err, out.String())
+	}
+}
+
+// Each call that the daemon doesn't answer ends with an error that says so.
+func TestCallsHaveDeadlines(t *testing.T) {
+	t.Parallel()
+	const short = 300 * time.Millisecond
+	for _, row := range []struct {
+		name, path string
+		change     func(*engine.Deadlines)
+		// do is what is tried, after a setup unless bare.
+		do   func(b *bench) error
+		bare bool
+		want string
+	}{
+		{"a network", "/networks/create", func(d *engine.Deadlines) { d.Network = short }, func(b *bench) error { return b.engine.Setup(b.Context(), b.spec) }, true, "create network"},
+		{"a volume", "/volumes/create", func(d *engine.Deadlines) { d.Volume = short }, func(b *bench) error {
+			b.volume("data", engine.VolumeTemp)
+			return b.engine.Setup(b.Context(), b.spec)
+		}, true, "create volume"},
+		{"a container", "/containers/create", func(d *engine.Deadlines) { d.Create = short }, func(b *bench) error {
+			_, err := b.engine.Prepare(b.Context(), b.spec, b.step("a", "true"), nil)
+			return err
+		}, false, "create container"},
+		{"an attach", "/attach", func(d *engine.Deadlines) { d.Create = 2 * time.Second }, func(b *bench) error {
+			_, err := b.engine.Prepare(b.Context(), b.spec, b.step("a", "true"), nil)
+			return err
+		}, false, "attach to container"},
+		{"a start", "/start", func(d *engine.Deadlines) { d.Start = short }, func(b *bench) error {
+			_, err := b.prepare(b.step("a", "true")).Run(b.Context(), nil, nil)
+			return err
+		}, false, "start container"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w, c := newWire(t)
+			b := newBenchWith(t, connect(t), engine.New(c, hanging(row.change)))
+			if !row.bare {
+				b.setup()
+			}
+			w.hangAt(row.path)
+			err := row.do(b)
+			w.goOn()
+			wantError(t, err, row.want, "the docker daemon hasn't answered within")
+		})
+	}
+}
+
+// What hangs before the wait is registered hangs the run no longer than anything else.
+func TestRunGivesUpAWaitThatIsNeverAnswered(t *testing.T) {
+	t.Parallel()
+	w, c := newWire(t)
+	b := newBenchWith(t, connect(t), engine.New(c, hanging(nil)))
+	b.setup()
+	prepared := b.prepare(b.step("step", "true"))
+	w.hang()
+	_, err := prepared.Run(t.Context(), nil, nil)
+	w.goOn()
+	wantError(t, err, `run step "step"`, "the docker daemon hasn't answered for 1s")
+}
+
+func TestPullGivesUpADaemonThatHangs(t *testing.T) {
+	t.Parallel()
+	w, c := newWire(t)
+	b := newBenchWith(t, connect(t), engine.New(c, hanging(nil)))
+	b.setup()
+	w.hang()
+	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Pull = engine.PullAlways }), nil)
+	w.goOn()
+	wantError(t, err, "pull image", "the docker daemon hasn't answered for 1s")
+}
+
+// Destroy goes on when the daemon is back, and tells what is wrong if it isn't in time.
+func TestDestroyWaitsForTheDaemon(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name       string
+		gone, back func(*wire)
+	}{
+		{"that is restarted", func(w *wire) { w.setRule(refuse) }, func(w *wire) { w.setRule(nil) }},
+		{"that hangs", (*wire).hang, (*wire).goOn},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			w, c := newWire(t)
+			b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Inspect, d.Remove = time.Second, time.Second })))
+			b.volume("data", engine.VolumeTemp)
+			b.setup()
+			b.prepare(b.step("step", "true"))
+			row.gone(w)
+			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+			defer cancel()
+			wantError(t, b.engine.Destroy(ctx, b.spec), b.spec.ID)
+			destroyed := make(chan error, 1)
+			go func() { destroyed <- b.engine.Destroy(t.Context(), b.spec) }()
+			time.Sleep(1500 * time.Millisecond) // more than one attempt
+			select {
+			case err := <-destroyed:
+				t.Errorf("it has ended: %v", err)
+			default:
+				row.back(w)
+				if err := <-destroyed; err != nil {
+					t.Error(err)
+				}
+			}
+			if left := b.left(t.Context()); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+		})
+	}
+}
