@@ -1,0 +1,100 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/client"
+	"golang.org/x/sys/unix"
+)
+
+// Usage is how full a disk is, in bytes.
+type Usage struct {
+	Used int64
+	// Size is 0 if nobody can tell.
+	Size int64
+}
+
+// Disk is the one that a Docker daemon keeps its images and volumes on.
+type Disk struct {
+	// Path is the daemon's data folder, if it can be seen from here. The whole disk below it counts then, whoever fills it.
+	Path string
+	// Docker is asked what it uses where there is no Path, which takes it a while.
+	Docker client.APIClient
+}
+
+// FindDisk is the disk of the daemon behind c: the one below its data folder if the daemon is beside the runner, and otherwise what the daemon says that it uses.
+func FindDisk(ctx context.Context, c client.APIClient) (Disk, error) {
+	info, err := c.Info(ctx)
+	if err != nil {
+		return Disk{}, fmt.Errorf("ask the docker daemon for its data folder: %w", err)
+	}
+	d := Disk{Docker: c}
+	if strings.HasPrefix(c.DaemonHost(), "unix://") {
+		if _, err := os.Stat(info.DockerRootDir); err == nil {
+			d.Path = info.DockerRootDir
+		}
+	}
+	return d, nil
+}
+
+// Usage measures the disk.
+func (d Disk) Usage(ctx context.Context) (Usage, error) {
+	if d.Path != "" {
+		return Statfs(d.Path)
+	}
+	df, err := d.Docker.DiskUsage(ctx, types.DiskUsageOptions{})
+	if err != nil {
+		return Usage{}, fmt.Errorf("ask the docker daemon for the room that it uses: %w", err)
+	}
+	used := df.LayersSize
+	for _, c := range df.Containers {
+		used += c.SizeRw
+	}
+	for _, v := range df.Volumes {
+		if v.UsageData != nil {
+			used += max(v.UsageData.Size, 0)
+		}
+	}
+	for _, r := range df.BuildCache {
+		if !r.Shared {
+			used += r.Size
+		}
+	}
+	return Usage{Used: used}, nil
+}
+
+// Statfs measures the disk below a path. What is kept for root counts as used: builds can't have it either.
+func Statfs(path string) (Usage, error) {
+	var s unix.Statfs_t
+	for {
+		err := unix.Statfs(path, &s)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return Usage{}, fmt.Errorf("measure the disk below %s: %w", path, err)
+		}
+		break
+	}
+	size := int64(s.Blocks) * s.Bsize
+	return Usage{Used: size - int64(s.Bavail)*s.Bsize, Size: size}, nil
+}
+
+// Mark is a limit of how full a disk may be: a part of it in percent, or a number of bytes. The zero one is none.
+type Mark struct {
+	Percent int
+	Bytes   int64
+}
+
+// On is the mark in bytes on a disk of that size; 0 if it's none there.
+func (m Mark) On(size int64) int64 {
+	if m.Percent > 0 {
+		return size / 100 * int64(m.Percent)
+	}
+	return m.Bytes
+}
