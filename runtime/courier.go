@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"time"
 
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
@@ -65,13 +64,12 @@ func newCourier(r *Remote, step drone.Step) *courier {
 }
 
 // open makes the step's log. Without one, because of the disk, the step runs and is reported all the same.
-func (c *courier) open(step drone.Step) Log {
+func (c *courier) open() Log {
 	c.started = true
 	spool, err := livelog.New(livelog.Options{
 		Dir:      c.remote.logs.Dir,
 		Limit:    c.remote.logs.Limit,
 		Interval: c.remote.logs.Interval,
-		Started:  time.Unix(step.Started, 0),
 		Send: func(ctx context.Context, lines []*drone.Line) error {
 			err := protect("send the live log of a step", func() error { return c.batch(ctx, lines) })
 			c.logPanic(err)

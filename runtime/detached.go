@@ -9,57 +9,107 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 )
 
-// detach runs a service or a detached step in the background, and returns when it has started (or never will): those that depend on it may go on then. It
-// ends by itself, with the stage, or when no other step is left.
-func (r *stageRun) detach(step *engine.Step, container engine.Container, out *output) {
+// detached is a service or a detached step.
+type detached struct {
+	step      *engine.Step
+	container engine.Container
+	out       *output
+	// last are the last lines of its log.
+	last *tail
+}
+
+// String names it for the logs of others.
+func (d *detached) String() string {
+	kind := "detached step"
+	if d.step.Service {
+		kind = "service"
+	}
+	return fmt.Sprintf("%s %q", kind, d.step.Name)
+}
+
+// detach runs a service or a detached step in the background, and returns when it has started (or never will). What it returns waits until it is ready, if it will ever be: those
+// that depend on it may go on then. It ends by itself, with the stage, or when no other step is left.
+func (r *stageRun) detach(d *detached) (settle func()) {
 	started := make(chan struct{})
 	announce := sync.OnceFunc(func() { close(started) })
+	lives, over := context.WithCancel(r.detachedCtx)
 	r.detached.Go(func() {
 		defer announce()
+		defer over()
 		var exit engine.Exit
-		err := protect(fmt.Sprintf("run step %q", step.Name), func() (err error) {
-			exit, err = container.Run(r.detachedCtx, out, announce)
+		err := protect(fmt.Sprintf("run step %q", d.step.Name), func() (err error) {
+			exit, err = d.container.Run(r.detachedCtx, d.out, announce)
 			return err
 		})
 		// The conclusion calls the reporter, so it is guarded as well: here is nobody else to catch its panic.
-		guarded := protect(fmt.Sprintf("end step %q", step.Name), func() error {
+		guarded := protect(fmt.Sprintf("end step %q", d.step.Name), func() error {
 			if isPanic(err) || err != nil && r.ctx.Err() != nil {
-				r.broken(step, out, err)
+				r.broken(d.step, d.out, err)
 			} else {
-				r.concludeDetached(step, out, exit, err)
+				r.concludeDetached(d, exit, err)
 			}
 			return nil
 		})
 		if guarded != nil {
 			r.logPanic(guarded)
-			r.finished(r.state.spoil(step.Name, r.masked(guarded)), nil)
+			r.finished(r.state.spoil(d.step.Name, r.masked(guarded)), nil)
 		}
 	})
 	<-started
+	return func() { r.settle(lives, d) }
+}
+
+// settle waits until a detached step is healthy, so that the steps that follow find it ready. One that has no health check is ready when it has started. One whose check doesn't pass in time
+// is of use all the same, maybe, as it was to Drone, which never asks: the stage goes on, with a warning. lives ends when the step has ended.
+func (r *stageRun) settle(lives context.Context, d *detached) {
+	limit := r.executor.ServiceWait
+	if limit <= 0 || lives.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(lives, limit)
+	defer cancel()
+	err := d.container.Ready(ctx)
+	switch {
+	case err == nil || lives.Err() != nil:
+		// It is ready, or its end has been told.
+	case errors.Is(err, engine.ErrEnded):
+		<-ctx.Done() // Its end is being told, for the log of the step that follows.
+	default:
+		text := r.masked(err).Error()
+		r.warn(d, fmt.Sprintf("warning: %s isn't healthy after %s, which is how long this runner's steps wait (DRONE_RUNNER_SERVICE_WAIT); the stage goes on: %s", d, limit, text))
+		r.log.WithField("step", d.step.Name).Infof("a service isn't healthy after %s: %s", limit, text)
+	}
+}
+
+// warn keeps a line, and the last lines of the detached step's log, for the log of the step that follows.
+func (r *stageRun) warn(d *detached, line string) {
+	r.warnings.add(append([]string{line}, d.last.of(d.step.Name)...)...)
 }
 
 // concludeDetached ends a detached step. As with Drone it has passed, whatever became of it: being stopped is its usual end, and a stage whose service fails goes on. But
-// a failure is told to the log of the step that follows, where it is missed.
-func (r *stageRun) concludeDetached(step *engine.Step, out *output, exit engine.Exit, err error) {
-	kind := "detached step"
-	if step.Service {
-		kind = "service"
-	}
-	var end string
+// a failure is told to the log of the step that follows, where it is missed; so is the end of a service, whose work it is to be there.
+func (r *stageRun) concludeDetached(d *detached, exit engine.Exit, err error) {
+	var end, line string
 	switch {
 	case err != nil && errors.Is(context.Cause(r.detachedCtx), errGraphEnded):
 		// Stopped since its work is done.
 	case err != nil:
 		end = r.masked(err).Error()
-		out.lines("error: " + end)
+		d.out.lines("error: " + end)
 	case exit.OOMKilled:
 		end = "it ran out of memory and was killed"
 	case exit.Code != 0:
 		end = fmt.Sprintf("exit code %d", exit.Code)
+	case d.step.Service && r.detachedCtx.Err() == nil:
+		line = fmt.Sprintf("note: %s has ended, with exit code 0 (the stage goes on without it)", d)
 	}
 	if end != "" {
-		r.warnings.add(fmt.Sprintf("warning: %s %q has failed: %s (the stage goes on; see its log)", kind, step.Name, end))
-		r.log.WithField("step", step.Name).Infof("%s has failed: %s", kind, end)
+		line = fmt.Sprintf("warning: %s has failed: %s (the stage goes on; see its log)", d, end)
+		r.log.WithField("step", d.step.Name).Infof("%s has failed: %s", d, end)
 	}
-	r.afterwards(step, out, r.state.finish(step.Name, 0))
+	// First its own log: what was held back of it belongs to its last lines.
+	r.afterwards(d.step, d.out, r.state.finish(d.step.Name, 0))
+	if line != "" {
+		r.warn(d, line)
+	}
 }

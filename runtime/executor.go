@@ -19,6 +19,9 @@ import (
 // DefaultDestroyTimeout is how long the clean-up of a stage may take.
 const DefaultDestroyTimeout = 2 * time.Minute
 
+// DefaultServiceWait is how long steps wait for a service that has a health check, unless the operator says otherwise.
+const DefaultServiceWait = time.Minute
+
 // Executor runs the step graphs of stages. It may run any number of them at once.
 type Executor struct {
 	Engine Engine
@@ -27,6 +30,9 @@ type Executor struct {
 	Procs *semaphore.Weighted
 	// StepTimeout limits how long the container of a step runs, a detached one excepted, which runs as long as the stage; 0 is no limit.
 	StepTimeout time.Duration
+	// ServiceWait is how long the steps that follow a service or a detached step wait for its health check to pass, if it has one; 0 doesn't wait. The stage
+	// goes on without it then, with a warning.
+	ServiceWait time.Duration
 	// DestroyTimeout limits the clean-up; 0 is DefaultDestroyTimeout.
 	DestroyTimeout time.Duration
 	// Log takes what the runner's operator should know; nil is logrus's standard logger.
@@ -42,6 +48,8 @@ type Job struct {
 	// Timeout of the stage; 0 is none.
 	Timeout  time.Duration
 	Reporter Reporter
+	// Ended, unless it is nil, is called as soon as it is known how the stage ended, before the clean-up.
+	Ended func(drone.Stage)
 }
 
 // Run runs the stage to its end and is the final record of it. It returns when every step is final, everything that the run made is destroyed, and the
@@ -95,6 +103,9 @@ func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 		r.finished(step, nil)
 	}
 	stage := r.state.end(r.masked(err))
+	if job.Ended != nil {
+		job.Ended(copyStage(stage))
+	}
 	if graphErr == nil {
 		r.destroy()
 	}

@@ -166,7 +166,25 @@ func TestExecutor(t *testing.T) {
 			want: "db:success a:success => success", logs: map[string]string{"a": "no such entrypoint"}},
 		{name: "a service that is out of memory", steps: chain(step("db", service), step("a")), scripts: scripts{"db": {Exit: engine.Exit{OOMKilled: true}}, "a": takes(time.Second)},
 			want: "db:success a:success => success", logs: map[string]string{"a": "out of memory"}},
-		{name: "a service that ends well", steps: chain(step("seed", service), step("a")), scripts: scripts{"a": takes(time.Second)},
+		{name: "steps wait until a service is healthy", steps: chain(step("db", service), step("cache", detach), step("a")), procs: 1,
+			scripts: scripts{"db": {Block: true, ReadyDelay: 20 * time.Second}, "cache": {Block: true, ReadyDelay: 30 * time.Second}}, took: 50 * time.Second,
+			want: "db:success cache:success a:success => success", notLogs: map[string]string{"a": "warning"}},
+		{name: "a service that waits for its health holds nobody up but those that need it", procs: 1, took: 40 * time.Second,
+			steps:   []*engine.Step{step("db", service), step("gate", detach), step("a", after("db")), step("b", after("gate"))},
+			scripts: scripts{"db": {Block: true, ReadyDelay: 40 * time.Second}, "gate": {Block: true, ReadyDelay: time.Second}, "b": takes(30 * time.Second)},
+			want:    "db:success gate:success a:success b:success => success"},
+		{name: "a service that is never healthy", steps: chain(step("db", service, withSecret("TOKEN", "s3cr3tvalue")), step("a"), step("b")), took: time.Minute,
+			scripts: scripts{"db": {Output: []string{"one\n", "no table s3cr3t", "value\nopen"}, Block: true, ReadyErr: errors.New("its check says s3cr3tvalue")}},
+			want:    "db:success a:success b:success => success", notLogs: map[string]string{"b": "warning"},
+			logs: map[string]string{"a": `warning: service "db" isn't healthy after 1m0s, which is how long this runner's steps wait (DRONE_RUNNER_SERVICE_WAIT); the stage goes on: its check says ******` +
+				"\n  db: one\n  db: no table ******\n  db: open\n"}},
+		{name: "a service that dies before it is healthy", steps: chain(step("db", service), step("a")), took: time.Second,
+			scripts: scripts{"db": {Output: []string{"bad option\n"}, Delay: time.Second, Exit: engine.Exit{Code: 2}, ReadyErr: engine.ErrEnded}},
+			want:    "db:success a:success => success", logs: map[string]string{"a": "warning: service \"db\" has failed: exit code 2 (the stage goes on; see its log)\n  db: bad option\n"}},
+		{name: "a cancel while a service gets healthy", steps: chain(step("db", service), step("a")), cancelAt: time.Second, cause: ErrCancelled, took: time.Second,
+			scripts: scripts{"db": {Block: true, ReadyDelay: 30 * time.Second}}, want: "db:killed/137 a:skipped => killed/137"},
+		{name: "a service that ends well", steps: chain(step("seed", service), step("a")), scripts: scripts{"seed": {Output: []string{"done\n"}}, "a": takes(time.Second)},
+			logs: map[string]string{"a": "note: service \"seed\" has ended, with exit code 0 (the stage goes on without it)\n  seed: done\n"},
 			want: "seed:success a:success => success", notLogs: map[string]string{"a": "warning"}},
 		{name: "a detached step that fails doesn't fail the stage", steps: chain(step("bg", detach), step("a")), scripts: scripts{"bg": exits(9), "a": takes(time.Second)},
 			want: "bg:success a:success => success", logs: map[string]string{"a": `warning: detached step "bg" has failed: exit code 9`}},
@@ -208,7 +226,7 @@ func TestExecutor(t *testing.T) {
 				if row.engine != nil {
 					row.engine(e)
 				}
-				x := &Executor{Engine: e, StepTimeout: row.stepTimeout, Log: quiet()}
+				x := &Executor{Engine: e, StepTimeout: row.stepTimeout, ServiceWait: time.Minute, Log: quiet()}
 				if row.procs > 0 {
 					x.Procs = semaphore.NewWeighted(row.procs)
 				}
@@ -219,9 +237,18 @@ func TestExecutor(t *testing.T) {
 				}
 				reports := newRecorder(t)
 				began := time.Now()
-				stage, err := x.Run(ctx, Job{Spec: specOf(row.steps...), Stage: &drone.Stage{ID: 1}, Timeout: row.timeout, Reporter: reports})
+				ended := ""
+				stage, err := x.Run(ctx, Job{Spec: specOf(row.steps...), Stage: &drone.Stage{ID: 1}, Timeout: row.timeout, Reporter: reports, Ended: func(stage drone.Stage) {
+					ended += render(stage)
+					if slices.Contains(e.Events(), "destroy") {
+						t.Error("its end is told after the clean-up")
+					}
+				}})
 				if err != nil {
 					t.Fatal(err)
+				}
+				if ended != render(stage) {
+					t.Errorf("its end was told as %q", ended)
 				}
 				if row.took > 0 && time.Since(began) != row.took {
 					t.Errorf("it took %s, want %s", time.Since(began), row.took)

@@ -77,9 +77,7 @@ func interrupt(step *drone.Step, stage drone.Stage, at int64) (ran bool) {
 	if final(stage.Status) {
 		step.Stopped = stage.Stopped
 	}
-	if step.Started == 0 {
-		step.Started = step.Stopped
-	}
+	step.Started, step.Stopped = span(step.Started, step.Stopped)
 	return ran
 }
 

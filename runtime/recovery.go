@@ -185,9 +185,7 @@ func conclude(there *drone.Stage, here drone.Stage, at int64) {
 	} else {
 		there.Status, there.ExitCode, there.Error, there.Stopped = drone.StatusError, exitError, ErrInterrupted.Error(), at
 	}
-	if there.Started == 0 {
-		there.Started = there.Stopped
-	}
+	there.Started, there.Stopped = span(there.Started, there.Stopped)
 }
 
 // about is the operator's log for a stage.

@@ -96,7 +96,7 @@ func (r *Remote) StepStarted(_ context.Context, step drone.Step) Log {
 	if c == nil {
 		return nil
 	}
-	log := c.open(step)
+	log := c.open()
 	r.running.Go(func() { c.guard(func() { c.deliver(step) }) })
 	return log
 }
@@ -122,7 +122,6 @@ func (r *Remote) StepFinished(_ context.Context, step drone.Step, card *drone.Ca
 func (r *Remote) End(ctx context.Context, stage drone.Stage) error {
 	defer r.cancel()
 	defer context.AfterFunc(ctx, r.cancel)()
-	r.entry.Note(func(record *journal.Record) { record.Stage, record.Stage.Steps = stage, nil })
 	r.running.Wait()
 
 	r.mu.Lock()

@@ -186,6 +186,7 @@ func (l *life) live(ctx context.Context) error {
 		Stage:    &l.stage,
 		Timeout:  r.timeout(details.Repo),
 		Reporter: &begun{Remote: remote, life: l, endWatch: endWatch},
+		Ended:    l.ended,
 	})
 	if err != nil {
 		if final(record.Status) {
@@ -198,6 +199,11 @@ func (l *life) live(ctx context.Context) error {
 	l.told = true
 	l.log.WithField("status", record.Status).Info("stage ended")
 	return nil
+}
+
+// ended writes down how the stage ended: should the runner be killed while it cleans up, that is what the server is to be told.
+func (l *life) ended(stage drone.Stage) {
+	l.entry.Note(func(record *journal.Record) { record.Stage, record.Stage.Steps = stage, nil })
 }
 
 // timeout is the stage's: the repository's, in minutes, or the runner's default.
@@ -239,10 +245,7 @@ func (l *life) fail(ctx context.Context, err error) error {
 		if ctx.Err() != nil {
 			verdict(&l.stage, context.Cause(ctx))
 		}
-		l.stage.Stopped = now()
-		if l.stage.Started == 0 {
-			l.stage.Started = l.stage.Stopped
-		}
+		l.stage.Started, l.stage.Stopped = span(l.stage.Started, now())
 	}
 	for _, step := range l.stage.Steps {
 		if !final(step.Status) {

@@ -243,10 +243,7 @@ func (s *State) runs(policy engine.RunPolicy) bool {
 func (s *State) end(err error) drone.Stage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stage.Stopped = now()
-	if s.stage.Started == 0 {
-		s.stage.Started = s.stage.Stopped
-	}
+	s.stage.Started, s.stage.Stopped = span(s.stage.Started, now())
 	s.stage.Status, s.stage.ExitCode, s.stage.Error = drone.StatusPassing, 0, ""
 	for _, step := range s.stage.Steps {
 		switch {
@@ -282,11 +279,15 @@ func (s *State) change(name string, f func(*drone.Step)) drone.Step {
 }
 
 // stop sets the time of a step's end. The caller holds the lock.
-func (s *State) stop(step *drone.Step) {
-	step.Stopped = now()
-	if step.Started == 0 {
-		step.Started = step.Stopped
+func (s *State) stop(step *drone.Step) { step.Started, step.Stopped = span(step.Started, now()) }
+
+// span is the time of something that began at one moment of the clock, if it did (0: at its end), and ended at another. A clock that was set back meanwhile doesn't make
+// it end before it began.
+func span(started, stopped int64) (from, to int64) {
+	if started == 0 {
+		return stopped, stopped
 	}
+	return started, max(started, stopped)
 }
 
 // interruptBy says that the stage was stopped, though maybe no step noticed.

@@ -20,7 +20,9 @@ func (r *stageRun) visit(n *node) {
 		return
 	}
 	err := protect(fmt.Sprintf("run step %q", n.step.Name), func() error {
-		r.admit(n.step)
+		if settle := r.admit(n.step); settle != nil {
+			settle()
+		}
 		return nil
 	})
 	if err != nil {
@@ -29,19 +31,19 @@ func (r *stageRun) visit(n *node) {
 	}
 }
 
-// admit runs the step if its policy allows it and once there is a free slot, and skips it otherwise.
-func (r *stageRun) admit(step *engine.Step) {
+// admit runs the step if its policy allows it and once there is a free slot, and skips it otherwise. What it returns, unless it is nil, is still to be waited for, without a slot.
+func (r *stageRun) admit(step *engine.Step) (settle func()) {
 	if r.skipped(step) {
-		return
+		return nil
 	}
 	release, err := r.acquire()
 	defer release()
 	// Others may have failed while this one waited for its slot.
 	if err != nil || r.skipped(step) {
 		r.skipped(step)
-		return
+		return nil
 	}
-	r.run(step)
+	return r.run(step)
 }
 
 // skipped tells whether the step doesn't run, and has reported that then.
@@ -70,13 +72,19 @@ func (r *stageRun) acquire() (release func(), err error) {
 	return func() { procs.Release(1) }, nil
 }
 
-// run runs the step; a detached one until it has started. A panic on the way ends it as an error, its log closed.
-func (r *stageRun) run(step *engine.Step) {
+// run runs the step; a detached one until it has started, and then returns what waits until it is ready. A panic on the way ends it as an error, its log closed.
+func (r *stageRun) run(step *engine.Step) (settle func()) {
 	var out *output
+	var last *tail
 	var container engine.Container
 	err := protect(fmt.Sprintf("prepare step %q", step.Name), func() (err error) {
 		record := r.state.start(step.Name)
-		out = newOutput(r.reporter.StepStarted(r.reportCtx, record), r.secrets, r.log.WithField("step", step.Name))
+		log := r.reporter.StepStarted(r.reportCtx, record)
+		if step.Detach {
+			last = &tail{}
+			log = &tailed{Log: log, tail: last}
+		}
+		out = newOutput(log, r.secrets, r.log.WithField("step", step.Name))
 		out.lines(step.Notes...)
 		if !step.Detach {
 			out.lines(r.warnings.take()...)
@@ -89,8 +97,7 @@ func (r *stageRun) run(step *engine.Step) {
 	})
 	switch {
 	case err == nil && step.Detach:
-		r.detach(step, container, out)
-		return
+		return r.detach(&detached{step: step, container: container, out: out, last: last})
 	case err == nil:
 		var exit engine.Exit
 		err = protect(fmt.Sprintf("run step %q", step.Name), func() (err error) {
@@ -104,13 +111,14 @@ func (r *stageRun) run(step *engine.Step) {
 		})
 		if err == nil {
 			r.conclude(step, out, exit)
-			return
+			return nil
 		}
 	case step.Detach && !isPanic(err) && r.ctx.Err() == nil:
-		r.concludeDetached(step, out, engine.Exit{}, err)
-		return
+		r.concludeDetached(&detached{step: step, out: out, last: last}, engine.Exit{}, err)
+		return nil
 	}
 	r.broken(step, out, err)
+	return nil
 }
 
 // limited is the context of a step that doesn't outlast the stage.

@@ -9,11 +9,11 @@ type warnings struct {
 	lines []string
 }
 
-// add keeps a line for the next log.
-func (w *warnings) add(line string) {
+// add keeps lines for the next log.
+func (w *warnings) add(lines ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lines = append(w.lines, line)
+	w.lines = append(w.lines, lines...)
 }
 
 // take are the lines that no log has had yet.
