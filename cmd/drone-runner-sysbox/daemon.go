@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
@@ -47,18 +48,24 @@ go on (Docker doesn't answer, the address for /healthz is taken), 2 if the confi
 				log.Warn(notice)
 			}
 			if err != nil {
-				return fmt.Errorf("the configuration is wrong:\n%w", err)
+				return err
 			}
 			return daemon(cmd.Context(), cfg, log)
 		},
 	}
 }
 
-func loadConfig(args []string) (*config.Config, []string, error) {
+// loadConfig reads the daemon's configuration from the environment, and from the file that args may name. The notices are for the operator.
+func loadConfig(args []string) (cfg *config.Config, notices []string, err error) {
 	if len(args) > 0 {
-		return config.LoadFile(args[0], os.Environ())
+		cfg, notices, err = config.LoadFile(args[0], os.Environ())
+	} else {
+		cfg, notices, err = config.Load(os.Environ())
 	}
-	return config.Load(os.Environ())
+	if err != nil {
+		err = fmt.Errorf("the configuration is wrong:\n%w", err)
+	}
+	return cfg, notices, err
 }
 
 // newLog is the operator's log. cfg may be nil, if it couldn't be read.
@@ -95,7 +102,8 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	defer stages.Close()
 	h := &home{}
 	ready := server.NewReadiness("starting", map[string]string{"sandbox": cfg.Runner.Sandbox, "version": versionText()})
-	address, endServing, err := serve(ctx, cfg, log, ready.Part(func() error {
+	metrics := server.NewMetrics(stages.Running)
+	address, endServing, err := serve(ctx, cfg, log, metrics.Part(), ready.Part(func() error {
 		if poll.Err() != nil {
 			return draining(stages.Running())
 		}
@@ -121,18 +129,32 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 		return failed(err)
 	}
 
-	w := wiring{cfg: cfg, log: log, docker: h.docker, watch: h.watch, journal: stages}
+	w := wiring{
+		cfg: cfg, log: log, docker: h.docker, watch: h.watch, journal: stages, ledger: cache.Open(cfg.Runner.State, log), metrics: metrics,
+	}
+	if w.access, err = w.newAccess(poll); err == nil {
+		w.budget, err = w.newBudget(poll)
+	}
+	if err != nil {
+		if err = errors.Join(err, h.close()); poll.Err() != nil {
+			return nil
+		}
+		return failed(err)
+	}
 	client := w.client()
 	defer client.Close()
 	docker := w.engine()
 	endCleaning := w.clean(poll, client, docker)
 	defer endCleaning()
+	endKeeping := w.keep(poll, docker)
+	defer endKeeping()
 	if reach(poll, client, cfg, log) == nil {
 		ready.Ready()
 		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
 		w.poller(client, docker).Run(poll, builds)
 	}
 	endCleaning()
+	endKeeping()
 	stopped := builds.Err() != nil
 	if err := h.close(); err != nil {
 		return failed(err)

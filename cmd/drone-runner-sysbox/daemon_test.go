@@ -294,8 +294,9 @@ func TestDaemonDrains(t *testing.T) {
 	id := r.enqueue(rpctest.Build{YAML: waiter})
 	r.until(t, id, "wait", "it runs")
 	r.signal(t, syscall.SIGTERM)
+	// The daemon reads the signal when it gets to it; between two polls there is none either.
 	eventually(t, "the end of the last poll", func() bool {
-		return !slices.ContainsFunc(r.server.Requests(rpctest.CallRequest), func(poll rpctest.Request) bool { return poll.Took == 0 })
+		return strings.Contains(r.stderr.String(), "no new builds") && !slices.ContainsFunc(r.server.Requests(rpctest.CallRequest), func(poll rpctest.Request) bool { return poll.Took == 0 })
 	})
 	late := r.enqueue(rpctest.Build{YAML: waiter})
 	time.Sleep(time.Second)

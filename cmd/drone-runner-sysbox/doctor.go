@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 
 	docker "github.com/docker/docker/client"
@@ -28,7 +27,7 @@ Exit status: 0 if nothing failed, 1 if something did, 2 if the configuration is 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := loadConfig(args)
 			if err != nil {
-				return fmt.Errorf("the configuration is wrong:\n%w", err)
+				return err
 			}
 			sandbox, err := syscont.ParseSandbox(cfg.Runner.Sandbox)
 			if err != nil {

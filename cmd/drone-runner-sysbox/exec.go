@@ -71,6 +71,9 @@ Services and the clone step are not left out by --include and --exclude.
 
 Docker is found as the docker command finds it: DOCKER_HOST and its kin, or /var/run/docker.sock.
 
+What a call that was killed has left in Docker, the next one removes: both keep account in $XDG_STATE_HOME/drone-runner-sysbox
+(~/.local/state by default).
+
 Exit status: 0 all pipelines passed, 1 a step failed, 2 nothing was run (the file, the call or Docker is wrong),
 130 after Ctrl-C, which stops the steps and removes what they left. A second Ctrl-C leaves 10 seconds for that.`,
 		Example: `  drone-runner-sysbox exec
@@ -117,9 +120,18 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 	out := cmd.OutOrStdout()
 	stdout, isFile := out.(*os.File)
 	terminal := console.New(&pipe{out: out, end: end}, isFile && console.Colors(stdout))
+	account := openAccount(log)
+	builds := engine.New(docker, engine.Options{
+		RunnerName: account.owner(),
+		StreamPull: true,
+		Guard:      &engine.GuardOptions{Dir: socketsDir(), Reserved: reserved(proxies())},
+		Log:        log,
+	})
+	account.sweep(ctx, builds)
 	executor := &runtime.Executor{
-		Engine: hasty{Engine: engine.New(docker, engine.Options{RunnerName: execName(), StreamPull: true, Guard: &engine.GuardOptions{Dir: socketsDir()}, Log: log}), hurry: hurry},
-		Log:    log,
+		Engine:      account.watch(hasty{Engine: builds, hurry: hurry}),
+		ServiceWait: runtime.DefaultServiceWait,
+		Log:         log,
 	}
 	passed, err := f.run(ctx, plan, d, executor, terminal)
 	terminal.Total()
@@ -176,6 +188,7 @@ func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) 
 			Networks:       f.networks,
 			NetworkOptions: networkOptions(nil, warnings(cmd)),
 			Volumes:        volumes,
+			DockerPlugins:  compiler.DefaultDockerPlugins(),
 			Proxy:          proxy(),
 			RunnerName:     hostname(),
 		},

@@ -65,6 +65,8 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 		}
 		return err
 	}
+	// Before there are several who use the client: it would read what it writes.
+	system.Client.NegotiateAPIVersion(ctx)
 	log.WithField("sandbox", sandbox).Info("the Docker daemon is proven to be in here")
 	return nil
 }

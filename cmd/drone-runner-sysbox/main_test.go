@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,8 @@ type call struct {
 	// env is added to an environment without any DRONE_* variable.
 	env  []string
 	args []string
+	// program is another one than that of all tests, if it isn't "".
+	program string
 }
 
 // result is what a user sees of a call.
@@ -91,7 +94,7 @@ func (c call) start(t testing.TB) *process {
 
 func (p *process) begin(t testing.TB, c call, stdout io.Writer) {
 	t.Helper()
-	p.cmd = exec.Command(program, c.args...)
+	p.cmd = exec.Command(cmp.Or(c.program, program), c.args...)
 	p.cmd.Dir = c.dir
 	if p.cmd.Dir == "" {
 		p.cmd.Dir = t.TempDir()

@@ -34,7 +34,7 @@ configuration is wrong.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, _, err := loadConfig(args)
 			if err != nil {
-				return fmt.Errorf("the configuration is wrong:\n%w", err)
+				return err
 			}
 			client, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
 			if err != nil {

@@ -19,15 +19,18 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/server"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
 )
 
@@ -41,6 +44,13 @@ type wiring struct {
 	docker *docker.Client
 	// journal is of the stages that are lived.
 	journal *journal.Journal
+	// ledger knows when images were used, and access who may have them; nil for whoever runs no builds.
+	ledger *cache.Ledger
+	access *cache.Access
+	// budget keeps the daemon's disk from filling; nil as well.
+	budget *janitor.Budget
+	// metrics count what happens; nil as well.
+	metrics *server.Metrics
 	// watch puts the eye on the daemon's life around the engine.
 	watch func(runtime.Engine) runtime.Engine
 }
@@ -65,15 +75,28 @@ func (w wiring) engine() *engine.Docker {
 	return engine.New(w.docker, engine.Options{
 		RunnerName: w.cfg.Runner.Name,
 		StreamPull: w.cfg.Docker.StreamPull,
-		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits()},
+		Pull:       engine.PullOptions{Fallback: engine.Fallback(w.cfg.Docker.PullFallback)},
+		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits(), Reserved: reserved(w.hosts())},
+		Access:     w.access,
+		Ledger:     w.ledger,
+		Room:       w.makeRoom(),
+		Origin:     w.origin(),
 		Log:        w.log,
 	})
+}
+
+// origin counts where the images of steps come from.
+func (w wiring) origin() func(engine.ImageOrigin) {
+	if w.metrics == nil {
+		return nil
+	}
+	return func(o engine.ImageOrigin) { w.metrics.Image(string(o)) }
 }
 
 // poller fetches stages and lives them.
 func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 	runner := &runtime.Runner{
-		Client:  c,
+		Client:  countedClient{c, w.metrics},
 		Machine: w.cfg.Runner.Name,
 		Compile: w.compile(w.loader()),
 		Permit: func(repo *drone.Repo, build *drone.Build) error {
@@ -83,6 +106,7 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 			Engine:      w.watch(e),
 			Procs:       w.procs(),
 			StepTimeout: w.cfg.Runner.StepTimeout,
+			ServiceWait: w.cfg.Runner.ServiceWait,
 			Log:         w.log,
 		},
 		Logs:    runtime.LogOptions{Dir: w.journal.Logs(), Limit: int64(w.cfg.Runner.LogLimit)},
@@ -191,6 +215,7 @@ func (w wiring) loader() *pipeline.Loader {
 			},
 			Volumes:        w.volumes(),
 			HostPaths:      cfg.Runner.HostPaths,
+			DockerPlugins:  slices.Concat(compiler.DefaultDockerPlugins(), cfg.Runner.DockerPlugins),
 			Networks:       cfg.Runner.Networks,
 			NetworkOptions: networkOptions(cfg.Runner.NetworkOpts, w.log),
 			RunnerName:     cfg.Runner.Name,
