@@ -176,12 +176,15 @@ var hopHeaders = map[string]bool{
 	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true,
 }
 
-// copyHeader copies the daemon's headers for the client.
+// copyHeader copies the daemon's headers for the client. The newest version of the API, which they tell, is what the guard speaks as well.
 func copyHeader(to, from http.Header) {
 	for k, v := range from {
 		if !hopHeaders[k] {
 			to[k] = v
 		}
+	}
+	if v := to.Get("Api-Version"); v != "" && !atLeast(newestVersion, v) {
+		to.Set("Api-Version", newestVersion)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/registry"
 )
@@ -26,6 +27,32 @@ func plain(ctx context.Context, c *call) error {
 // ping tells a client the daemon's version, as HEAD and GET.
 func ping(ctx context.Context, c *call) error {
 	return c.send(ctx, outgoing{method: c.route.method, path: "/_ping"})
+}
+
+// tellVersion is the daemon's, with what it and the guard speak both.
+func tellVersion(ctx context.Context, c *call) error {
+	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/version"})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	newest, oldest, err := c.g.up.versions(ctx)
+	if err != nil {
+		return err
+	}
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var v types.Version
+		if err := json.Unmarshal(b, &v); err != nil {
+			return nil, err
+		}
+		v.APIVersion, v.MinAPIVersion = newest, oldest
+		for _, part := range v.Components {
+			if part.Details["ApiVersion"] != "" {
+				part.Details["ApiVersion"], part.Details["MinAPIVersion"] = newest, oldest
+			}
+		}
+		return json.Marshal(v)
+	})
 }
 
 // info is the daemon's, without what it counts of other builds and without the credentials that a proxy's address may hold.

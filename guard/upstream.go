@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/docker/docker/api"
 )
 
 // upstream is the daemon. Every request to it is built here.
@@ -180,7 +182,7 @@ func answerError(resp *http.Response) error {
 	return statusError{resp.StatusCode, m.Message}
 }
 
-// versions are the newest and the oldest API version of the daemon. They're asked for once.
+// versions are the newest and the oldest API version that both the daemon and the guard speak. They're asked for once.
 func (u *upstream) versions(ctx context.Context) (newest, oldest string, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -206,12 +208,23 @@ func (u *upstream) versions(ctx context.Context) (newest, oldest string, err err
 	if _, ok := minorOf(v.ApiVersion); !ok {
 		return "", "", fmt.Errorf("the docker daemon says that its API version is %q, which this guard doesn't know", v.ApiVersion)
 	}
-	u.max, u.min = v.ApiVersion, v.MinAPIVersion
-	if atLeast(oldestVersion, u.min) {
-		u.min = oldestVersion
+	newest, oldest = v.ApiVersion, v.MinAPIVersion
+	if !atLeast(newestVersion, newest) {
+		newest = newestVersion
 	}
-	return u.max, u.min, nil
+	if atLeast(oldestVersion, oldest) {
+		oldest = oldestVersion
+	}
+	if !atLeast(newest, oldest) {
+		return "", "", fmt.Errorf("the docker daemon speaks versions %s to %s of its API, and this guard %s to %s: use another version of Docker, or of the runner", v.MinAPIVersion, v.ApiVersion, oldestVersion, newestVersion)
+	}
+	u.max, u.min = newest, oldest
+	return newest, oldest, nil
 }
+
+// newestVersion of the API that the guard speaks: that of the types which its policy judges field by field. With a newer daemon, clients settle on it as they do with an
+// older daemon; what it doesn't know would be refused otherwise.
+const newestVersion = api.DefaultVersion
 
 // oldestVersion of the API that the guard speaks. Below it, starting a container takes a HostConfig, which would be a second door to everything.
 const oldestVersion = "1.24"
