@@ -60,7 +60,7 @@ func NewOwnDaemon(t testing.TB, o DaemonOptions) *OwnDaemon {
 	d := &OwnDaemon{Socket: filepath.Join(dir, "docker.sock"), Netns: "/run/netns/" + name, dir: dir}
 	t.Cleanup(func() {
 		if t.Failed() {
-			if tail, err := exec.Command("tail", "-n", "20", filepath.Join(dir, "log")).Output(); err == nil {
+			if tail, err := exec.Command("tail", "-n", "100", filepath.Join(dir, "log")).Output(); err == nil {
 				t.Logf("the last words of the test's docker daemon:\n%s", tail)
 			}
 		}
