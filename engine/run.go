@@ -79,7 +79,7 @@ func (c *prepared) start(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return fmt.Errorf("start container %q (image %s): %w", c.step.Name, c.step.Image, late(explainStart(err), c.engine.opts.Deadlines.Start))
+	return fmt.Errorf("start container %q (image %s): %w", c.step.Name, c.step.Image, late(explainStart(c.step, err), c.engine.opts.Deadlines.Start))
 }
 
 // ending is the daemon's answer to a wait.

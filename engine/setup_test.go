@@ -140,6 +140,24 @@ func TestStepOnFurtherNetworks(t *testing.T) {
 	wantError(t, err, `"lost"`, `no-such-network`, "docker network create", "DRONE_RUNNER_NETWORKS")
 }
 
+// TestNetworkOfTheRunIsLost: a daemon that is killed may forget it. That is nothing the operator has set, nor can mend.
+func TestNetworkOfTheRunIsLost(t *testing.T) {
+	b := newBench(t, engine.Options{})
+	b.setup()
+	c, err := b.engine.Prepare(t.Context(), b.spec, b.step("late", "true"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.client.NetworkRemove(t.Context(), b.spec.Network.Name); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.Run(t.Context(), nil, nil)
+	wantError(t, err, `"late"`, b.spec.Network.Name, "the docker daemon has lost the network", "run the build again")
+	if strings.Contains(err.Error(), "DRONE_RUNNER_NETWORKS") {
+		t.Error(err)
+	}
+}
+
 func TestVolumesAreSharedAndGo(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.volume("temp", engine.VolumeTemp)

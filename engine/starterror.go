@@ -2,17 +2,21 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
 )
 
-// explainStart adds what to do to an error of ContainerStart. They come from runc through three programs as text, so the text is all there is to tell them
+// explainStart adds what to do to an error of ContainerStart for the step. They come from runc through three programs as text, so the text is all there is to tell them
 // apart; an unknown one is passed on as it is.
-func explainStart(err error) error {
+func explainStart(step *Step, err error) error {
 	text := err.Error()
 	if errdefs.IsNotFound(err) && strings.Contains(text, "network") {
-		return fmt.Errorf("%w; create it (docker network create), or take it out of DRONE_RUNNER_NETWORKS", err)
+		if slices.ContainsFunc(step.Networks, func(name string) bool { return strings.Contains(text, name) }) {
+			return fmt.Errorf("%w; create it (docker network create), or take it out of DRONE_RUNNER_NETWORKS", err)
+		}
+		return fmt.Errorf("%w; the docker daemon has lost the network of this build, as may happen when it is killed: run the build again", err)
 	}
 	for _, x := range []struct{ has, hint string }{
 		{"executable file not found", "the image has no such program: check entrypoint and command (commands need a shell, /bin/sh, in the image)"},

@@ -121,9 +121,10 @@ func (s *System) prepare() error {
 			// A containerd that dockerd believes to be alive is waited for in vain.
 			"/var/run/docker/containerd/containerd.pid": "containerd",
 		},
-		Ping: func(ctx context.Context) error { _, err := s.Client.Ping(ctx); return err },
-		OnUp: s.prove,
-		Log:  o.Log,
+		Networks: filepath.Join(o.DataRoot, "network", "files", "local-kv.db"),
+		Ping:     func(ctx context.Context) error { _, err := s.Client.Ping(ctx); return err },
+		OnUp:     s.prove,
+		Log:      o.Log,
 	}
 	return nil
 }

@@ -11,16 +11,23 @@ import (
 // tailLines is how many of the daemon's last lines are kept for the error of its death.
 const tailLines = 12
 
-// tail keeps the last lines that were added.
+// tail keeps the last lines that were added; of a crash the first ones, which say why, and not the end of what else Go prints then.
 type tail struct {
-	mu   sync.Mutex
-	kept []string
+	mu      sync.Mutex
+	kept    []string
+	crashed bool
 }
 
 func (t *tail) add(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !t.crashed && (strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")) {
+		t.kept, t.crashed = nil, true
+	}
 	if len(t.kept) == tailLines {
+		if t.crashed {
+			return
+		}
 		copy(t.kept, t.kept[1:])
 		t.kept = t.kept[:tailLines-1]
 	}
@@ -36,7 +43,7 @@ func (t *tail) lines() []string {
 func (t *tail) reset() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.kept = nil
+	t.kept, t.crashed = nil, false
 }
 
 // parseLogfmt takes the level and the rest out of a line of dockerd's or containerd's log (time="…" level=info msg="…" key=value). A line of another form, a panic for one, is a

@@ -33,6 +33,8 @@ type Daemon struct {
 	Args []string
 	// PidFiles maps a pid file that an unclean stop leaves behind to the program that its pid must be of to be believed; see removeStale.
 	PidFiles map[string]string
+	// Networks is the file that the daemon keeps its networks in; see setAside. Empty: it is left alone.
+	Networks string
 	// Ping asks the daemon whether it answers.
 	Ping func(context.Context) error
 	// OnUp is called each time that the daemon answers after a start. Its error is final: the daemon is stopped, and Run returns it.
@@ -58,6 +60,9 @@ type StoppedError struct {
 	How string
 	// Lines are its last log lines.
 	Lines []string
+
+	// early: it hadn't answered yet.
+	early bool
 }
 
 // Error names the end and quotes the lines.
@@ -90,6 +95,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		if time.Since(began) > time.Minute {
 			wait.Reset()
 		}
+		d.heal(stopped)
 		pause := wait.NextBackOff()
 		d.Log.WithField("again_in", pause.Round(time.Millisecond)).Error(err)
 		select {
@@ -150,7 +156,8 @@ func (d *Daemon) live(ctx context.Context, program string) error {
 		return fmt.Errorf("start the Docker daemon: %w", err)
 	}
 	err = d.greet(ctx, p)
-	if err == nil {
+	early := err != nil
+	if !early {
 		select {
 		case <-p.dead:
 			err = errDied
@@ -168,7 +175,7 @@ func (d *Daemon) live(ctx context.Context, program string) error {
 		return nil
 	}
 	if errors.Is(err, errDied) || errors.Is(err, errSilent) {
-		stopped := &StoppedError{How: why, Lines: d.tail.lines()}
+		stopped := &StoppedError{How: why, Lines: d.tail.lines(), early: early}
 		d.died(stopped)
 		return stopped
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -42,8 +43,14 @@ type OwnDaemon struct {
 	// Socket is where it answers, Netns the path of its network namespace.
 	Socket, Netns string
 
-	dir string
-	cmd *exec.Cmd
+	dir  string
+	life *life
+}
+
+// life is a running dockerd.
+type life struct {
+	*os.Process
+	over chan struct{} // closed when it has ended
 }
 
 // NewOwnDaemon starts one, without images. It is ended, and all of it removed, when the test ends.
@@ -82,13 +89,30 @@ func NewOwnDaemon(t testing.TB, o DaemonOptions) *OwnDaemon {
 	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte(o.Config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stopDaemon(t, d.cmd, d.Socket) })
+	t.Cleanup(func() { stopDaemon(t, d.life, d.Socket) })
 	d.Start(t)
 	return d
 }
 
 // Start starts it, at first or after a Kill, and waits until it answers.
 func (d *OwnDaemon) Start(t testing.TB) {
+	t.Helper()
+	if d.start(t) {
+		return
+	}
+	// Docker 20.10.24, when it is killed while it makes a network, may die of what it wrote down of that at each start to come (moby/moby#45057). What is tested is the
+	// runner, which does the same with the daemon of a system container.
+	t.Log("the test's docker daemon died when it started; again, without the networks that it knew")
+	if err := os.Remove(filepath.Join(d.dir, "data", "network", "files", "local-kv.db")); err != nil {
+		t.Fatal(err)
+	}
+	if !d.start(t) {
+		t.Fatal("the test's docker daemon dies when it starts")
+	}
+}
+
+// start is one try. It reports false if the daemon died before it answered.
+func (d *OwnDaemon) start(t testing.TB) bool {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(d.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -99,19 +123,35 @@ func (d *OwnDaemon) Start(t testing.TB) {
 		"--data-root="+filepath.Join(d.dir, "data"), "--exec-root="+filepath.Join(d.dir, "exec"), "--pidfile="+filepath.Join(d.dir, "pid"), "--group=root")
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
-	err = cmd.Start()
+	l := &life{over: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// Pdeathsig is about the thread that starts it, which ends with a goroutine that doesn't give it back.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		l.Process = cmd.Process
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // however it ended
+			close(l.over)
+		}
+	}()
+	err = <-started
 	_ = log.Close() // the daemon has it
 	if err != nil {
 		t.Fatalf("start a docker daemon: %v", err)
 	}
-	d.cmd = cmd
+	d.life = l
 	ctx, cancel := context.WithTimeout(t.Context(), daemonTime)
 	defer cancel()
 	for {
 		if _, err := run(d.Socket, "version"); err == nil {
-			return
+			return true
 		}
 		select {
+		case <-l.over:
+			return false
 		case <-ctx.Done():
 			t.Fatalf("the test's docker daemon doesn't answer within %v", daemonTime)
 		case <-time.After(100 * time.Millisecond):
@@ -123,7 +163,7 @@ func (d *OwnDaemon) Start(t testing.TB) {
 func (d *OwnDaemon) Kill(t testing.TB) {
 	t.Helper()
 	d.signal(t, syscall.SIGKILL)
-	_ = d.cmd.Wait() // it was killed
+	<-d.life.over
 	// Its containerd goes with it. Where nobody waits for orphans that stays a zombie, which the next life would take for a containerd that lives.
 	if err := os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
@@ -144,7 +184,7 @@ func (d *OwnDaemon) Continue(t testing.TB) {
 
 func (d *OwnDaemon) signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
-	if err := d.cmd.Process.Signal(s); err != nil {
+	if err := d.life.Signal(s); err != nil {
 		t.Fatalf("send %v to the test's docker daemon: %v", s, err)
 	}
 }
@@ -155,20 +195,20 @@ func (d *OwnDaemon) Load(t testing.TB, images ...string) {
 	must(t, "bash", "-c", fmt.Sprintf("set -o pipefail; docker -H unix://%s save %s | docker -H unix://%s load", Daemon, strings.Join(images, " "), d.Socket))
 }
 
-// stopDaemon ends the daemon that cmd started, by its pid, and its containers with it.
-func stopDaemon(t testing.TB, cmd *exec.Cmd, socket string) {
+// stopDaemon ends the daemon, by its pid, and its containers with it.
+func stopDaemon(t testing.TB, d *life, socket string) {
 	t.Helper()
-	_ = cmd.Process.Signal(syscall.SIGCONT) // a test may have ended between a Stop and its Continue
+	_ = d.Signal(syscall.SIGCONT) // a test may have ended between a Stop and its Continue
 	if ids, err := run(socket, "ps", "-aq"); err == nil && strings.TrimSpace(ids) != "" {
 		// A daemon that ends asks its containers first, and waits.
 		_, _ = run(socket, append([]string{"rm", "-fv"}, strings.Fields(ids)...)...)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := d.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Errorf("end the test's docker daemon: %v", err)
 	}
-	kill := time.AfterFunc(daemonTime, func() { _ = cmd.Process.Kill() })
+	kill := time.AfterFunc(daemonTime, func() { _ = d.Process.Kill() })
 	defer kill.Stop()
-	_ = cmd.Wait() // it was told to end
+	<-d.over
 }
 
 // removeData removes a daemon's folder, unless something is still mounted below: that could be anything.
