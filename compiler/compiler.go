@@ -109,6 +109,8 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*engine.Spec, error) {
 			Name:     a.Pipeline.Name,
 			Platform: engine.Platform(a.Pipeline.Platform),
 			Network:  engine.Network{Name: id, Options: c.NetworkOptions},
+
+			CacheScope: cacheScope(a),
 		},
 	}
 	if a.Pipeline.ForOthers() {
@@ -118,6 +120,14 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*engine.Spec, error) {
 		return nil, fmt.Errorf("compile pipeline %q: %w", a.Pipeline.Name, err)
 	}
 	return b.spec, nil
+}
+
+// cacheScope is the repository, and for pull requests another one: what they leave in a cache must not get into what is released.
+func cacheScope(a Args) string {
+	if a.Build.Event == drone.EventPullRequest {
+		return a.Repo.Slug + " " + drone.EventPullRequest
+	}
+	return a.Repo.Slug
 }
 
 func (c *Compiler) newID() string {

@@ -34,6 +34,8 @@ type Options struct {
 	Guard *GuardOptions
 	// Access says who may have which of the daemon's images. nil is everybody all of them.
 	Access *cache.Access
+	// Scopes keep apart what image builds of different repositories cache; see Spec.CacheScope. nil: all share it.
+	Scopes *cache.Scopes
 	// Ledger takes when images and volumes are used. nil forgets it.
 	Ledger *cache.Ledger
 	// Room makes room on the daemon's disk, and is called when that is full; its error says that there is no more. nil: none can be made.

@@ -132,6 +132,7 @@ func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
 		Bridges:    fence.Bridges(spec.ID),
 		Limits:     d.opts.Guard.Limits,
 		Reserved:   d.opts.Guard.Reserved,
+		CacheScope: d.opts.Scopes.Of(spec.CacheScope),
 		Access:     d.opts.Access,
 		Ledger:     d.opts.Ledger,
 		Log:        d.log,

@@ -14,7 +14,9 @@ type Spec struct {
 	// Labels go onto every object of the run: containers, network, volumes.
 	Labels  map[string]string `json:"labels,omitempty"`
 	Network Network           `json:"network"`
-	Volumes []*Volume         `json:"volumes,omitempty"`
+	// CacheScope names who shares what image builds keep in cache mounts (RUN --mount=type=cache). Empty is a scope of its own as well.
+	CacheScope string    `json:"cache_scope,omitempty"`
+	Volumes    []*Volume `json:"volumes,omitempty"`
 	// Steps in the order of the file, services first, the clone step before all. Dependencies are complete: a serial pipeline is a chain.
 	Steps []*Step `json:"steps"`
 	// Masks are values that appear in no log of this run, besides the secrets of its steps: credentials of git and of registries.

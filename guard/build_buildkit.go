@@ -36,6 +36,9 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 		}
 	}
 	q.Set("version", "2")
+	if err := b.scope(); err != nil {
+		return err
+	}
 	if host := proxyHost(b.args); host != "" {
 		q.Add("extrahosts", host+":127.0.0.1")
 	}

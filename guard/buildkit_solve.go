@@ -63,6 +63,7 @@ func (g *Guard) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 	if err := o.frontend(m.Frontend, m.FrontendAttrs, m.FrontendInputs, m.Definition); err != nil {
 		return err
 	}
+	m.FrontendAttrs = o.scoped(m.Frontend, m.FrontendAttrs)
 	if m.Cache != nil {
 		if err := o.cache(append(slices.Clone(m.Cache.Exports), m.Cache.Imports...)); err != nil {
 			return err
@@ -196,6 +197,7 @@ func bridgeSolve(ctx context.Context, c *grpcCall, b []byte) ([]byte, error) {
 	if err := o.frontend(m.Frontend, m.FrontendOpt, m.FrontendInputs, m.Definition); err != nil {
 		return nil, err
 	}
+	m.FrontendOpt = o.scoped(m.Frontend, m.FrontendOpt)
 	for _, e := range m.CacheImports {
 		if e == nil || !slices.Contains(cacheTypes, e.Type) {
 			return nil, refuse("the cache of type "+quoted(e.GetType()), "the daemon would reach out for it")

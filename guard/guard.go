@@ -74,6 +74,9 @@ type Options struct {
 	// Reserved tells which addresses no subnet may cover, besides those of the networks that the machine is on. It is called when a client chooses a
 	// subnet, by several goroutines at once. Nil: none.
 	Reserved func(context.Context) []Reservation
+	// CacheScope sets apart what image builds keep in cache mounts (RUN --mount=type=cache): builds through guards of the same scope share it. Whoever knows a scope
+	// can get at what is kept there, so it has to be hard to guess, and has letters and digits only. Empty: all builds that have none share one.
+	CacheScope string
 	// Access says which of the daemon's images the build may have. nil is all of them.
 	Access *cache.Access
 	// Ledger takes which images are used. nil forgets it.

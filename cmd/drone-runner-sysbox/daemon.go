@@ -135,6 +135,9 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	if w.access, err = w.newAccess(poll); err == nil {
 		w.budget, err = w.newBudget(poll)
 	}
+	if err == nil {
+		w.scopes, err = cache.OpenScopes(cfg.Runner.State)
+	}
 	if err != nil {
 		if err = errors.Join(err, h.close()); poll.Err() != nil {
 			return nil

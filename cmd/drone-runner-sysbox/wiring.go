@@ -47,6 +47,8 @@ type wiring struct {
 	// ledger knows when images were used, and access who may have them; nil for whoever runs no builds.
 	ledger *cache.Ledger
 	access *cache.Access
+	// scopes keep apart what their image builds cache; nil as well.
+	scopes *cache.Scopes
 	// budget keeps the daemon's disk from filling; nil as well.
 	budget *janitor.Budget
 	// metrics count what happens; nil as well.
@@ -78,6 +80,7 @@ func (w wiring) engine() *engine.Docker {
 		Pull:       engine.PullOptions{Fallback: engine.Fallback(w.cfg.Docker.PullFallback)},
 		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits(), Reserved: reserved(w.hosts())},
 		Access:     w.access,
+		Scopes:     w.scopes,
 		Ledger:     w.ledger,
 		Room:       w.makeRoom(),
 		Origin:     w.origin(),
