@@ -71,7 +71,7 @@ func TestGuardedSocket(t *testing.T) {
 	})
 	t.Run("what it starts is found by name and by port", func(t *testing.T) {
 		run(t, docker("server", `docker run -d --name db -p 8080:80 standin/busybox:1 sh -c 'echo hi >/tmp/index.html; exec httpd -f -p 80 -h /tmp'
-			for i in 1 2 3 4 5 6 7 8 9 10; do wget -qO- http://db/ && break; sleep 0.2; done
+			until wget -qO- http://db/; do sleep 0.2; done
 			wget -qO- http://host.docker.internal:8080/`, "socket:/var/run/docker.sock"))
 	})
 	t.Run("privilege is refused", func(t *testing.T) {
