@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,8 +54,10 @@ func TestGuardedSocket(t *testing.T) {
 		b := b.in(t)
 		s.ID = b.spec.ID + "-" + s.Name
 		b.spec.Steps = append(b.spec.Steps, s)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
 		var out transcript
-		exit, err := b.prepare(s).Run(t.Context(), &out, nil)
+		exit, err := b.prepare(s).Run(ctx, &out, nil)
 		if err != nil || exit.Code != 0 {
 			t.Errorf("%+v %v\n%s", exit, err, out.String())
 		}

@@ -123,7 +123,9 @@ func TestRunSurvivesACutWait(t *testing.T) {
 		}
 		panic(http.ErrAbortHandler)
 	})
-	if exit, err := b.prepare(s).Run(t.Context(), &out, nil); err != nil || exit.Code != 5 || out.String() != "one\ntwo\n" {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if exit, err := b.prepare(s).Run(ctx, &out, nil); err != nil || exit.Code != 5 || out.String() != "one\ntwo\n" {
 		t.Errorf("exit %+v, error %v, output %q", exit, err, out.String())
 	}
 	if waits != 3 {

@@ -60,7 +60,9 @@ func TestRunKeepsTheOrderOfBothStreams(t *testing.T) {
 		s.Mounts = []engine.Mount{{Volume: "seen", Path: "/seen"}}
 	})
 	out := &answering{dir: seen}
-	if exit, err := b.prepare(s).Run(t.Context(), out, nil); err != nil || exit.Code != 0 {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if exit, err := b.prepare(s).Run(ctx, out, nil); err != nil || exit.Code != 0 {
 		t.Errorf("exit %+v, error %v", exit, err)
 	}
 	if want := "out 1\nerr 1\nout 2\nerr 2\nout 3\nerr 3\n"; out.text != want {

@@ -166,8 +166,10 @@ func (b *bench) prepare(s *engine.Step) engine.Container {
 // run prepares and runs a step to its end and returns what it wrote.
 func (b *bench) run(s *engine.Step) (engine.Exit, string) {
 	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	defer cancel()
 	var out transcript
-	exit, err := b.prepare(s).Run(b.Context(), &out, nil)
+	exit, err := b.prepare(s).Run(ctx, &out, nil)
 	if err != nil {
 		b.Fatalf("run %s: %v\n%s", s.Name, err, out.String())
 	}

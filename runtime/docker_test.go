@@ -96,7 +96,9 @@ func TestDocker(t *testing.T) {
 					s.Image = image
 				}
 			}
-			ctx, cancel := context.WithCancelCause(t.Context())
+			patient, end := context.WithTimeout(t.Context(), testPatience)
+			defer end()
+			ctx, cancel := context.WithCancelCause(patient)
 			defer cancel(nil)
 			reports := newRecorder(t)
 			job := Job{Spec: spec, Stage: &drone.Stage{ID: 1}, Reporter: &trigger{recorder: reports, on: row.cancelOn, do: func() { cancel(row.cause) }, ended: ended}}
