@@ -24,7 +24,7 @@ steps:
   image: standin/busybox:1
   pull: never
   commands:
-  - for i in 1 2 3 4 5 6 7 8 9 10; do nc web 8000 </dev/null && exit 0; sleep 0.5; done; exit 1
+  - until nc web 8000 </dev/null | grep hello; do sleep 0.5; done
 `
 
 const sleeping = `
@@ -78,8 +78,14 @@ func TestBootBuildAndDoctor(t *testing.T) {
 	t.Run("pid 1 reaps", func(t *testing.T) {
 		// A process whose parent is gone becomes a child of pid 1, which has to take its end.
 		s.exec(t, "sh", "-c", "(sleep 0.1 &) ; sleep 0.5")
-		if zombies := s.exec(t, "sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || true"); zombies != "" {
-			t.Errorf("zombies: %s", zombies)
+		// Whatever ends at this moment is one as well, until its parent has seen it.
+		zombies := func() string {
+			return s.exec(t, "sh", "-c", "grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null || true")
+		}
+		for ctx := within(t, patience); zombies() != ""; time.Sleep(100 * time.Millisecond) {
+			if ctx.Err() != nil {
+				t.Fatalf("zombies: %s", zombies())
+			}
 		}
 	})
 	t.Run("what is deployed is what is documented", func(t *testing.T) {
@@ -166,8 +172,8 @@ func TestDaemonKilledInABuild(t *testing.T) {
 	s := start(t, server)
 	s.polling(t, server, s.began)
 	s.load(t)
-	id := server.Enqueue(rpctest.Build{YAML: strings.Replace(sleeping, "SECONDS", "60", 1)})
-	if err := server.Until(within(t, time.Minute), id, func(r rpctest.Result) bool {
+	id := server.Enqueue(rpctest.Build{YAML: strings.Replace(sleeping, "SECONDS", "600", 1)})
+	if err := server.Until(within(t, patience), id, func(r rpctest.Result) bool {
 		step := r.Step("sleep")
 		return step != nil && strings.Contains(step.Text(), "asleep")
 	}); err != nil {
@@ -290,7 +296,7 @@ func TestSIGTERMDrains(t *testing.T) {
 	s.polling(t, server, s.began)
 	s.load(t)
 	id := server.Enqueue(rpctest.Build{YAML: strings.Replace(sleeping, "SECONDS", "4", 1)})
-	if err := server.Until(within(t, time.Minute), id, func(r rpctest.Result) bool {
+	if err := server.Until(within(t, patience), id, func(r rpctest.Result) bool {
 		step := r.Step("sleep")
 		return step != nil && strings.Contains(step.Text(), "asleep")
 	}); err != nil {

@@ -16,6 +16,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
 )
 
+// patience is how long a test waits for something that should take seconds.
+const patience = 5 * time.Minute
+
 // gateway is the machine's side of the testbench's network, where the system containers find the Drone server of the tests.
 const gateway = "198.51.100.1"
 
@@ -114,7 +117,7 @@ func (s system) try(t testing.TB, args ...string) (string, error) {
 // polling waits for the runner's first poll after the given moment.
 func (s system) polling(t testing.TB, server *rpctest.Server, since time.Time) time.Time {
 	t.Helper()
-	for ctx := within(t, time.Minute); ; {
+	for ctx := within(t, patience); ; {
 		for _, r := range server.Requests(rpctest.CallRequest) {
 			if r.At.After(since) {
 				return r.At
@@ -135,7 +138,7 @@ func (s system) state(t testing.TB) string {
 // ended waits for the end of the container and returns its exit code and log.
 func (s system) ended(t testing.TB) (code, log string) {
 	t.Helper()
-	ctx := within(t, time.Minute)
+	ctx := within(t, patience)
 	code, err := command(ctx, "../scripts/testbench", "docker", "wait", s.name)
 	if err != nil {
 		t.Fatalf("%s doesn't end: %v", s.name, err)
@@ -215,7 +218,7 @@ func build(t testing.TB, server *rpctest.Server, yaml string) rpctest.Result {
 
 func wait(t testing.TB, server *rpctest.Server, id int64) rpctest.Result {
 	t.Helper()
-	result, err := server.Wait(within(t, time.Minute), id)
+	result, err := server.Wait(within(t, patience), id)
 	if err != nil {
 		t.Fatalf("build %d: %v\n%+v", id, err, result)
 	}

@@ -71,6 +71,8 @@ type Deadlines struct {
 	Volume  time.Duration // creating a volume; 1 min
 	// Hang is how long the daemon may answer nothing while a container runs or an image is pulled; 1 min.
 	Hang time.Duration
+	// OOM is how late the daemon's news may be that the kernel killed a process for memory: a failed step with a memory limit waits for it; 300 ms.
+	OOM time.Duration
 	// Linger is how long a call that changes something may go on after its context was cancelled, so that its outcome is known; 10 s.
 	Linger time.Duration
 }
@@ -171,6 +173,7 @@ func (o *Options) setDefaults() {
 		{&o.Deadlines.Subnet, 30 * time.Second},
 		{&o.Deadlines.Volume, time.Minute},
 		{&o.Deadlines.Hang, time.Minute},
+		{&o.Deadlines.OOM, 300 * time.Millisecond},
 		{&o.Deadlines.Linger, 10 * time.Second},
 	} {
 		if *x.d <= 0 {

@@ -34,7 +34,7 @@ func (c *prepared) exit(ctx context.Context, e container.WaitResponse) (Exit, er
 // oomEvent tells whether the kernel killed the container for memory when the daemon's record doesn't say so: its news of the end can overtake the news of the
 // reason, which then is to be found among its events only, now or in a moment.
 func (c *prepared) oomEvent(ctx context.Context, since string) bool {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), oomDelay)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.engine.opts.Deadlines.OOM)
 	defer cancel()
 	began, err := time.Parse(time.RFC3339Nano, since)
 	if err != nil {
@@ -51,9 +51,6 @@ func (c *prepared) oomEvent(ctx context.Context, since string) bool {
 		return false
 	}
 }
-
-// oomDelay is how long the daemon's news may be late. Only failed steps with a memory limit wait for it.
-const oomDelay = 300 * time.Millisecond
 
 // killedCode is the exit code of a process that SIGKILL ended, 128 + 9; a container that ran out of memory has it, whatever its process made of that.
 const killedCode = 137

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,8 +54,10 @@ func TestGuardedSocket(t *testing.T) {
 		b := b.in(t)
 		s.ID = b.spec.ID + "-" + s.Name
 		b.spec.Steps = append(b.spec.Steps, s)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
 		var out transcript
-		exit, err := b.prepare(s).Run(t.Context(), &out, nil)
+		exit, err := b.prepare(s).Run(ctx, &out, nil)
 		if err != nil || exit.Code != 0 {
 			t.Errorf("%+v %v\n%s", exit, err, out.String())
 		}
@@ -71,7 +74,7 @@ func TestGuardedSocket(t *testing.T) {
 	})
 	t.Run("what it starts is found by name and by port", func(t *testing.T) {
 		run(t, docker("server", `docker run -d --name db -p 8080:80 standin/busybox:1 sh -c 'echo hi >/tmp/index.html; exec httpd -f -p 80 -h /tmp'
-			for i in 1 2 3 4 5 6 7 8 9 10; do wget -qO- http://db/ && break; sleep 0.2; done
+			until wget -qO- http://db/; do sleep 0.2; done
 			wget -qO- http://host.docker.internal:8080/`, "socket:/var/run/docker.sock"))
 	})
 	t.Run("privilege is refused", func(t *testing.T) {

@@ -43,10 +43,10 @@ func (w *wire) goOn() {
 	w.back()
 }
 
-// hanging are options of an engine whose daemon may answer nothing for a second.
+// hanging are options of an engine whose daemon may answer nothing for ten seconds: a slow one answers within these.
 func hanging(change func(*engine.Deadlines)) engine.Options {
 	o := engine.Options{StopGrace: 10 * time.Millisecond}
-	o.Deadlines.Hang = time.Second
+	o.Deadlines.Hang = 10 * time.Second
 	if change != nil {
 		change(&o.Deadlines)
 	}
@@ -63,14 +63,14 @@ func TestRunGivesUpADaemonThatHangs(t *testing.T) {
 	out.waitFor(t, "ready")
 	w.hang()
 	_, err := wait()
-	wantError(t, err, `run step "step"`, "the docker daemon hasn't answered for 1s", "while the step ran")
+	wantError(t, err, `run step "step"`, "the docker daemon hasn't answered for 10s", "while the step ran")
 	w.goOn()
 }
 
 func TestRunSurvivesADaemonThatHangsForAWhile(t *testing.T) {
 	t.Parallel()
 	w, c := newWire(t)
-	b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Hang = 6 * time.Second })))
+	b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Hang = patience })))
 	b.setup()
 	var out transcript
 	wait := b.background(t.Context(), b.prepare(b.step("step", `echo ready; sleep 3; echo on; exit 5`)), &out)
@@ -104,7 +104,7 @@ func TestCallsHaveDeadlines(t *testing.T) {
 			_, err := b.engine.Prepare(b.Context(), b.spec, b.step("a", "true"), nil)
 			return err
 		}, false, "create container"},
-		{"an attach", "/attach", func(d *engine.Deadlines) { d.Create = 2 * time.Second }, func(b *bench) error {
+		{"an attach", "/attach", func(d *engine.Deadlines) { d.Create = 10 * time.Second }, func(b *bench) error {
 			_, err := b.engine.Prepare(b.Context(), b.spec, b.step("a", "true"), nil)
 			return err
 		}, false, "attach to container"},
@@ -138,7 +138,7 @@ func TestRunGivesUpAWaitThatIsNeverAnswered(t *testing.T) {
 	w.hang()
 	_, err := prepared.Run(t.Context(), nil, nil)
 	w.goOn()
-	wantError(t, err, `run step "step"`, "the docker daemon hasn't answered for 1s")
+	wantError(t, err, `run step "step"`, "the docker daemon hasn't answered for 10s")
 }
 
 func TestPullGivesUpADaemonThatHangs(t *testing.T) {
@@ -149,7 +149,7 @@ func TestPullGivesUpADaemonThatHangs(t *testing.T) {
 	w.hang()
 	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Pull = engine.PullAlways }), nil)
 	w.goOn()
-	wantError(t, err, "pull image", "the docker daemon hasn't answered for 1s")
+	wantError(t, err, "pull image", "the docker daemon hasn't answered for 10s")
 }
 
 // Destroy goes on when the daemon is back, and tells what is wrong if it isn't in time.
@@ -165,7 +165,7 @@ func TestDestroyWaitsForTheDaemon(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			w, c := newWire(t)
-			b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Inspect, d.Remove = time.Second, time.Second })))
+			b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Inspect, d.Remove = 5*time.Second, 5*time.Second })))
 			b.volume("data", engine.VolumeTemp)
 			b.setup()
 			b.prepare(b.step("step", "true"))
@@ -173,9 +173,13 @@ func TestDestroyWaitsForTheDaemon(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
 			defer cancel()
 			wantError(t, b.engine.Destroy(ctx, b.spec), b.spec.ID)
+			asked := w.asked()
 			destroyed := make(chan error, 1)
 			go func() { destroyed <- b.engine.Destroy(t.Context(), b.spec) }()
-			time.Sleep(1500 * time.Millisecond) // more than one attempt
+			// One attempt, and then the question whether the daemon is there.
+			for deadline := time.Now().Add(patience); w.asked() == asked && time.Now().Before(deadline); {
+				time.Sleep(10 * time.Millisecond)
+			}
 			select {
 			case err := <-destroyed:
 				t.Errorf("it has ended: %v", err)

@@ -28,7 +28,9 @@ type wire struct {
 	conns []net.Conn
 	// back ends a hold.
 	back func()
-	rule func(w http.ResponseWriter, r *http.Request) (handled bool)
+	// pings is how often it was asked whether the daemon is there.
+	pings int
+	rule  func(w http.ResponseWriter, r *http.Request) (handled bool)
 }
 
 func newWire(t *testing.T) (*wire, *client.Client) {
@@ -52,6 +54,9 @@ func newWire(t *testing.T) (*wire, *client.Client) {
 	w.Server = httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
 		rule := w.rule
+		if strings.HasSuffix(r.URL.Path, "/_ping") {
+			w.pings++
+		}
 		w.mu.Unlock()
 		if rule == nil || !rule(rw, r) {
 			proxy.ServeHTTP(rw, r)
@@ -81,6 +86,13 @@ func (w *wire) setRule(rule func(http.ResponseWriter, *http.Request) bool) {
 	w.rule = rule
 }
 
+// asked is how often it was asked so far whether the daemon is there.
+func (w *wire) asked() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pings
+}
+
 // refuse makes every request fail as if nobody listened.
 func refuse(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }
 
@@ -89,22 +101,35 @@ func TestRunSurvivesACutWait(t *testing.T) {
 	w, c := newWire(t)
 	b := newBenchWith(t, connect(t), engine.New(c, engine.Options{}))
 	b.setup()
-	cuts := 0
+	s := b.step("step", `trap 'echo two; exit 5' TERM; echo one; while :; do sleep 0.1; done`)
+	var out transcript
+	waits := 0
 	w.setRule(func(rw http.ResponseWriter, r *http.Request) bool {
-		if !strings.HasSuffix(r.URL.Path, "/wait") || cuts == 2 {
+		if !strings.HasSuffix(r.URL.Path, "/wait") {
 			return false
 		}
-		cuts++
+		waits++
+		if waits == 3 {
+			// Nothing is cut any more, and the step may end.
+			if err := b.client.ContainerKill(t.Context(), s.ID, "SIGTERM"); err != nil {
+				t.Error(err)
+			}
+			return false
+		}
 		rw.WriteHeader(http.StatusOK)
 		_ = http.NewResponseController(rw).Flush()
-		time.Sleep(500 * time.Millisecond)
+		for !strings.Contains(out.String(), "one") && r.Context().Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
 		panic(http.ErrAbortHandler)
 	})
-	if exit, out := b.run(b.step("step", `echo one; sleep 4; echo two; exit 5`)); exit.Code != 5 || out != "one\ntwo\n" {
-		t.Errorf("exit %+v, output %q", exit, out)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if exit, err := b.prepare(s).Run(ctx, &out, nil); err != nil || exit.Code != 5 || out.String() != "one\ntwo\n" {
+		t.Errorf("exit %+v, error %v, output %q", exit, err, out.String())
 	}
-	if cuts != 2 {
-		t.Errorf("%d cuts, want 2", cuts)
+	if waits != 3 {
+		t.Errorf("%d waits, want 3", waits)
 	}
 }
 
@@ -157,15 +182,16 @@ func TestSetupWaitsForASubnet(t *testing.T) {
 	for _, row := range []struct {
 		name, text string
 		times      int
+		patience   time.Duration
 		want       []string
 	}{
-		{"one comes back", "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network", 2, nil},
-		{"none comes back", "all predefined address pools have been fully subnetted", 1000, []string{"no free subnet left", "docker network prune", "default-address-pools"}},
-		{"another failure isn't waited for", "no", 1, []string{"create network", "no"}},
+		{"one comes back", "could not find an available, non-overlapping IPv4 address pool among the defaults to assign to the network", 2, patience, nil},
+		{"none comes back", "all predefined address pools have been fully subnetted", 1000, 2 * time.Second, []string{"no free subnet left", "docker network prune", "default-address-pools"}},
+		{"another failure isn't waited for", "no", 1, patience, []string{"create network", "no"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			w, c := newWire(t)
-			b := newBenchWith(t, connect(t), engine.New(c, engine.Options{Deadlines: engine.Deadlines{Subnet: 2 * time.Second}}))
+			b := newBenchWith(t, connect(t), engine.New(c, engine.Options{Deadlines: engine.Deadlines{Subnet: row.patience}}))
 			times := 0
 			w.setRule(func(rw http.ResponseWriter, r *http.Request) bool {
 				if !strings.HasSuffix(r.URL.Path, "/networks/create") || times == row.times {

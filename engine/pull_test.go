@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type hub struct {
 	user      string        // "user:password"; empty: open to all
 	fail      []int         // statuses of the next requests for a manifest; 0 cuts the connection
 	delay     time.Duration // of a manifest
+	awaits    func() bool   // unless it is nil, a manifest comes the delay after it is true
 	manifests int           // pulls: each looks for the manifest by HEAD first
 	all       int           // requests
 	closed    chan struct{}
@@ -43,6 +45,9 @@ func newHub(t *testing.T, c *client.Client) *hub {
 	images := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	h.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, delay := h.fate(r)
+		for h.holds(r) {
+			time.Sleep(10 * time.Millisecond)
+		}
 		select {
 		case <-time.After(delay):
 		case <-h.closed:
@@ -67,6 +72,18 @@ func newHub(t *testing.T, c *client.Client) *hub {
 	})
 	h.host = strings.TrimPrefix(h.URL, "http://")
 	return h
+}
+
+// holds tells whether the answer has to wait.
+func (h *hub) holds(r *http.Request) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	select {
+	case <-h.closed:
+		return false
+	default:
+		return h.awaits != nil && strings.Contains(r.URL.Path, "/manifests/") && r.Context().Err() == nil && !h.awaits()
+	}
 }
 
 func (h *hub) fate(r *http.Request) (status int, delay time.Duration) {
@@ -336,13 +353,22 @@ func TestPullFromARegistryThatIsGone(t *testing.T) {
 func TestPullsOfOneImageAreOnePull(t *testing.T) {
 	t.Parallel()
 	const steps = 10
-	b := newBench(t, engine.Options{StreamPull: true})
+	w, c := newWire(t)
+	b := newBenchWith(t, connect(t), engine.New(c, engine.Options{StreamPull: true}))
 	h := newHub(t, b.client)
 	ref := h.push(t, "team/tool:1", false)
-	h.mu.Lock()
-	h.delay = time.Second
-	h.mu.Unlock()
 	b.setup()
+	// Each step asks for its container first, and for the image when there is none.
+	var asked atomic.Int32
+	w.setRule(func(_ http.ResponseWriter, r *http.Request) bool {
+		if strings.HasSuffix(r.URL.Path, "/containers/create") {
+			asked.Add(1)
+		}
+		return false
+	})
+	h.mu.Lock()
+	h.delay, h.awaits = time.Second, func() bool { return asked.Load() >= steps }
+	h.mu.Unlock()
 	var all sync.WaitGroup
 	for i := range steps {
 		s := b.step(fmt.Sprintf("step%d", i), "true", func(s *engine.Step) { s.Image = ref })

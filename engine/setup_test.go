@@ -103,7 +103,7 @@ func TestStepsFindEachOtherByName(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var out transcript
 	wait := b.background(ctx, b.prepare(service), &out)
-	if got := b.passes(b.step("client", `for i in 1 2 3 4 5 6 7 8 9; do nc -w 2 database 5432 </dev/null && exit; sleep 0.3; done; exit 1`)); !strings.Contains(got, "pong") {
+	if got := b.passes(b.step("client", `until nc -w 10 database 5432 </dev/null 2>&1 | grep pong; do sleep 0.3; done`)); !strings.Contains(got, "pong") {
 		t.Errorf("output %q", got)
 	}
 	cancel()

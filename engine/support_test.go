@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"crypto/rand"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +18,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
 )
+
+// patience is how long a test waits for something that should take seconds.
+const patience = 5 * time.Minute
 
 // connect is a client of the machine's daemon.
 func connect(tb testing.TB) *client.Client {
@@ -54,7 +58,7 @@ func newBenchWith(tb testing.TB, c *client.Client, d *engine.Docker) *bench {
 		Network: engine.Network{Name: id},
 	}}
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), time.Minute)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), patience)
 		defer cancel()
 		if err := d.Destroy(ctx, b.spec); err != nil {
 			tb.Errorf("destroy: %v", err)
@@ -162,8 +166,10 @@ func (b *bench) prepare(s *engine.Step) engine.Container {
 // run prepares and runs a step to its end and returns what it wrote.
 func (b *bench) run(s *engine.Step) (engine.Exit, string) {
 	b.Helper()
+	ctx, cancel := context.WithTimeout(b.Context(), patience)
+	defer cancel()
 	var out transcript
-	exit, err := b.prepare(s).Run(b.Context(), &out, nil)
+	exit, err := b.prepare(s).Run(ctx, &out, nil)
 	if err != nil {
 		b.Fatalf("run %s: %v\n%s", s.Name, err, out.String())
 	}
@@ -224,11 +230,16 @@ func (t *transcript) String() string {
 // waitFor waits until the transcript contains text.
 func (t *transcript) waitFor(tb testing.TB, text string) {
 	tb.Helper()
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(t.String(), text); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !strings.Contains(t.String(), text); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			tb.Fatalf("no %q came in a minute:\n%s", text, t.String())
+			tb.Fatalf("no %q came in %s:\n%s", text, patience, t.String())
 		}
 	}
+}
+
+// says tells whether an error says all of the texts.
+func says(err error, texts ...string) bool {
+	return err != nil && !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(err.Error(), text) })
 }
 
 // wantError checks that an error says all of the texts.

@@ -30,7 +30,7 @@ func attackBuildKit(t *testing.T, a *arena) {
 	config := clientFolder(t)
 	state := t.TempDir()
 	buildx := func(socket, dockerfile string, args ...string) (string, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 		defer cancel()
 		cmd := exec.CommandContext(ctx, "docker", append([]string{"buildx", "build", "--progress", "plain", "--no-cache"}, args...)...)
 		cmd.Args = append(cmd.Args, "-")
@@ -186,7 +186,7 @@ func steps(t *testing.T, image, command string, change func(*pb.ExecOp)) *pb.Def
 
 // calls are made of BuildKit's own API.
 func (a *arena) calls(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	type side struct {
 		w       words
@@ -313,25 +313,39 @@ func (a *arena) calls(t *testing.T) {
 	t.Run("progress of another's build", func(t *testing.T) {
 		// The same ref at both: through the guard it is the attacker's own, of which there is none.
 		const ref = "guessed"
-		started := make(chan error, 1)
-		bare := sides[true]
+		building, stop := context.WithCancel(ctx)
+		defer stop()
+		ended := make(chan error, 1)
+		definition := steps(t, guardtest.Image, "sleep 1000", nil)
 		go func() {
-			started <- solve(bare, &controlapi.SolveRequest{Ref: ref, Definition: steps(t, guardtest.Image, "sleep 2", nil)})
+			_, err := sides[true].control.Solve(building, &controlapi.SolveRequest{Ref: ref, Definition: definition})
+			ended <- err
 		}()
-		seen := map[bool]int{}
-		for b, s := range sides {
-			short, cancel := context.WithTimeout(ctx, 3*time.Second)
+		// shown counts the steps that come until there is one, or for a while.
+		shown := func(s *side, while time.Duration) (n int) {
+			short, cancel := context.WithTimeout(ctx, while)
+			defer cancel()
 			stream, err := s.control.Status(short, &controlapi.StatusRequest{Ref: ref})
-			for err == nil {
+			for err == nil && n == 0 {
 				var m *controlapi.StatusResponse
 				if m, err = stream.Recv(); err == nil {
-					seen[b] += len(m.Vertexes)
+					n += len(m.Vertexes)
 				}
 			}
-			cancel()
+			return n
 		}
-		if err := <-started; err != nil || seen[true] == 0 || seen[false] > 0 {
-			t.Errorf("the daemon shows %d, the guard %d steps: %v", seen[true], seen[false], err)
+		daemons := 0
+		eventually(func() bool { daemons = shown(sides[true], 3*time.Second); return daemons > 0 })
+		guards := shown(sides[false], 3*time.Second)
+		select {
+		case err := <-ended:
+			t.Errorf("the build has ended: %v", err)
+		default:
+		}
+		stop()
+		<-ended
+		if daemons == 0 || guards > 0 {
+			t.Errorf("the daemon shows %d, the guard %d steps", daemons, guards)
 		}
 	})
 	t.Run("on other paths", func(t *testing.T) {

@@ -178,6 +178,7 @@ func (a *arena) withstands(t *testing.T, row attack) {
 		w = merged(w, row.prepare(t, a, false))
 	}
 	before := a.leftovers(t)
+	row.slow = false // the guard is waited for
 	got := row.send(t, a.attacker.Socket, w)
 	if strings.Contains(got.Body, a.target["secret"]) {
 		t.Errorf("the guard tells the victim's secret: %d %.300q", got.Status, got.Body)
@@ -346,10 +347,13 @@ func answerOf(resp *http.Response, text []byte) *guardtest.Answer {
 	return a
 }
 
-// rawTime is how long an answer to raw bytes may take: servers that wait for more bytes than there are never end by themselves.
-const rawTime = 3 * time.Second
+// rawTime is how long an answer to raw bytes may pause, and firstTime how long it may take to begin: servers that wait for more bytes than there are never end by themselves.
+const (
+	rawTime   = 3 * time.Second
+	firstTime = 30 * time.Second
+)
 
-// sendRaw writes bytes to a connection and reads what comes until the other end closes it, or a while has passed.
+// sendRaw writes bytes to a connection and reads what comes until the other end closes it, or nothing more comes.
 func sendRaw(t *testing.T, socket, text string, half bool) *guardtest.Answer {
 	t.Helper()
 	conn, err := net.Dial("unix", socket)
@@ -357,7 +361,7 @@ func sendRaw(t *testing.T, socket, text string, half bool) *guardtest.Answer {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(rawTime)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(firstTime)); err != nil {
 		t.Fatal(err)
 	}
 	// A server that refuses early may close before it has read all.
@@ -368,8 +372,19 @@ func sendRaw(t *testing.T, socket, text string, half bool) *guardtest.Answer {
 		}
 	}
 	var all bytes.Buffer
-	if _, err := io.Copy(&all, conn); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) && all.Len() == 0 {
-		return &guardtest.Answer{Body: fmt.Sprint("broken off: ", err)}
+	for piece := make([]byte, 32<<10); ; {
+		n, err := conn.Read(piece)
+		all.Write(piece[:n])
+		if err == nil {
+			err = conn.SetReadDeadline(time.Now().Add(rawTime))
+		}
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) && all.Len() == 0 {
+			return &guardtest.Answer{Body: fmt.Sprint("broken off: ", err)}
+		}
+		break
 	}
 	last := &guardtest.Answer{Body: all.String()}
 	in := bufio.NewReader(bytes.NewReader(all.Bytes()))

@@ -137,10 +137,11 @@ func FuzzClassicDockerfile(f *testing.F) {
 			t.Fatalf("%q becomes %q: %v", src, out, err)
 		}
 		for _, node := range parsed.AST.Children {
-			from, is := fromFlag(node)
-			copies := strings.EqualFold(node.Value, "copy") || strings.EqualFold(node.Value, "add") // to others the flag is an error, or nothing
-			if is && copies && from != "" && !resolved(from, stages) {                              // an empty one names the build's context, or is an error of the daemon's
-				t.Fatalf("%q becomes %q, in which %q isn't resolved", src, out, from)
+			// Of other instructions the daemon reads no such flag, or refuses it.
+			if from, is := fromFlag(node); is && (strings.EqualFold(node.Value, "copy") || strings.EqualFold(node.Value, "add")) {
+				if from != "" && !resolved(from, stages) { // an empty one names the build's context, or is an error of the daemon's
+					t.Fatalf("%q becomes %q, in which %q isn't resolved", src, out, from)
+				}
 			}
 			if strings.EqualFold(node.Value, "from") {
 				cmd, err := instructions.ParseInstruction(node)

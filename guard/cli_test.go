@@ -89,8 +89,14 @@ func TestTalkByName(t *testing.T) {
 	b.Docker("network", "create", "inner")
 	b.Docker("run", "-d", "--name", "hidden", "--network", "inner", "--network-alias", "h", "-p", "8081:80", guardtest.Image, "sh", "-c", "mkdir /w && echo deep > /w/index.html && httpd -f -p 80 -h /w")
 	for _, url := range []string{"http://hidden/", "http://h/"} {
-		if out, err := b.Try("run", "--rm", "--network", "inner", guardtest.Image, "wget", "-qO-", url); out != "deep\n" {
-			t.Errorf("on the network inner, %s gives %q: %v", url, out, err)
+		out := ""
+		ok := eventually(func() bool {
+			var err error
+			out, err = b.Try("run", "--rm", "--network", "inner", guardtest.Image, "wget", "-qO-", url)
+			return err == nil && out == "deep\n"
+		})
+		if !ok {
+			t.Errorf("on the network inner, %s gives %q", url, out)
 		}
 	}
 	if out, err := b.TryInStep("wget -qO- http://$(docker network inspect bridge -f '{{(index .IPAM.Config 0).Gateway}}'):8081/"); out != "deep\n" {
@@ -155,11 +161,10 @@ func TestMounts(t *testing.T) {
 
 // eventually waits until f is true, for as long as a slow machine may need.
 func eventually(f func() bool) bool {
-	for range 100 {
+	for deadline := time.Now().Add(5 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		if f() {
 			return true
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
 	return false
 }

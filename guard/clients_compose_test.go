@@ -16,7 +16,7 @@ services:
     volumes: ["data:/data"]
     networks: [back]
     restart: unless-stopped
-    healthcheck: {test: ["CMD", "test", "-e", "/data/ready"], interval: 1s, retries: 30}
+    healthcheck: {test: ["CMD", "test", "-e", "/data/ready"], interval: 1s, retries: 300}
   web:
     image: {image}
     command: httpd -f -p 80 -h /www
@@ -27,7 +27,7 @@ services:
     depends_on: {db: {condition: service_healthy}}
   check:
     image: {image}
-    command: sh -c 'wget -qO- http://web/ && nslookup db >/dev/null && echo found'
+    command: timeout 300 sh -c 'until wget -qO- http://web/; do sleep 0.2; done; nslookup db >/dev/null && echo found'
     networks: [back]
     depends_on: [web]
 networks:
@@ -48,6 +48,7 @@ func TestClientCompose(t *testing.T) {
 		{name: "file", run: composeFile, want: ""},
 		{name: "config", run: `docker compose config --services | sort`, want: "check db web"},
 		{name: "up", run: `docker compose up -d --quiet-pull 2>&1 | tail -1 | grep -c Started`, want: "1"},
+		{name: "the check ends", run: `docker wait src-check-1`, want: "0"},
 		{name: "ps", run: `docker compose ps --format '{{.Service}} {{.State}}' | sort`, want: "db running web running"},
 		{name: "names", run: `docker ps --format '{{.Names}}' | sort`, want: "src-db-1 src-web-1"},
 		{name: "logs", run: `docker compose logs --no-log-prefix check | sed "s/.*2K//"`, want: "page found"},

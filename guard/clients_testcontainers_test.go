@@ -31,7 +31,8 @@ func TestClientTestcontainers(t *testing.T) {
 	if waitErr := tar.Wait(); err != nil || waitErr != nil {
 		t.Fatalf("import %s: %v %v\n%s", filepath.Base(ryukImage), err, waitErr, out)
 	}
-	out, err = b.TryInStep("RYUK_RECONNECTION_TIMEOUT=1s testcontainers " + guardtest.Image)
+	// For as long it may be without a client before it acts, and its client may be slow to come.
+	out, err = b.TryInStep("RYUK_RECONNECTION_TIMEOUT=5s testcontainers " + guardtest.Image)
 	if err != nil || !strings.HasSuffix(out, "all well\n") {
 		t.Fatalf("testcontainers prints %s: %v", out, err)
 	}

@@ -32,7 +32,7 @@ func dial(t *testing.T, b *guardtest.Build, text string) (*net.UnixConn, *bufio.
 	if _, err := io.WriteString(conn, text); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return conn.(*net.UnixConn), bufio.NewReader(conn)

@@ -3,6 +3,8 @@ package runtime
 import (
 	"context"
 	"crypto/rand"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -33,10 +35,12 @@ func TestDocker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer daemon.Close()
-	docker := engine.New(daemon, engine.Options{StopGrace: 100 * time.Millisecond, Log: quiet()})
+	// The daemon's news that memory ran out may be late by more than a build would wait.
+	docker := engine.New(daemon, engine.Options{StopGrace: 100 * time.Millisecond, Deadlines: engine.Deadlines{OOM: testPatience}, Log: quiet()})
 
 	rows := []struct {
-		name  string
+		name string
+		// steps find a file in /ended for each step that has ended.
 		steps []*engine.Step
 		// cancelOn ends the stage, for the cause, when this text is in the log of any step.
 		cancelOn string
@@ -65,9 +69,9 @@ func TestDocker(t *testing.T) {
 			want: "a:error/255 => error/255", wantError: "/nope"},
 		{name: "a service is found by its name, and killed at the end",
 			steps: chain(step("web", service, shell("while true; do echo hi | nc -l -p 8000; done")),
-				step("a", shell("for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do nc web 8000 </dev/null && break; sleep 0.2; done"))),
+				step("a", shell("until nc web 8000 </dev/null | grep hi; do sleep 0.2; done"))),
 			want: "web:success a:success => success", logs: map[string]string{"a": "hi\n"}},
-		{name: "a service that fails warns the step that follows", steps: chain(step("db", service, shell("echo no disk; exit 4")), step("a", shell("sleep 2"))),
+		{name: "a service that fails warns the step that follows", steps: chain(step("db", service, shell("echo no disk; exit 4")), step("a", shell("until [ -e /ended/db ]; do sleep 0.1; done; sleep 1"))),
 			want: "db:success a:success => success", logs: map[string]string{"db": "no disk\n", "a": `warning: service "db" has failed: exit code 4`}},
 		{name: "a timeout", steps: chain(step("a", shell("echo begun; sleep 600")), step("b", shell("true"))), cancelOn: "begun", cause: &TimeoutError{Limit: time.Minute},
 			want: "a:killed/137 b:skipped => killed/137", wantError: "ran longer than 1m0s", logs: map[string]string{"a": "begun\n"}},
@@ -83,21 +87,21 @@ func TestDocker(t *testing.T) {
 			spec := specOf(row.steps...)
 			spec.ID = "runtime-test-" + strings.ToLower(rand.Text()[:12])
 			spec.Network.Name = spec.ID
-			spec.Volumes = []*engine.Volume{{Name: "_workspace", ID: spec.ID + "-workspace", Kind: engine.VolumeTemp}}
+			ended := t.TempDir()
+			spec.Volumes = []*engine.Volume{{Name: "_workspace", ID: spec.ID + "-workspace", Kind: engine.VolumeTemp}, {Name: "ended", Path: ended, Kind: engine.VolumeBind}}
 			for _, s := range spec.Steps {
 				s.ID = spec.ID + "-" + s.Name
-				s.Mounts = []engine.Mount{{Volume: "_workspace", Path: "/shared"}}
+				s.Mounts = []engine.Mount{{Volume: "_workspace", Path: "/shared"}, {Volume: "ended", Path: "/ended"}}
 				if !strings.HasPrefix(s.Image, "standin/") {
 					s.Image = image
 				}
 			}
-			ctx, cancel := context.WithCancelCause(t.Context())
+			patient, end := context.WithTimeout(t.Context(), testPatience)
+			defer end()
+			ctx, cancel := context.WithCancelCause(patient)
 			defer cancel(nil)
 			reports := newRecorder(t)
-			job := Job{Spec: spec, Stage: &drone.Stage{ID: 1}, Reporter: reports}
-			if row.cancelOn != "" {
-				job.Reporter = &trigger{recorder: reports, on: row.cancelOn, do: func() { cancel(row.cause) }}
-			}
+			job := Job{Spec: spec, Stage: &drone.Stage{ID: 1}, Reporter: &trigger{recorder: reports, on: row.cancelOn, do: func() { cancel(row.cause) }, ended: ended}}
 			stage, err := (&Executor{Engine: docker, Log: quiet()}).Run(ctx, job)
 			if err != nil {
 				t.Fatal(err)
@@ -154,15 +158,23 @@ func leftovers(t *testing.T, daemon *dockerclient.Client, spec string) []string 
 	return out
 }
 
-// trigger is a recorder that does something once a text is in a log.
+// trigger is a recorder that does something once a text, unless it is "", is in a log, and makes a file in the folder ended for each step that has ended.
 type trigger struct {
 	*recorder
-	on string
-	do func()
+	on    string
+	do    func()
+	ended string
 }
 
 func (r *trigger) StepStarted(ctx context.Context, step drone.Step) Log {
 	return &triggerLog{Log: r.recorder.StepStarted(ctx, step), trigger: r}
+}
+
+func (r *trigger) StepFinished(ctx context.Context, step drone.Step, card *drone.CardInput) {
+	r.recorder.StepFinished(ctx, step, card)
+	if err := os.WriteFile(filepath.Join(r.ended, step.Name), nil, 0o644); err != nil {
+		r.t.Error(err)
+	}
 }
 
 type triggerLog struct {
@@ -171,7 +183,7 @@ type triggerLog struct {
 }
 
 func (l *triggerLog) Write(p []byte) (int, error) {
-	if strings.Contains(string(p), l.trigger.on) {
+	if l.trigger.on != "" && strings.Contains(string(p), l.trigger.on) {
 		l.trigger.do()
 	}
 	return l.Log.Write(p)

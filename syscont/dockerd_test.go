@@ -149,7 +149,7 @@ func TestDaemonThatIsRefusedIsStopped(t *testing.T) {
 
 // A containerd-shim that outlives its dockerd holds the daemon's log open: the end of the process counts, not the end of its log.
 func TestDaemonsDeathIsSeenThroughItsChildren(t *testing.T) {
-	d := script(t, "sleep 30 & echo $! > $up; wait")
+	d := script(t, "sleep 30 & echo $! > $up.new; mv $up.new $up; wait")
 	pids := make(chan int, 2)
 	d.OnUp = func(_ context.Context, p int) error { pids <- p; return nil }
 	stop := run(t, d)

@@ -44,7 +44,9 @@ volumes: [{name: cache, host: {path: %s}}]
 	cached := func(args ...string) result {
 		return call{env: r.cmd.Env, args: append([]string{"cache"}, args...)}.run(t)
 	}
-	err = r.server.Until(t.Context(), id, func(result rpctest.Result) bool {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err = r.server.Until(ctx, id, func(result rpctest.Result) bool {
 		steps := result.Stages[0].Steps
 		return len(steps) == 2 && steps[1].Status == drone.StatusRunning || result.Stages[0].Stopped > 0
 	})
@@ -52,7 +54,7 @@ volumes: [{name: cache, host: {path: %s}}]
 		t.Fatal(err)
 	}
 	list := cached()
-	list.expect(t, 0, path, "2.861MiB", "second", "USED BY")
+	list.expect(t, 0, path, "2.861MiB", " ago", "USED BY")
 	volume := regexp.MustCompile(`drone-cache-\S+`).FindString(list.stdout[strings.Index(list.stdout, path):])
 	t.Cleanup(func() { _ = docker.VolumeRemove(context.WithoutCancel(t.Context()), volume, true) })
 	cached("rm", path).expect(t, 1, "remove "+path+": the containers", "use it")

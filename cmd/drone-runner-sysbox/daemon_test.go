@@ -249,7 +249,7 @@ func TestDaemonTwentyAtOnce(t *testing.T) {
 	r := newRunner(t, fmt.Sprint("DRONE_RUNNER_CAPACITY=", builds), "DRONE_RUNNER_VOLUMES="+shared+":/shared")
 	var ids []int64
 	for i := range builds {
-		// Each waits for all the others, for as long as the daemon may need to find so many subnets beside those of other tests.
+		// Each waits for all the others, for as long as a slow daemon may need to find so many subnets beside those of other tests; and not for ever, or none would be given back.
 		ids = append(ids, r.enqueue(rpctest.Build{YAML: fmt.Sprintf(`
 kind: pipeline
 clone: {disable: true}
@@ -258,7 +258,7 @@ steps:
   image: IMAGE
   commands:
   - touch /shared/%d
-  - for i in $(seq 60); do [ "$(ls /shared | wc -l)" -lt %d ] || break; sleep 0.5; done
+  - for i in $(seq 300); do [ "$(ls /shared | wc -l)" -lt %d ] || break; sleep 0.5; done
 - {name: part, image: IMAGE, commands: [echo bye from %d]}
 `, i, builds, i)}))
 	}

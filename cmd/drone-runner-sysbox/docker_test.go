@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
@@ -39,7 +38,7 @@ func leavesNothing(t testing.TB, label string) {
 func objects(t testing.TB, label string) []string {
 	t.Helper()
 	// Not the test's context: clean-up functions ask, too.
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	docker, err := engine.Connect(ctx)
 	if err != nil {

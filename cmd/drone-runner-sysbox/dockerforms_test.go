@@ -7,7 +7,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
@@ -34,7 +33,7 @@ func loopbackRegistry(t *testing.T) string {
 // forgetImages takes the names of a registry's images away from the daemon. The images stay if they have others.
 func forgetImages(t *testing.T, address string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	docker, err := engine.Connect(ctx)
 	if err != nil {

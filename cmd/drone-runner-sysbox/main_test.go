@@ -19,7 +19,7 @@ import (
 )
 
 // patience is how long a test waits for something that should take seconds.
-const patience = 3 * time.Minute
+const patience = 5 * time.Minute
 
 // program is the path of the binary that the tests run as a user would.
 var program string

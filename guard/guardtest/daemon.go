@@ -17,7 +17,7 @@ import (
 )
 
 // daemonTime bounds how long a daemon may take to answer, and to end.
-const daemonTime = time.Minute
+const daemonTime = 3 * time.Minute
 
 // StartDaemon starts a docker daemon for one test, with the images of this package, and returns the path of its socket. It's for tests that could harm a
 // daemon: attacks among them did. (Asking for a network on docker0 takes the default network from all who use it, until the daemon is restarted.)

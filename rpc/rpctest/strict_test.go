@@ -352,8 +352,8 @@ func TestDependsOn(t *testing.T) {
 	r := &run{wire: newWire(t, s)}
 	id := s.Enqueue(rpctest.Build{YAML: "kind: pipeline\nname: a\n---\nkind: pipeline\nname: b\ndepends_on: [a]\n---\nkind: secret\nname: s\n"})
 	r.post("/stage", filter, &r.stage, 200)
-	r.post("/stage", filter, nil, 204)
 	r.post(fmt.Sprintf("/stage/%d?machine=m", r.stage.ID), "", &r.stage, 200)
+	r.post("/stage", filter, nil, 204)
 	r.stage.Status, r.stage.Started, r.stage.Stopped, r.stage.ExitCode = drone.StatusError, 100, 101, 255
 	r.put("stage", r.stage.ID, &r.stage, 200)
 	result, err := s.Wait(t.Context(), id)
