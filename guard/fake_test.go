@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -32,7 +33,8 @@ const (
 
 // fakeDaemon answers look-ups with a small world, and records what else reaches it: what the guard really sends is what counts.
 type fakeDaemon struct {
-	version string
+	version string // of its API, the newest
+	oldest  string // 1.12 if empty
 
 	mu   sync.Mutex
 	seen []seen
@@ -93,12 +95,14 @@ var world = func() map[string]string {
 }()
 
 func (d *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/version" {
-		fmt.Fprintf(w, `{"ApiVersion":%q,"MinAPIVersion":"1.12"}`, d.version)
-		return
-	}
 	_, p, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	p = "/" + p
+	w.Header().Set("Api-Version", d.version)
+	if r.URL.Path == "/version" || p == "/version" {
+		api := fmt.Sprintf(`"ApiVersion":%q,"MinAPIVersion":%q`, d.version, cmp.Or(d.oldest, "1.12"))
+		fmt.Fprintf(w, `{%s,"Version":"20","Components":[{"Name":"Engine","Details":{%[1]s}},{"Name":"runc","Details":{"GitCommit":"c"}}]}`, api)
+		return
+	}
 	if text, ok := world[p]; ok && r.Method == http.MethodGet {
 		_, _ = io.WriteString(w, text)
 		return

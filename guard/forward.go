@@ -39,6 +39,9 @@ func (c *call) ask(ctx context.Context, o outgoing) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	if err := c.g.up.limitVersion(ctx, resp.Header); err != nil {
+		return nil, errors.Join(err, resp.Body.Close())
+	}
 	if resp.StatusCode >= 400 {
 		defer resp.Body.Close()
 		copyHeader(c.w.Header(), resp.Header)

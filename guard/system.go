@@ -23,9 +23,44 @@ func plain(ctx context.Context, c *call) error {
 	return c.send(ctx, outgoing{method: c.route.method, path: c.route.pattern, query: c.query, header: h})
 }
 
-// ping tells a client the daemon's version, as HEAD and GET.
+// ping tells a client which version of the API it may speak, as HEAD and GET.
 func ping(ctx context.Context, c *call) error {
 	return c.send(ctx, outgoing{method: c.route.method, path: "/_ping"})
+}
+
+// version is the daemon's, with the versions of the API that can be spoken here: some clients choose by them.
+func version(ctx context.Context, c *call) error {
+	newest, oldest, err := c.g.up.versions(ctx)
+	if err != nil {
+		return err
+	}
+	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/version"})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var v map[string]any
+		if err := json.Unmarshal(b, &v); err != nil {
+			return nil, err
+		}
+		limit := func(o map[string]any) {
+			for key, version := range map[string]string{"ApiVersion": newest, "MinAPIVersion": oldest} {
+				if _, there := o[key]; there {
+					o[key] = version
+				}
+			}
+		}
+		limit(v)
+		components, _ := v["Components"].([]any)
+		for _, component := range components {
+			o, _ := component.(map[string]any)
+			if details, ok := o["Details"].(map[string]any); ok { // the engine's say the same once more
+				limit(details)
+			}
+		}
+		return json.Marshal(v)
+	})
 }
 
 // info is the daemon's, without what it counts of other builds and without the credentials that a proxy's address may hold.
