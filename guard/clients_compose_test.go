@@ -48,7 +48,7 @@ func TestClientCompose(t *testing.T) {
 		{name: "file", run: composeFile, want: ""},
 		{name: "config", run: `docker compose config --services | sort`, want: "check db web"},
 		{name: "up", run: `docker compose up -d --quiet-pull 2>&1 | tail -1 | grep -c Started`, want: "1"},
-		{name: "ps", run: `docker compose ps --format '{{.Service}} {{.State}}' | sort`, want: "db running web running"},
+		{name: "ps", run: `docker wait src-check-1 >/dev/null; docker compose ps --format '{{.Service}} {{.State}}' | sort`, want: "db running web running"},
 		{name: "names", run: `docker ps --format '{{.Names}}' | sort`, want: "src-db-1 src-web-1"},
 		{name: "logs", run: `docker compose logs --no-log-prefix check | sed "s/.*2K//"`, want: "page found"},
 		{name: "exec", run: `docker compose exec -T web cat /www/index.html`, want: "page"},
