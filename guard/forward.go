@@ -81,8 +81,7 @@ func (c *call) stream(resp *http.Response) error {
 			return nil
 		}
 		if err != nil {
-			// Too late for an error answer: a broken connection is the only way to say that the answer isn't whole.
-			panic(http.ErrAbortHandler)
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 	}
 }

@@ -195,7 +195,7 @@ func (c *call) streamJSON(resp *http.Response, change func([]byte) []byte) error
 			if err == io.EOF {
 				return nil
 			}
-			panic(http.ErrAbortHandler) // see stream
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 		b := change(raw)
 		if b == nil {
