@@ -24,6 +24,12 @@ func createRow(name, config, host, says string) attack {
 	return attack{name: name, method: "POST", path: "/containers/create", body: "{" + strings.Join(fields, ",") + "}", says: says}
 }
 
+// closed is a row of which newer daemons say that.
+func closed(row attack, text string) attack {
+	row.closed = text
+	return row
+}
+
 // accepted is the proof of a row that the daemon knows and declines on this machine alone: it has got past the checks of the API.
 func accepted(text string) func(*guardtest.Answer) bool {
 	return func(a *guardtest.Answer) bool {
@@ -49,7 +55,7 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("an unknown field of an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Superpower":true}}}`, ``, "Superpower"),
 		createRow("all capabilities", ``, `"CapAdd":["ALL"]`, "HostConfig.CapAdd"),
 		createRow("a capability", ``, `"CapAdd":["SYS_ADMIN"]`, "HostConfig.CapAdd"),
-		createRow("a capability as a string", ``, `"CapAdd":"SYS_PTRACE"`, "HostConfig.CapAdd"),
+		closed(createRow("a capability as a string", ``, `"CapAdd":"SYS_PTRACE"`, "HostConfig.CapAdd"), "cannot unmarshal string"), // until Docker 28
 		createRow("a capability that Docker gives anyway", ``, `"CapAdd":["NET_RAW"]`, "HostConfig.CapAdd"),
 		createRow("seccomp unconfined", ``, `"SecurityOpt":["seccomp=unconfined"]`, "HostConfig.SecurityOpt"),
 		createRow("seccomp unconfined, with a colon", ``, `"SecurityOpt":["seccomp:unconfined"]`, "HostConfig.SecurityOpt"),

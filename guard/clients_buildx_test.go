@@ -12,7 +12,13 @@ func TestClientBuildx(t *testing.T) {
 	install(b, clientFolder(t), "cli-plugins/docker-buildx")
 	plugins(b, "buildx")
 	in := words{"image": guardtest.Image, "registry": loopbackRegistry(t)}
-	t.Cleanup(func() { b.Host("rmi", in["registry"]+"/bk:2") })
+	const push = `printf 'FROM {image}\nRUN echo pushed >/p\n' | docker buildx build -q --push -t {registry}/bk:2 -`
+	byBuildx := script{name: "push by buildx", run: push + ` | cut -c1-7; docker rmi {registry}/bk:2 >/dev/null; docker pull -q {registry}/bk:2`, want: "sha256: {registry}/bk:2"}
+	if b.ContainerdStore() { // the daemon itself would push, by a name that isn't the client's
+		byBuildx = script{name: "push by buildx", run: push, fails: "build with --load, and push then"}
+	} else {
+		t.Cleanup(func() { b.Host("rmi", in["registry"]+"/bk:2") })
+	}
 	play(t, b, in, []script{
 		{name: "ls", run: `docker buildx ls --format '{{.Name}} {{.DriverEndpoint}}' | head -1`, want: "default docker"},
 		{name: "context", run: `mkdir -p ctx/sub && echo data >ctx/d && echo deep >ctx/sub/f && echo ignored >ctx/i && echo i >ctx/.dockerignore && printf 'FROM {image} AS one\nARG A=none\nCOPY . /c\nRUN echo $A >/a && date +%%N >>/n\nFROM one\nRUN --mount=type=secret,id=s cat /run/secrets/s >/s\nRUN --mount=type=cache,target=/cache echo x >>/cache/x && wc -l </cache/x >/w\nCMD cat /c/d /c/sub/f /a /s\n' >ctx/Dockerfile && echo hush >secret`, want: ""},
@@ -27,7 +33,7 @@ func TestClientBuildx(t *testing.T) {
 		{name: "output of a tar", run: `printf 'FROM scratch\nCOPY --from=bk:3 /u /\n' | docker buildx build -q -o type=tar,dest=- - | tar t`, want: "u"},
 		{name: "a failing build", run: `printf 'FROM {image}\nRUN echo no; exit 9\n' | docker buildx build -`, fails: "exit code: 9"},
 		{name: "push", run: `printf 'FROM {image}\nRUN echo pushed >/p\n' | docker buildx build -q -t {registry}/bk:1 - | cut -c1-7; docker push -q {registry}/bk:1`, want: "sha256: {registry}/bk:1"},
-		{name: "push by buildx", run: `printf 'FROM {image}\nRUN echo pushed >/p\n' | docker buildx build -q --push -t {registry}/bk:2 - | cut -c1-7; docker rmi {registry}/bk:2 >/dev/null; docker pull -q {registry}/bk:2`, want: "sha256: {registry}/bk:2"},
+		byBuildx,
 		{name: "bake", run: `printf 'group "default" { targets = ["a", "b"] }\ntarget "a" { tags = ["bake:a"] }\ntarget "b" {\ntarget = "one"\ntags = ["bake:b"]\n}\n' >ctx/docker-bake.hcl && cd ctx && printf 'FROM {image} AS one\nRUN echo baked >/b\n' >Dockerfile && docker buildx bake --progress quiet && docker run --rm bake:a cat /b && docker run --rm bake:b cat /b`, want: "baked baked"},
 		{name: "imagetools", run: `docker buildx imagetools inspect {registry}/bk:1 | head -1 | cut -d: -f1`, want: "*"},
 		{name: "du shows nothing of others", run: `docker buildx du | tail -1`, want: "*"},

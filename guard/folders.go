@@ -106,6 +106,9 @@ func (f *folders) check(root, rel string, create bool, daemon string) error {
 	if shareMounts(daemon) != nil {
 		return nil
 	}
+	if _, err := os.Stat(root); err != nil {
+		return nil
+	}
 	fd, err := openBeneath(root, rel, create)
 	switch {
 	case err == nil:

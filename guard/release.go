@@ -45,7 +45,7 @@ func Leftovers(ctx context.Context, daemon string) ([]string, error) {
 				host, _, _ = strings.Cut(rest, "/")
 			}
 			id, private := strings.CutSuffix(host, tagSpace)
-			if private && !strings.HasPrefix(name, keepName+":") && !slices.Contains(ids, id) {
+			if private && !kept(name) && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
 		}
@@ -155,7 +155,7 @@ const (
 // KindOfName tells whose a name is.
 func KindOfName(name string) NameKind {
 	switch {
-	case strings.HasPrefix(name, keepName+":"):
+	case kept(name):
 		return NameOfCache
 	case reserved(name):
 		return NameOfBuild

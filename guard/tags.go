@@ -29,6 +29,11 @@ const tagSpace = ".build.invalid"
 // keepName is the repository whose tags keep images that no build has a name for any longer: they are the cache of the builder. The tag is the image's id.
 const keepName = "cache" + tagSpace + "/image"
 
+// kept tells whether a name in the daemon is one that keeps an image. containerd's image store shows each name with the image's digest as well.
+func kept(name string) bool {
+	return strings.HasPrefix(name, keepName+":") || strings.HasPrefix(name, keepName+"@")
+}
+
 // untagged is the repository, in a build's domain, of images that the build made without a name.
 const untagged = "untagged"
 

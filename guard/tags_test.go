@@ -140,3 +140,21 @@ func FuzzShow(f *testing.F) {
 		}
 	})
 }
+
+func TestKindOfName(t *testing.T) {
+	digest := "@sha256:" + strings.Repeat("a", 64)
+	for name, want := range map[string]NameKind{
+		"golang:1.26":                      NameShared,
+		"golang" + digest:                  NameShared,
+		keepName + ":0123":                 NameOfCache,
+		keepName + digest:                  NameOfCache,
+		keepName + "s:0123":                NameOfBuild,
+		"drone-a.build.invalid/x:1":        NameOfBuild,
+		"drone-a.build.invalid/x" + digest: NameOfBuild,
+		"127.0.0.1:5/drone-a.build.invalid/docker.io/library/x:1": NameOfBuild,
+	} {
+		if got := KindOfName(name); got != want {
+			t.Errorf("%s is of the kind %d, want %d", name, got, want)
+		}
+	}
+}

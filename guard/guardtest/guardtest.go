@@ -196,6 +196,12 @@ func (b *Build) Host(args ...string) string {
 	return out
 }
 
+// ContainerdStore tells whether the daemon keeps its images with containerd, as a new one of Docker 29 does unless it's told otherwise.
+func (b *Build) ContainerdStore() bool {
+	b.t.Helper()
+	return strings.Contains(b.Host("info", "--format", "{{json .DriverStatus}}"), `"io.containerd.snapshotter.v1"`)
+}
+
 // TryHost is Host for a command that may fail.
 func (b *Build) TryHost(args ...string) (string, error) { return run(b.Daemon, args...) }
 

@@ -161,7 +161,7 @@ func list(ctx context.Context, docker *http.Client, path string) (ids []string, 
 }
 
 func call(ctx context.Context, docker *http.Client, method, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, method, "http://docker/v1.32"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://docker"+path, nil)
 	if err != nil {
 		return err
 	}
