@@ -219,15 +219,9 @@ func (d *Docker) disconnectAll(ctx context.Context, id string) {
 }
 
 func (d *Docker) removeVolumes(ctx context.Context, spec *Spec) error {
-	listCtx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
-	defer cancel()
-	found, err := d.client.VolumeList(listCtx, volume.ListOptions{Filters: ofSpec(spec)})
+	names, err := d.listVolumes(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("list the volumes of the run %s: %w", spec.ID, err)
-	}
-	var names []string
-	for _, v := range found.Volumes {
-		names = append(names, v.Name)
 	}
 	return each(names, func(name string) error {
 		if err := d.remove(ctx, func(ctx context.Context) error { return d.client.VolumeRemove(ctx, name, true) }); err != nil {
@@ -235,6 +229,31 @@ func (d *Docker) removeVolumes(ctx context.Context, spec *Spec) error {
 		}
 		return nil
 	})
+}
+
+// listVolumes are the volumes of the run by their label, and those without any that are named after it: the daemon makes a volume anew that was removed while it made a
+// container for it, and there is nothing on it then.
+func (d *Docker) listVolumes(ctx context.Context, spec *Spec) (names []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
+	defer cancel()
+	labelled, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: ofSpec(spec)})
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range labelled.Volumes {
+		names = append(names, v.Name)
+	}
+	named, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name", spec.ID))})
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range named.Volumes {
+		// A step's own and the compiler's differ in what follows (package guard).
+		if rest, ours := strings.CutPrefix(v.Name, spec.ID); len(v.Labels) == 0 && ours && (strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, ".")) {
+			names = append(names, v.Name)
+		}
+	}
+	return names, nil
 }
 
 // remove calls f until the object is gone, within the deadline of a removal. The daemon refuses while another removal of the object, or of what uses it, is under way,

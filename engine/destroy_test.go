@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -92,6 +93,28 @@ func TestDestroyOfAnotherEnginesRun(t *testing.T) {
 	}
 	if left := b.left(t.Context()); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// A volume that the daemon made anew while it made a container for it has no label.
+func TestDestroyRemovesVolumesByName(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, engine.Options{})
+	b.setup()
+	stays := b.spec.ID + "0-data" // of another run
+	for _, name := range []string{b.spec.ID + "-workspace", b.spec.ID + ".data", stays} {
+		if _, err := b.client.VolumeCreate(t.Context(), volume.CreateOptions{Name: name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.engine.Destroy(t.Context(), b.spec); err != nil {
+		t.Error(err)
+	}
+	if left := b.left(t.Context()); !slices.Equal(left, []string{"volume " + stays}) {
+		t.Errorf("left: %q", left)
+	}
+	if err := b.client.VolumeRemove(t.Context(), stays, false); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -164,8 +164,8 @@ func (c *courier) upload() {
 	switch {
 	case c.spool == nil:
 		return
-	case ctx.Err() != nil && c.remote.entry != nil:
-		// The journal knows of it: another try comes, and the spool goes with the journal's entry.
+	case (ctx.Err() != nil || errors.Is(err, rpc.ErrUnauthorized)) && c.remote.entry != nil:
+		// The journal knows of it: another try comes, since the end of the stage can't be told either, and the spool goes with the journal's entry.
 		err = c.spool.Close()
 	default:
 		err = c.spool.Remove()

@@ -30,7 +30,7 @@ type outage struct {
 func outages() []outage {
 	return []outage{
 		{name: "refused", refused: true, everywhere: true},
-		{name: "timeout", each: rpctest.Fault{Delay: time.Hour}, callTimeout: 3 * time.Second},
+		{name: "timeout", each: rpctest.Fault{Delay: time.Hour}, callTimeout: 8 * time.Second},
 		{name: "500", each: rpctest.Fault{Status: 500, Body: "database is locked"}},
 		{name: "502", each: rpctest.Fault{Status: 502, Body: "<html>Bad Gateway</html>"}},
 		{name: "504", each: rpctest.Fault{Status: 504, Body: "upstream request timeout"}},

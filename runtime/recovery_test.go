@@ -217,7 +217,7 @@ func TestRecoveryEnds(t *testing.T) {
 	})
 }
 
-// A stage whose end the server refused to hear is told of later, by the same runner.
+// A stage whose log and end the server refused, not knowing the runner's secret any more, is told of later, by the same runner.
 func TestRecoveryOfThisLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := t.TempDir()
@@ -225,11 +225,13 @@ func TestRecoveryOfThisLife(t *testing.T) {
 		server := newFake(t)
 		refusals := 2 // the end, and the one more
 		server.before = func(_ context.Context, call string) error {
-			if call == "update success" && refusals > 0 {
+			switch {
+			case refusals == 0 || call != "upload a" && call != "update step a success" && call != "update success":
+				return nil
+			case call == "update success":
 				refusals--
-				return errors.New("404 page not found")
 			}
-			return nil
+			return rpc.ErrUnauthorized
 		}
 		var swept []string
 		recovery := &Recovery{Journal: j, Client: server, Log: quiet(), Sweep: func(_ context.Context, spec string) error {
@@ -243,7 +245,7 @@ func TestRecoveryOfThisLife(t *testing.T) {
 		r := &Runner{
 			Client: server, Machine: "me", Log: quiet(), Journal: j, Logs: LogOptions{Dir: j.Logs()},
 			Compile:  func(context.Context, *client.Context) (*engine.Spec, error) { return specOf(step("a")), nil },
-			Executor: &Executor{Engine: enginetest.New(t), Log: quiet()},
+			Executor: &Executor{Engine: enginetest.New(t).Script("a", enginetest.Script{Output: []string{"one\n"}}), Log: quiet()},
 		}
 		if err := r.Run(t.Context(), &drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}); err == nil {
 			t.Error("the refusal is no error")
@@ -253,6 +255,9 @@ func TestRecoveryOfThisLife(t *testing.T) {
 		running.Wait()
 		if got := server.final(); got.Status != drone.StatusPassing || !slices.Equal(swept, []string{"spec"}) || j.Running() != 0 {
 			t.Errorf("got %s, swept %q", got.Status, swept)
+		}
+		if text := server.log("a"); text != "one\n" {
+			t.Errorf("the log is %q", text)
 		}
 		left(t, state)
 	})
