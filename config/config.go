@@ -124,7 +124,7 @@ type (
 		// `depends_on`, those wait that name it. One that never passes holds nobody up longer: the next step's log warns, with the service's last lines, and the pipeline goes on.
 		// `0` doesn't wait.
 		ServiceWait time.Duration `envconfig:"DRONE_RUNNER_SERVICE_WAIT" default:"60s"`
-		// ReapInterval is how often containers, networks and volumes that builds of this runner have left behind are looked for and removed, besides once at start: `10m`,
+		// ReapInterval is how often containers, networks and volumes that builds of this runner have left behind are looked for and removed, besides some times just after the start: `10m`,
 		// `1h`; `0` is at start alone.
 		ReapInterval time.Duration `envconfig:"DRONE_RUNNER_REAP_INTERVAL" default:"10m"`
 		// State is the folder for what must survive a crash of the runner: the journal of the pipelines that it has accepted, and the logs that the server doesn't have

@@ -1,6 +1,7 @@
 package docker_test
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -288,6 +289,50 @@ func TestDockerInAnUnprivilegedStep(t *testing.T) {
 			t.Errorf("the build is %s: %s", result.Stages[0].Status, result.Stages[0].Error)
 		}
 	})
+}
+
+// A port that a build publishes is its own in a system container as well, whose root may set up nftables though it is nobody outside.
+func TestPublishedPortsAreTheBuildsOwn(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server, "-e", "DRONE_RUNNER_CAPACITY=2")
+	s.polling(t, server, s.began)
+	s.load(t, "busybox", "docker")
+	step := func(commands ...string) rpctest.Build {
+		return rpctest.Build{Trusted: true, YAML: "kind: pipeline\nclone: {disable: true}\nsteps:\n- name: ports\n  image: standin/docker:1\n  pull: never\n  volumes: [{name: docker, path: /var/run/docker.sock}]\n  commands:\n  - " +
+			strings.Join(commands, "\n  - ") + "\nvolumes: [{name: docker, host: {path: /var/run/docker.sock}}]\n"}
+	}
+	const look = "timeout 5 wget -qO- http://ADDRESS:8080/"
+	publisher := server.Enqueue(step(
+		`docker run -d -p 8080:80 standin/busybox:1 sh -c 'echo hi >/tmp/index.html; exec httpd -f -p 80 -h /tmp'`,
+		"until "+strings.Replace(look, "ADDRESS", "host.docker.internal", 1)+"; do sleep 0.2; done",
+		"grep host.docker.internal /etc/hosts",
+		"sleep 1000"))
+	address := ""
+	if err := server.Until(within(t, patience), publisher, func(r rpctest.Result) bool {
+		if step := r.Step("ports"); step != nil {
+			if found := regexp.MustCompile(`(?m)^([0-9.]+)\s+host\.docker\.internal`).FindStringSubmatch(step.Text()); found != nil {
+				address = found[1]
+			}
+		}
+		return address != ""
+	}); err != nil {
+		t.Fatal(err)
+	}
+	result := wait(t, server, server.Enqueue(step(strings.Replace(look, "ADDRESS", address, 1)+" || echo nobody answers")))
+	if log := result.Step("ports").Text(); result.Stages[0].Status != "success" || !strings.Contains(log, "\nnobody answers\n") || strings.Contains(log, "\nhi\n") {
+		t.Errorf("another build finds at %s:\n%s", address, log)
+	}
+	server.Cancel(publisher)
+	if log := wait(t, server, publisher).Step("ports").Text(); !strings.Contains(log, "\nhi\n") {
+		t.Errorf("the build itself finds:\n%s", log)
+	}
+	// To the server a build that is cancelled is over at once.
+	for ctx := within(t, patience); s.exec(t, "docker", "network", "ls", "-q", "--filter", "label=io.drone") != ""; time.Sleep(100 * time.Millisecond) {
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	s.empty(t)
 }
 
 func TestSIGTERMDrains(t *testing.T) {

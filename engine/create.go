@@ -82,7 +82,7 @@ func environment(step *Step) []string {
 
 // create makes the container of a step and returns its id. An older one of the same step gives way: the step is being prepared anew. The error is
 // NotFound as well when the image isn't there.
-func (d *Docker) create(ctx context.Context, spec *Spec, step *Step, platform *ocispec.Platform) (string, error) {
+func (d *Docker) create(ctx context.Context, r *run, spec *Spec, step *Step, platform *ocispec.Platform) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
@@ -90,17 +90,20 @@ func (d *Docker) create(ctx context.Context, spec *Spec, step *Step, platform *o
 	if err != nil {
 		return "", fmt.Errorf("create container %q: %w", step.Name, err)
 	}
-	ctx, cancel := linger(ctx, d.opts.Deadlines.Create, d.opts.Deadlines.Linger)
-	defer cancel()
-	answer, err := d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
+	try := func() (container.CreateResponse, error) {
+		return made(ctx, r, d.opts.Deadlines.Create, func(ctx context.Context) (container.CreateResponse, error) {
+			return d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
+		})
+	}
+	answer, err := try()
 	if errdefs.IsConflict(err) {
 		if err := d.removeFormer(ctx, spec, step); err != nil {
 			return "", err
 		}
-		answer, err = d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
+		answer, err = try()
 	}
 	if err != nil {
-		return "", fmt.Errorf("create container %q (image %s): %w", step.Name, step.Image, late(explainCreate(err), d.opts.Deadlines.Create))
+		return "", fmt.Errorf("create container %q (image %s): %w", step.Name, step.Image, explainCreate(err))
 	}
 	for _, w := range answer.Warnings {
 		d.log.WithField("step", step.Name).WithField("id", answer.ID).Debug("docker warns: " + w)

@@ -22,30 +22,30 @@ import (
 const removals = 8
 
 // Destroy removes every container, network and volume that carries the label of the run, whoever created it and in whatever state it is. Persistent volumes
-// don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object. A daemon that is away, or doesn't
-// answer, is waited for as long as ctx lasts.
+// don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object. A daemon that is away, doesn't
+// answer, or is at something that the run has asked for, is waited for as long as ctx lasts.
 func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 	if spec == nil || spec.ID == "" {
 		return errors.New("destroy a run: there is no spec, or it has no id")
 	}
 	r := d.run(spec)
-	if r != nil {
-		// What is being created must exist before it can be found.
-		r.end()
-		if err := waitFor(ctx, &r.busy); err != nil {
-			return fmt.Errorf("destroy the run %s: wait for calls that are under way: %w", spec.ID, err)
+	if r == nil {
+		return d.removePatiently(ctx, nil, spec)
+	}
+	defer r.giveUp()
+	busy := r.end()
+	r.release()
+	r.dropImages()
+	if busy {
+		// What is being created must exist before it can be found. Nor may a volume go before the container that it is for is there: the daemon would make it anew, without a label.
+		err := errors.Join(d.shutGuard(r), d.removeContainers(ctx, spec))
+		if late := waitFor(ctx, &r.busy); late != nil {
+			return errors.Join(err, fmt.Errorf("destroy the run %s: the docker daemon is still making what the run has asked for: %w", spec.ID, late))
 		}
 		r.release()
-		r.dropImages()
 	}
-	for {
-		err := d.removeAll(ctx, r, spec)
-		if err == nil {
-			break
-		}
-		if !away(err) || !d.answers(ctx, untilOver(ctx)) || sleep(ctx, pauseForDaemon) != nil {
-			return err
-		}
+	if err := d.removePatiently(ctx, r, spec); err != nil {
+		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,6 +53,16 @@ func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 		delete(d.runs, spec.ID)
 	}
 	return nil
+}
+
+// removePatiently removes everything, and waits for a daemon that is away.
+func (d *Docker) removePatiently(ctx context.Context, r *run, spec *Spec) error {
+	for {
+		err := d.removeAll(ctx, r, spec)
+		if err == nil || !away(err) || !d.answers(ctx, untilOver(ctx)) || sleep(ctx, pauseForDaemon) != nil {
+			return err
+		}
+	}
 }
 
 // pauseForDaemon is left to a daemon that has just come back.
@@ -83,7 +93,7 @@ func (d *Docker) removeAll(ctx context.Context, r *run, spec *Spec) error {
 func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	done := make(chan struct{})
 	go func() {
-		wg.Wait() // ends with calls that each have a deadline
+		wg.Wait() // ends with calls that each have a deadline, or end with the run
 		close(done)
 	}()
 	select {

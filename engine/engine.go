@@ -73,7 +73,8 @@ type Deadlines struct {
 	Hang time.Duration
 	// OOM is how late the daemon's news may be that the kernel killed a process for memory: a failed step with a memory limit waits for it; 300 ms.
 	OOM time.Duration
-	// Linger is how long a call that changes something may go on after its context was cancelled, so that its outcome is known; 10 s.
+	// Linger is how long the start of a container may go on after its context was cancelled, so that its outcome is known, and how long a daemon that went away
+	// while one ran is looked for; 10 s.
 	Linger time.Duration
 }
 
@@ -121,12 +122,23 @@ func Connect(ctx context.Context) (*client.Client, error) {
 
 // run is what the engine remembers of a spec between Setup and Destroy.
 type run struct {
+	// ctx is that of calls that create objects; giveUp ends it.
+	ctx    context.Context
+	giveUp context.CancelFunc
+
 	mu       sync.Mutex
 	ended    bool
-	busy     sync.WaitGroup         // calls in flight that create objects
+	calls    int                    // in flight that create objects
+	busy     sync.WaitGroup         // the same
 	attached map[*prepared]struct{} // prepared, and not yet run
 	guarded  *guarded               // nil for a run without docker sockets
 	held     map[string]func()      // by Step.ID: ends the hold on its image
+}
+
+func newRun() *run {
+	r := &run{attached: map[*prepared]struct{}{}}
+	r.ctx, r.giveUp = context.WithCancel(context.Background())
+	return r
 }
 
 var errEnded = errors.New("the run has ended")
@@ -139,14 +151,21 @@ func (r *run) begin() (done func(), err error) {
 		return nil, errEnded
 	}
 	r.busy.Add(1)
-	return r.busy.Done, nil
+	r.calls++
+	return func() {
+		r.mu.Lock()
+		r.calls--
+		r.mu.Unlock()
+		r.busy.Done()
+	}, nil
 }
 
-// end lets no further call begin.
-func (r *run) end() {
+// end lets no further call begin, and tells whether one is in flight.
+func (r *run) end() (busy bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ended = true
+	return r.calls > 0
 }
 
 // run is the record of spec, or nil before Setup and after Destroy.
@@ -191,8 +210,7 @@ func (o *Options) setDefaults() {
 }
 
 // linger is a context for a call whose outcome must be known: it ends after timeout (0: no such end), or grace after ctx was
-// cancelled, whichever is first. Without it a
-// cancelled create would leave nobody who knows whether the daemon carried it out.
+// cancelled, whichever is first.
 func linger(ctx context.Context, timeout, grace time.Duration) (context.Context, context.CancelFunc) {
 	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if timeout > 0 {

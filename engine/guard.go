@@ -259,17 +259,25 @@ func (d *Docker) shutGuard(r *run) error {
 
 // closeGuard removes what is left of the guard, and what was made through it without the run's label: the names of images, whose layers stay as the cache of the next build.
 func (d *Docker) closeGuard(ctx context.Context, r *run, spec *Spec) error {
-	if r == nil || r.guard() == nil {
+	if r == nil {
+		return d.closeFormerGuard(ctx, spec.ID)
+	}
+	if r.guard() == nil {
 		return nil
 	}
 	daemon, err := d.daemonSocket()
 	if err == nil {
-		ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
-		defer cancel()
-		err = guard.Released{Daemon: daemon, OwnerLabel: LabelSpec, ID: spec.ID}.Release(ctx)
+		err = d.releaseGuarded(ctx, daemon, spec.ID)
 	}
 	if err = errors.Join(err, r.guard().close()); err != nil {
 		return fmt.Errorf("remove the docker socket of the build: %w", err)
 	}
 	return nil
+}
+
+// releaseGuarded removes what was made in the daemon through the guard of a run and carries no label.
+func (d *Docker) releaseGuarded(ctx context.Context, daemon, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
+	defer cancel()
+	return guard.Released{Daemon: daemon, OwnerLabel: LabelSpec, ID: id}.Release(ctx)
 }

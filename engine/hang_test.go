@@ -2,8 +2,11 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,11 +16,15 @@ import (
 // hang makes the daemon answer nothing until goOn, as one that is stopped. What it is asked meanwhile it does then.
 func (w *wire) hang() { w.hold("", true) }
 
+// delayAt makes it carry out the calls whose path ends so when goOn is called. met is closed when there is one.
+func (w *wire) delayAt(suffix string) (met <-chan struct{}) { return w.hold(suffix, true) }
+
 // hangAt makes it never answer the calls whose path ends so.
 func (w *wire) hangAt(suffix string) { w.hold(suffix, false) }
 
-func (w *wire) hold(suffix string, later bool) {
-	back := make(chan struct{})
+func (w *wire) hold(suffix string, later bool) (met <-chan struct{}) {
+	back, first := make(chan struct{}), make(chan struct{})
+	meet := sync.OnceFunc(func() { close(first) })
 	w.mu.Lock()
 	w.back = func() { close(back) }
 	w.mu.Unlock()
@@ -25,6 +32,7 @@ func (w *wire) hold(suffix string, later bool) {
 		if !strings.HasSuffix(r.URL.Path, suffix) {
 			return false
 		}
+		meet()
 		select {
 		case <-back:
 			return !later
@@ -33,6 +41,7 @@ func (w *wire) hold(suffix string, later bool) {
 		}
 		return true
 	})
+	return first
 }
 
 // goOn ends it.
@@ -193,5 +202,112 @@ func TestDestroyWaitsForTheDaemon(t *testing.T) {
 				t.Errorf("left: %q", left)
 			}
 		})
+	}
+}
+
+// What the daemon makes although nobody waits for it any more, after a cancel or a deadline, is gone when Destroy returns.
+func TestDestroyWaitsForWhatIsBeingMade(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct {
+		name, path string
+		// do is what is tried, after a setup unless bare.
+		do   func(ctx context.Context, b *bench) error
+		bare bool
+		// limit is the deadline of the call.
+		limit func(*engine.Deadlines) *time.Duration
+	}{
+		{"a network", "/networks/create", func(ctx context.Context, b *bench) error { return b.engine.Setup(ctx, b.spec) }, true, func(d *engine.Deadlines) *time.Duration { return &d.Network }},
+		{"a volume", "/volumes/create", func(ctx context.Context, b *bench) error {
+			b.volume("data", engine.VolumeTemp)
+			return b.engine.Setup(ctx, b.spec)
+		}, true, func(d *engine.Deadlines) *time.Duration { return &d.Volume }},
+		{"a container", "/containers/create", func(ctx context.Context, b *bench) error {
+			_, err := b.engine.Prepare(ctx, b.spec, b.step("a", "true"), nil)
+			return err
+		}, false, func(d *engine.Deadlines) *time.Duration { return &d.Create }},
+	} {
+		for _, late := range []bool{false, true} {
+			name := row.name + " of a run that was cancelled"
+			if late {
+				name = row.name + " that takes too long"
+			}
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				w, c := newWire(t)
+				b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) {
+					if late {
+						*row.limit(d) = time.Second
+					}
+				})))
+				if !row.bare {
+					b.setup()
+				}
+				met := w.delayAt(row.path)
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				if !late {
+					go func() {
+						select {
+						case <-met:
+						case <-t.Context().Done():
+						}
+						cancel()
+					}()
+				}
+				err := row.do(ctx, b)
+				if late {
+					wantError(t, err, "the docker daemon hasn't answered within 1s")
+				} else if !errors.Is(err, context.Canceled) {
+					t.Errorf("error %v", err)
+				}
+				destroyed := make(chan error, 1)
+				go func() { destroyed <- b.engine.Destroy(t.Context(), b.spec) }()
+				time.Sleep(500 * time.Millisecond)
+				select {
+				case err := <-destroyed:
+					t.Errorf("it has ended: %v", err)
+					w.goOn()
+				default:
+					w.goOn()
+					if err := <-destroyed; err != nil {
+						t.Error(err)
+					}
+				}
+				if left := b.left(t.Context()); len(left) > 0 {
+					t.Errorf("left: %q", left)
+				}
+			})
+		}
+	}
+}
+
+// A daemon that never gets done with something holds Destroy up no longer than its context. The containers that there are go at once, and the rest with the next try.
+func TestDestroyGivesUpWhatIsBeingMade(t *testing.T) {
+	t.Parallel()
+	w, c := newWire(t)
+	b := newBenchWith(t, connect(t), engine.New(c, hanging(nil)))
+	b.volume("data", engine.VolumeTemp)
+	b.setup()
+	b.prepare(b.step("a", "true"))
+	met := w.delayAt("/containers/create")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		select {
+		case <-met:
+		case <-t.Context().Done():
+		}
+		cancel()
+	}()
+	if _, err := b.engine.Prepare(ctx, b.spec, b.step("b", "true"), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	wantError(t, b.engine.Destroy(ctx, b.spec), b.spec.ID, "still making", "deadline")
+	if left := b.left(t.Context()); slices.ContainsFunc(left, func(object string) bool { return strings.HasPrefix(object, "container ") }) {
+		t.Errorf("left: %q", left)
+	}
+	if err := b.engine.Destroy(t.Context(), b.spec); err != nil {
+		t.Error(err)
 	}
 }

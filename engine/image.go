@@ -49,7 +49,7 @@ type wanted struct {
 
 // createWithImage creates the container, with a pull before it where the policy, the registry or the daemon asks for one. Without Options.Access an image that is there
 // already costs no call of its own: the create itself tells.
-func (d *Docker) createWithImage(ctx context.Context, spec *Spec, step *Step, output io.Writer) (id string, err error) {
+func (d *Docker) createWithImage(ctx context.Context, r *run, spec *Spec, step *Step, output io.Writer) (id string, err error) {
 	named, err := reference.ParseNormalizedNamed(step.Image)
 	if err != nil {
 		return "", fmt.Errorf("step %q: %q is no image reference (registry/repository:tag): %w", step.Name, step.Image, err)
@@ -84,7 +84,7 @@ func (d *Docker) createWithImage(ctx context.Context, spec *Spec, step *Step, ou
 		return "", err
 	}
 	if use {
-		id, err = d.createMakingRoom(ctx, spec, w)
+		id, err = d.createMakingRoom(ctx, r, spec, w)
 		if err == nil {
 			origin = w.origin()
 			if w.failed != nil {
@@ -108,7 +108,7 @@ func (d *Docker) createWithImage(ctx context.Context, spec *Spec, step *Step, ou
 	if err := d.pullAttended(ctx, w.pull, output); err != nil {
 		return "", err
 	}
-	if id, err = d.createMakingRoom(ctx, spec, w); err == nil {
+	if id, err = d.createMakingRoom(ctx, r, spec, w); err == nil {
 		origin = ImagePulled
 	}
 	return id, err
@@ -188,10 +188,10 @@ func imageOf(name string, in *image.InspectResponse) cache.Image {
 }
 
 // createMakingRoom creates the container, and once more if the disk was full and there is more room now. The image is used from then on.
-func (d *Docker) createMakingRoom(ctx context.Context, spec *Spec, w *wanted) (string, error) {
-	id, err := d.create(ctx, spec, w.step, w.platform)
+func (d *Docker) createMakingRoom(ctx context.Context, r *run, spec *Spec, w *wanted) (string, error) {
+	id, err := d.create(ctx, r, spec, w.step, w.platform)
 	if diskFull(err) && d.makeRoom(ctx, func(line string) { say(w.output, line) }) {
-		id, err = d.create(ctx, spec, w.step, w.platform)
+		id, err = d.create(ctx, r, spec, w.step, w.platform)
 	}
 	if err == nil && d.opts.Ledger != nil {
 		d.noteUse(ctx, w.Image)

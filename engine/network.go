@@ -12,11 +12,11 @@ import (
 )
 
 // createNetwork makes the bridge of the run. When the daemon has no subnet left it waits for a while: they come back as builds end. Any other failure is one at once.
-func (d *Docker) createNetwork(ctx context.Context, spec *Spec) error {
+func (d *Docker) createNetwork(ctx context.Context, r *run, spec *Spec) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 2*time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := d.tryNetwork(ctx, spec)
+		err := d.tryNetwork(ctx, r, spec)
 		if err != nil && !addressPoolsExhausted(err) {
 			err = backoff.Permanent(err)
 		}
@@ -31,19 +31,19 @@ func (d *Docker) createNetwork(ctx context.Context, spec *Spec) error {
 		return fmt.Errorf("create network %q: the docker daemon has no free subnet left. Remove the networks that nothing uses (docker network prune), or give the daemon more "+
 			`and smaller ones: "default-address-pools" in its daemon.json, with "size": 24 or above: %w`, spec.Network.Name, err)
 	}
-	return fmt.Errorf("create network %q: %w", spec.Network.Name, late(err, d.opts.Deadlines.Network))
+	return fmt.Errorf("create network %q: %w", spec.Network.Name, err)
 }
 
-func (d *Docker) tryNetwork(ctx context.Context, spec *Spec) error {
+func (d *Docker) tryNetwork(ctx context.Context, r *run, spec *Spec) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := linger(ctx, d.opts.Deadlines.Network, d.opts.Deadlines.Linger)
-	defer cancel()
-	_, err := d.client.NetworkCreate(ctx, spec.Network.Name, network.CreateOptions{
-		Driver:  "bridge",
-		Options: networkOptions(spec),
-		Labels:  d.labels(spec),
+	_, err := made(ctx, r, d.opts.Deadlines.Network, func(ctx context.Context) (network.CreateResponse, error) {
+		return d.client.NetworkCreate(ctx, spec.Network.Name, network.CreateOptions{
+			Driver:  "bridge",
+			Options: networkOptions(spec),
+			Labels:  d.labels(spec),
+		})
 	})
 	return err
 }

@@ -32,7 +32,7 @@ func (d *Docker) Prepare(ctx context.Context, spec *Spec, step *Step, output io.
 	if step.Daemon != nil {
 		return &daemonContainer{}, nil
 	}
-	id, err := d.createWithImage(ctx, spec, step, output)
+	id, err := d.createWithImage(ctx, r, spec, step, output)
 	if err != nil {
 		return nil, err
 	}

@@ -20,10 +20,11 @@ func (d *Docker) Setup(ctx context.Context, spec *Spec) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	r := &run{attached: map[*prepared]struct{}{}}
+	r := newRun()
 	d.mu.Lock()
 	if _, twice := d.runs[spec.ID]; twice {
 		d.mu.Unlock()
+		r.giveUp()
 		return fmt.Errorf("set up pipeline %q: a run with the id %q is set up already; every run needs an id of its own", spec.Name, spec.ID)
 	}
 	d.runs[spec.ID] = r
@@ -35,14 +36,13 @@ func (d *Docker) Setup(ctx context.Context, spec *Spec) error {
 	}
 	defer done()
 	d.holdImages(r, spec)
-	// A call that has begun lingers, so that a failure next to it leaves no object behind whose creation nobody waited for.
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.Go(func() error { return d.createNetwork(groupCtx, spec) })
+	group.Go(func() error { return d.createNetwork(groupCtx, r, spec) })
 	for _, v := range spec.Volumes {
 		if v.ID == "" {
 			continue // a bind; the daemon checks its source when a step mounts it
 		}
-		group.Go(func() error { return d.createVolume(groupCtx, spec, v) })
+		group.Go(func() error { return d.createVolume(groupCtx, r, spec, v) })
 	}
 	if err := group.Wait(); err != nil {
 		return err

@@ -101,19 +101,27 @@ func (d *Docker) Remains(ctx context.Context, runner string) ([]Remains, error) 
 	return out, nil
 }
 
-// Sweep is Destroy for a run that this process knows by its id alone: one of a former life. What its guard left, sockets, mounts and
-// its fence, goes as well. A run that is alive here ends.
+// Sweep is Destroy for a run that this process knows by its id alone: one of a former life. A run that is alive here ends.
 func (d *Docker) Sweep(ctx context.Context, id string) error {
 	if id == "" || id == "." || id == ".." || strings.ContainsRune(id, filepath.Separator) {
 		return fmt.Errorf("sweep the run %q: that is no run's id", id)
 	}
-	if err := d.Destroy(ctx, &Spec{ID: id}); err != nil {
-		return err
-	}
+	return d.Destroy(ctx, &Spec{ID: id})
+}
+
+// closeFormerGuard removes what the guard of a run of a former life has left: sockets, mounts and its fence, and in the daemon what carries no label.
+func (d *Docker) closeFormerGuard(ctx context.Context, id string) error {
 	if d.opts.Guard == nil {
 		return nil
 	}
-	return errors.Join(removeMounted(filepath.Join(d.opts.Guard.Dir, id)), fence.Lower(id))
+	err := errors.Join(removeMounted(filepath.Join(d.opts.Guard.Dir, id)), fence.Lower(id))
+	if daemon, away := d.daemonSocket(); away == nil { // at no other place could it have had a guard
+		err = errors.Join(err, d.releaseGuarded(ctx, daemon, id))
+	}
+	if err != nil {
+		return fmt.Errorf("remove what the docker socket of the build has left: %w", err)
+	}
+	return nil
 }
 
 // removeMounted removes a folder and what is in it, but nothing of what is mounted there: as long as a mount can't be undone, all stays.

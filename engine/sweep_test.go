@@ -9,14 +9,17 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/volume"
 	"golang.org/x/sys/unix"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
 )
 
-// A run whose process was killed is found by its labels and removed by its id, running containers, sockets and mounts included. What was mounted stays.
+// A run whose process was killed is found by its labels and removed by its id, running containers, sockets and mounts included, and what was made through its guard
+// without a label: names of images, and containers of the classic builder. What was mounted stays.
 func TestSweep(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	runner := "sweeper of " + dir
@@ -43,6 +46,17 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := former.client.ContainerStart(t.Context(), c.ID, container.StartOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	name := former.spec.ID + ".build.invalid/docker.io/octo/lab:1"
+	if err := former.client.ImageTag(t.Context(), "standin/busybox:1", name); err != nil {
+		t.Fatal(err)
+	}
+	builder, err := former.client.ContainerCreate(t.Context(), &container.Config{Image: "standin/busybox:1", Cmd: []string{"sleep", "300"}}, &container.HostConfig{NetworkMode: container.NetworkMode(former.spec.Network.Name)}, nil, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := former.client.ContainerStart(t.Context(), builder.ID, container.StartOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	precious := filepath.Join(kept, "precious")
@@ -82,6 +96,12 @@ func TestSweep(t *testing.T) {
 	}
 	if found, err := next.Remains(t.Context(), runner); err != nil || len(found) > 0 {
 		t.Errorf("left: %v, %v", found, err)
+	}
+	if _, err := former.client.ContainerInspect(t.Context(), builder.ID); !errdefs.IsNotFound(err) {
+		t.Errorf("the container of the builder: %v", err)
+	}
+	if left, err := guard.Leftovers(t.Context(), strings.TrimPrefix(former.client.DaemonHost(), "unix://")); err != nil || slices.Contains(left, former.spec.ID) {
+		t.Errorf("the name of the image: %v, %v", left, err)
 	}
 	if _, err := os.Stat(precious); err != nil {
 		t.Errorf("what was mounted: %v", err)

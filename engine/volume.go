@@ -38,7 +38,7 @@ func (v *Volume) validate() error {
 }
 
 // createVolume makes a volume that the daemon holds. One that is there already stays as it is.
-func (d *Docker) createVolume(ctx context.Context, spec *Spec, v *Volume) error {
+func (d *Docker) createVolume(ctx context.Context, r *run, spec *Spec, v *Volume) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -49,10 +49,9 @@ func (d *Docker) createVolume(ctx context.Context, spec *Spec, v *Volume) error 
 	case VolumePersistent:
 		o.Labels = d.persistentLabels(v)
 	}
-	ctx, cancel := linger(ctx, d.opts.Deadlines.Volume, d.opts.Deadlines.Linger)
-	defer cancel()
-	if _, err := d.client.VolumeCreate(ctx, o); err != nil {
-		return fmt.Errorf("create volume %q (%s): %w", v.Name, v.Kind, late(err, d.opts.Deadlines.Volume))
+	_, err := made(ctx, r, d.opts.Deadlines.Volume, func(ctx context.Context) (volume.Volume, error) { return d.client.VolumeCreate(ctx, o) })
+	if err != nil {
+		return fmt.Errorf("create volume %q (%s): %w", v.Name, v.Kind, err)
 	}
 	if v.Kind == VolumePersistent {
 		d.opts.Ledger.UsedVolume(v.ID)

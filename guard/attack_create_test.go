@@ -134,7 +134,7 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("a mount over /proc", ``, `"Tmpfs":{"/proc/sys":""}`, "/proc"),
 		createRow("a mount over /sys, with dots", ``, `"Mounts":[{"Type":"tmpfs","Target":"/x/../sys"}]`, "/sys"),
 		with(createRow("a log driver that sends", ``, `"LogConfig":{"Type":"syslog","Config":{"syslog-address":"udp://127.0.0.1:514"}}`, "HostConfig.LogConfig"), nil),
-		createRow("a log driver that sends to a server", ``, `"LogConfig":{"Type":"fluentd","Config":{"fluentd-address":"127.0.0.1:1","fluentd-async-connect":"true"}}`, "HostConfig.LogConfig"),
+		createRow("a log driver that sends to a server", ``, `"LogConfig":{"Type":"fluentd","Config":{"fluentd-address":"127.0.0.1:1","fluentd-async":"true"}}`, "HostConfig.LogConfig"),
 		createRow("a log driver that writes to the journal", ``, `"LogConfig":{"Type":"journald"}`, "HostConfig.LogConfig"),
 		createRow("a label of another owner", `"Labels":{"`+guardtest.OwnerLabel+`":"{id}"}`, ``, guardtest.OwnerLabel),
 		createRow("a label of another guard", `"Labels":{"`+guard.LabelGuard+`":"{id}"}`, ``, guard.LabelGuard),

@@ -90,11 +90,8 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 	}
 	defer resp.Body.Close()
 	m := &messages{call: b.call}
-	err = m.copy(resp.Body, b.traced)
-	if e := done(); e != nil && err == nil {
-		return m.fail(e)
-	}
-	return err
+	copied := m.copy(resp.Body, b.traced)
+	return m.end(copied, done())
 }
 
 // mapped puts the names of the build's own images into the Dockerfile of a context.

@@ -79,10 +79,8 @@ func (b *buildRequest) classic(ctx context.Context) error {
 		return out.fail(err)
 	}
 	defer resp.Body.Close()
-	err = out.copy(resp.Body, func(m []byte) []byte { return b.message(m, file.shown) })
-	if e := done(); e != nil && err == nil {
-		err = out.fail(e)
-	}
+	copied := out.copy(resp.Body, func(m []byte) []byte { return b.message(m, file.shown) })
+	err = out.end(copied, done())
 	b.settle()
 	return err
 }

@@ -3,6 +3,7 @@ package guard
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"sync"
@@ -46,6 +47,15 @@ func (o *messages) fail(err error) error {
 	return o.endStream(err)
 }
 
+// end ends the answer to an archive: copied is the error of copy, sent that of the archive. A daemon that has begun to answer stops when its archive does, so of both it's the latter
+// that the client is told.
+func (o *messages) end(copied, sent error) error {
+	if sent != nil && (copied == nil || errors.Is(copied, errBroken)) {
+		return o.fail(sent)
+	}
+	return copied
+}
+
 // copy passes on the daemon's messages; what change makes nil is left out.
 func (o *messages) copy(r io.Reader, change func([]byte) []byte) error {
 	d := json.NewDecoder(r)
@@ -55,7 +65,7 @@ func (o *messages) copy(r io.Reader, change func([]byte) []byte) error {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
-			panic(http.ErrAbortHandler) // see stream
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 		if raw = change(raw); raw == nil {
 			continue

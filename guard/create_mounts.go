@@ -327,8 +327,8 @@ func (cr *creation) place(m *mount.Mount, from callerMount, rel string, create b
 			break
 		}
 		if atLeast(newest, subpathVersion) {
-			if create {
-				g.mounts.mkdir(from.Source, inside, g.opts.Daemon)
+			if err := g.mounts.check(from.Source, inside, create, g.opts.Daemon); err != nil {
+				return wordFolder(what, err)
 			}
 			out.VolumeOptions.Subpath = inside
 			cr.version = newest

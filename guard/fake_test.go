@@ -33,8 +33,8 @@ const (
 
 // fakeDaemon answers look-ups with a small world, and records what else reaches it: what the guard really sends is what counts.
 type fakeDaemon struct {
-	version string
-	oldest  string // "" is 1.12
+	version string // of its API, the newest
+	oldest  string // 1.12 if empty
 
 	mu   sync.Mutex
 	seen []seen
@@ -94,22 +94,13 @@ var world = func() map[string]string {
 	return w
 }()
 
-// tellVersion says it once for the daemon and once for its engine, as Docker does.
-func (d *fakeDaemon) tellVersion(w http.ResponseWriter) {
-	fmt.Fprintf(w, `{"Components":[{"Name":"Engine","Details":{"ApiVersion":%[1]q,"MinAPIVersion":%[2]q}},{"Name":"runc","Details":{"GitCommit":"a"}}],"ApiVersion":%[1]q,"MinAPIVersion":%[2]q,"Os":"linux"}`,
-		d.version, cmp.Or(d.oldest, "1.12"))
-}
-
 func (d *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == "/version" {
-		d.tellVersion(w)
-		return
-	}
 	_, p, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	p = "/" + p
 	w.Header().Set("Api-Version", d.version)
-	if p == "/version" {
-		d.tellVersion(w)
+	if r.URL.Path == "/version" || p == "/version" {
+		api := fmt.Sprintf(`"ApiVersion":%q,"MinAPIVersion":%q`, d.version, cmp.Or(d.oldest, "1.12"))
+		fmt.Fprintf(w, `{%s,"Version":"20","Components":[{"Name":"Engine","Details":{%[1]s}},{"Name":"runc","Details":{"GitCommit":"c"}}]}`, api)
 		return
 	}
 	if text, ok := world[p]; ok && r.Method == http.MethodGet {

@@ -100,14 +100,20 @@ func (f *folders) ready(daemon string) error {
 	return nil
 }
 
-// mkdir makes a folder in a volume, if the guard and the daemon see the same files. If it can't, the daemon will say that the folder is missing.
-func (f *folders) mkdir(root, rel, daemon string) {
+// check tells, of a part of a volume that the daemon is going to mount itself, whether it's there and within the volume; create makes missing folders. The daemon does so once more,
+// safely, when the container starts, but words it with its own paths. If the guard and the daemon don't see the same files, it's left to the daemon.
+func (f *folders) check(root, rel string, create bool, daemon string) error {
 	if shareMounts(daemon) != nil {
-		return
+		return nil
 	}
-	if fd, err := openBeneath(root, rel, true); err == nil {
+	fd, err := openBeneath(root, rel, create)
+	switch {
+	case err == nil:
 		_ = unix.Close(fd)
+	case errors.Is(err, errLeadsOut), errors.Is(err, fs.ErrNotExist):
+		return err
 	}
+	return nil
 }
 
 // close undoes the mounts and removes their folder.

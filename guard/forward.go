@@ -39,6 +39,9 @@ func (c *call) ask(ctx context.Context, o outgoing) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	if err := c.g.up.limitVersion(ctx, resp.Header); err != nil {
+		return nil, errors.Join(err, resp.Body.Close())
+	}
 	if resp.StatusCode >= 400 {
 		defer resp.Body.Close()
 		copyHeader(c.w.Header(), resp.Header)
@@ -78,8 +81,7 @@ func (c *call) stream(resp *http.Response) error {
 			return nil
 		}
 		if err != nil {
-			// Too late for an error answer: a broken connection is the only way to say that the answer isn't whole.
-			panic(http.ErrAbortHandler)
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 	}
 }
@@ -176,15 +178,12 @@ var hopHeaders = map[string]bool{
 	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true,
 }
 
-// copyHeader copies the daemon's headers for the client. The newest version of the API, which they tell, is what the guard speaks as well.
+// copyHeader copies the daemon's headers for the client.
 func copyHeader(to, from http.Header) {
 	for k, v := range from {
 		if !hopHeaders[k] {
 			to[k] = v
 		}
-	}
-	if v := to.Get("Api-Version"); v != "" && !atLeast(newestVersion, v) {
-		to.Set("Api-Version", newestVersion)
 	}
 }
 

@@ -264,6 +264,9 @@ func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
 	if err == nil || errors.Is(err, errAnswered) {
 		return
 	}
+	if errors.Is(err, errBroken) {
+		panic(http.ErrAbortHandler)
+	}
 	g.log.WithError(err).WithField("method", r.Method).WithField("path", r.URL.Path).Debug("guard refuses")
 	writeError(w, r, g.wordError(err))
 }

@@ -68,14 +68,15 @@ func loadImages(ctx context.Context, c *call) error {
 		return c.g.names.answer(b)
 	})
 	ours := done()
-	if err != nil {
+	if err != nil && !errors.Is(err, errBroken) {
 		return err
 	}
 	var e statusError
-	if errors.As(ours, &e) {
+	var r refusal
+	if errors.As(ours, &e) || errors.As(ours, &r) { // a daemon that has begun to answer stops when its archive does
 		return c.endStream(ours)
 	}
-	return nil
+	return err
 }
 
 // loadedID is the message about an image that was loaded without a name.
@@ -208,7 +209,7 @@ func saveImages(ctx context.Context, c *call) error {
 	copyHeader(c.w.Header(), resp.Header)
 	c.w.WriteHeader(resp.StatusCode)
 	if err := (archiveEdit{namesFile, c.g.tags.showNames}).copy(resp.Body, c.w); err != nil {
-		panic(http.ErrAbortHandler) // see stream
+		return fmt.Errorf("%w: %w", errBroken, err)
 	}
 	return nil
 }

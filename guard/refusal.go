@@ -47,6 +47,10 @@ func badRequest(format string, args ...any) error {
 	return statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
 }
 
+// errBroken says that the daemon's answer broke off when some of it had been handed on. It's too late for an error's status, and where no message can say it either, a connection
+// that breaks is the only way to tell the client that the answer isn't whole (serveHTTP).
+var errBroken = errors.New("the docker daemon's answer broke off")
+
 // errAnswered says that the handler has answered already, or that nobody is left to be answered.
 var errAnswered = errors.New("answered")
 

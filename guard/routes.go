@@ -6,7 +6,7 @@ var routes = []route{
 	// system.go
 	{"HEAD", "/_ping", "", ping},
 	{"GET", "/_ping", "", ping},
-	{"GET", "/version", "", tellVersion},
+	{"GET", "/version", "", version},
 	{"GET", "/info", "", info},
 	{"POST", "/auth", "", auth},
 	{"GET", "/system/df", "type+ verbose", diskUsage},

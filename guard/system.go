@@ -10,7 +10,6 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/registry"
 )
@@ -24,31 +23,40 @@ func plain(ctx context.Context, c *call) error {
 	return c.send(ctx, outgoing{method: c.route.method, path: c.route.pattern, query: c.query, header: h})
 }
 
-// ping tells a client the daemon's version, as HEAD and GET.
+// ping tells a client which version of the API it may speak, as HEAD and GET.
 func ping(ctx context.Context, c *call) error {
 	return c.send(ctx, outgoing{method: c.route.method, path: "/_ping"})
 }
 
-// tellVersion is the daemon's, with what it and the guard speak both.
-func tellVersion(ctx context.Context, c *call) error {
+// version is the daemon's, with the versions of the API that can be spoken here: some clients choose by them.
+func version(ctx context.Context, c *call) error {
+	newest, oldest, err := c.g.up.versions(ctx)
+	if err != nil {
+		return err
+	}
 	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/version"})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	newest, oldest, err := c.g.up.versions(ctx)
-	if err != nil {
-		return err
-	}
 	return c.transform(resp, func(b []byte) ([]byte, error) {
-		var v types.Version
+		var v map[string]any
 		if err := json.Unmarshal(b, &v); err != nil {
 			return nil, err
 		}
-		v.APIVersion, v.MinAPIVersion = newest, oldest
-		for _, part := range v.Components {
-			if part.Details["ApiVersion"] != "" {
-				part.Details["ApiVersion"], part.Details["MinAPIVersion"] = newest, oldest
+		limit := func(o map[string]any) {
+			for key, version := range map[string]string{"ApiVersion": newest, "MinAPIVersion": oldest} {
+				if _, there := o[key]; there {
+					o[key] = version
+				}
+			}
+		}
+		limit(v)
+		components, _ := v["Components"].([]any)
+		for _, component := range components {
+			o, _ := component.(map[string]any)
+			if details, ok := o["Details"].(map[string]any); ok { // the engine's say the same once more
+				limit(details)
 			}
 		}
 		return json.Marshal(v)
@@ -187,7 +195,7 @@ func (c *call) streamJSON(resp *http.Response, change func([]byte) []byte) error
 			if err == io.EOF {
 				return nil
 			}
-			panic(http.ErrAbortHandler) // see stream
+			return fmt.Errorf("%w: %w", errBroken, err)
 		}
 		b := change(raw)
 		if b == nil {

@@ -11,12 +11,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/docker/docker/api"
 )
 
 // upstream is the daemon. Every request to it is built here.
@@ -27,7 +24,7 @@ type upstream struct {
 	calls, streams *http.Transport
 
 	mu       sync.Mutex
-	max, min string // API versions of the daemon
+	max, min string // API versions that both the daemon and the guard speak
 }
 
 // bufferSize is how much a stream moves at a time.
@@ -69,7 +66,7 @@ func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
 // outgoing is a request to the daemon, in parts. Nothing of it may be a client's text that hasn't been parsed and checked.
 type outgoing struct {
 	method string
-	// version of the API, "1.41"; empty is the daemon's newest.
+	// version of the API, "1.41"; empty is the newest that both sides speak.
 	version string
 	// path without the version, decoded: it's escaped here.
 	path   string
@@ -133,7 +130,7 @@ func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
 // lookupLimit bounds the answers that the guard reads whole: lists and inspections.
 const lookupLimit = 64 << 20
 
-// call sends in as JSON (nil: no body) at the daemon's newest version and decodes the answer into out (nil: ignored). A status of 400 and above is a statusError.
+// call sends in as JSON (nil: no body) at the newest version and decodes the answer into out (nil: ignored). A status of 400 and above is a statusError.
 func (u *upstream) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	o := outgoing{method: method, path: path, query: query}
 	if in != nil {
@@ -180,70 +177,6 @@ func answerError(resp *http.Response) error {
 		m.Message = http.StatusText(resp.StatusCode)
 	}
 	return statusError{resp.StatusCode, m.Message}
-}
-
-// versions are the newest and the oldest API version that both the daemon and the guard speak. They're asked for once.
-func (u *upstream) versions(ctx context.Context) (newest, oldest string, err error) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.max != "" {
-		return u.max, u.min, nil
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://docker/version", nil)
-	if err != nil {
-		return "", "", err
-	}
-	resp, err := u.calls.RoundTrip(r)
-	if err != nil {
-		return "", "", fmt.Errorf("ask the docker daemon for its version: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return "", "", answerError(resp)
-	}
-	var v struct{ ApiVersion, MinAPIVersion string }
-	if err := json.NewDecoder(io.LimitReader(resp.Body, errorLimit)).Decode(&v); err != nil {
-		return "", "", fmt.Errorf("read the docker daemon's version: %w", err)
-	}
-	if _, ok := minorOf(v.ApiVersion); !ok {
-		return "", "", fmt.Errorf("the docker daemon says that its API version is %q, which this guard doesn't know", v.ApiVersion)
-	}
-	newest, oldest = v.ApiVersion, v.MinAPIVersion
-	if !atLeast(newestVersion, newest) {
-		newest = newestVersion
-	}
-	if atLeast(oldestVersion, oldest) {
-		oldest = oldestVersion
-	}
-	if !atLeast(newest, oldest) {
-		return "", "", fmt.Errorf("the docker daemon speaks versions %s to %s of its API, and this guard %s to %s: use another version of Docker, or of the runner", v.MinAPIVersion, v.ApiVersion, oldestVersion, newestVersion)
-	}
-	u.max, u.min = newest, oldest
-	return newest, oldest, nil
-}
-
-// newestVersion of the API that the guard speaks: that of the types which its policy judges field by field. With a newer daemon, clients settle on it as they do with an
-// older daemon; what it doesn't know would be refused otherwise.
-const newestVersion = api.DefaultVersion
-
-// oldestVersion of the API that the guard speaks. Below it, starting a container takes a HostConfig, which would be a second door to everything.
-const oldestVersion = "1.24"
-
-// minorOf is y of the API version "1.y".
-func minorOf(version string) (int, bool) {
-	s, ok := strings.CutPrefix(version, "1.")
-	if !ok || len(s) == 0 || len(s) > 3 || (len(s) > 1 && s[0] == '0') {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 16)
-	return int(n), err == nil
-}
-
-// atLeast compares API versions; a malformed one is older than all.
-func atLeast(version, than string) bool {
-	a, ok := minorOf(version)
-	b, okThan := minorOf(than)
-	return ok && (!okThan || a >= b)
 }
 
 // upgrade sends a request that asks for a protocol upgrade on a connection of its own. If the daemon agrees (101), conn is the raw connection, of which resp's headers

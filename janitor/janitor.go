@@ -38,16 +38,21 @@ type Janitor struct {
 	Log logrus.FieldLogger
 }
 
-// Run reaps at once, and then at each interval (0 is never) until the context ends. What goes wrong is for the operator's log, and for the next time.
+// soon is the first pause between two looks. What a daemon was making for a runner that was killed comes to be a little after the runner's next start.
+const soon = 15 * time.Second
+
+// Run reaps at once, and then again and again, with pauses that double from 15 s up to the interval (0 is never again), until the context ends. What goes wrong is for the
+// operator's log, and for the next time.
 func (j *Janitor) Run(ctx context.Context, interval time.Duration) {
-	for {
+	for pause := soon; ; pause *= 2 {
 		if _, err := j.Reap(ctx); err != nil && ctx.Err() == nil {
 			j.log().WithError(err).Error("what builds have left can't all be removed")
 		}
 		if interval <= 0 {
 			return
 		}
-		timer := time.NewTimer(interval)
+		pause = min(pause, interval)
+		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():

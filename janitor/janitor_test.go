@@ -115,8 +115,9 @@ func TestRun(t *testing.T) {
 		looks    int
 	}{
 		{"at start alone", 0, nil, 1},
-		{"at each interval", 10 * time.Minute, nil, 7},
-		{"after errors too", 10 * time.Minute, errors.New("the daemon is away"), 7},
+		{"at each interval", 7 * time.Second, nil, 523},
+		{"more often at first", 10 * time.Minute, nil, 11},
+		{"after errors too", 10 * time.Minute, errors.New("the daemon is away"), 11},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

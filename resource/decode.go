@@ -219,22 +219,30 @@ func (n *node) describe() string {
 	return "a " + n.shape.String()
 }
 
-// textMap reads a map of texts. A key that comes again, by << or by a second map of the same name, adds to what is there, as in Drone.
+// textMap reads a map of texts.
 func (d *decoder) textMap(out *map[string]string) decode {
+	return mapOf(d, out, "it as KEY: value", d.textOf)
+}
+
+// mapOf reads a map whose values are all of one kind; a value that read doesn't want takes its key away. A key that comes again, by << or by a second map of the same name, adds to
+// what is there, as in Drone. form is how to write it.
+func mapOf[T any](d *decoder, out *map[string]T, form string, read func(n *node, key string) (v T, ok bool)) decode {
 	return func(n *node, key string) {
 		if n.null() {
 			*out = nil
 			return
 		}
-		if !d.isObject(n, key, "it as KEY: value") {
+		if !d.isObject(n, key, form) {
 			return
 		}
 		if *out == nil {
-			*out = map[string]string{}
+			*out = map[string]T{}
 		}
 		for _, f := range d.fields(n, key) {
-			if s, ok := d.textOf(f.value, join(key, f.key)); ok {
-				(*out)[f.key] = s
+			if v, ok := read(f.value, join(key, f.key)); ok {
+				(*out)[f.key] = v
+			} else if f.value.nothing() {
+				delete(*out, f.key)
 			}
 		}
 	}
@@ -242,11 +250,15 @@ func (d *decoder) textMap(out *map[string]string) decode {
 
 // variables reads an environment: each value a text, or where to take it from.
 func (d *decoder) variables(out *map[string]*manifest.Variable) decode {
-	return func(n *node, key string) {
-		if n.null() {
-			*out = nil
-			return
+	read := mapOf(d, out, "each variable as NAME: value", func(n *node, key string) (*manifest.Variable, bool) {
+		if n.nothing() { // as with Drone, nothing is no empty text: the image's own value stays
+			return nil, false
 		}
+		v := &manifest.Variable{}
+		d.variable(v, n, key)
+		return v, true
+	})
+	return func(n *node, key string) {
 		if n.shape == list {
 			example := "NAME: value"
 			if len(n.items) > 0 && n.items[0].shape == scalar {
@@ -257,21 +269,7 @@ func (d *decoder) variables(out *map[string]*manifest.Variable) decode {
 			d.report(Error, key, "needs a map and has a list: write each variable as %q, without a dash", example)
 			return
 		}
-		if !d.isObject(n, key, "each variable as NAME: value") {
-			return
-		}
-		if *out == nil {
-			*out = map[string]*manifest.Variable{}
-		}
-		for _, f := range d.fields(n, key) {
-			if f.value.nothing() {
-				delete(*out, f.key) // as with Drone, nothing is no empty text: the image's own value stays
-				continue
-			}
-			v := &manifest.Variable{}
-			d.variable(v, f.value, join(key, f.key))
-			(*out)[f.key] = v
-		}
+		read(n, key)
 	}
 }
 
@@ -291,32 +289,16 @@ func (d *decoder) variable(v *manifest.Variable, n *node, key string) {
 
 // parameters reads the settings of a plugin: any value, or the name of a secret.
 func (d *decoder) parameters(out *map[string]*manifest.Parameter) decode {
-	return func(n *node, key string) {
-		if n.null() {
-			*out = nil
-			return
+	return mapOf(d, out, "each setting as name: value", func(n *node, key string) (*manifest.Parameter, bool) {
+		if n.nothing() {
+			return nil, false
 		}
-		if !d.isObject(n, key, "each setting as name: value") {
-			return
+		if secret := n.text("from_secret"); secret != "" {
+			d.fields(n, key)
+			return &manifest.Parameter{Secret: secret}, true
 		}
-		if *out == nil {
-			*out = map[string]*manifest.Parameter{}
-		}
-		for _, f := range d.fields(n, key) {
-			if f.value.nothing() {
-				delete(*out, f.key)
-				continue
-			}
-			p := &manifest.Parameter{}
-			if secret := f.value.text("from_secret"); secret != "" {
-				p.Secret = secret
-				d.fields(f.value, join(key, f.key))
-			} else {
-				p.Value = f.value.generic()
-			}
-			(*out)[f.key] = p
-		}
-	}
+		return &manifest.Parameter{Value: n.generic()}, true
+	})
 }
 
 // conditions reads when and trigger.

@@ -195,6 +195,9 @@ func retryable(err error) bool {
 		switch status.Status {
 		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 			return true
+		case http.StatusNotFound:
+			// The server has every path that is asked for, and says otherwise what it lacks. A proxy that looks servers up (Traefik, for one) says this while there is none.
+			return true
 		}
 		// A duplicate of something else than what the call brings is the server's trouble of the moment.
 		return status.Status >= 500 && (status.kind == nil || status.kind == errDuplicate)

@@ -29,7 +29,6 @@ func TestFinalErrors(t *testing.T) {
 	}{
 		{"401", rpctest.Fault{Status: 401}, rpc.ErrUnauthorized, []string{"DRONE_RPC_SECRET is wrong", "401 Unauthorized"}},
 		{"403", rpctest.Fault{Status: 403}, rpc.ErrUnauthorized, []string{"DRONE_RPC_SECRET is wrong"}},
-		{"404", rpctest.Fault{Status: 404, Body: "404 page not found"}, rpc.ErrNotFound, []string{"page not found", "DRONE_RPC_HOST"}},
 		{"400", rpctest.Fault{Status: 400, Body: `{"message":"unexpected EOF"}`}, nil, []string{"400 Bad Request: unexpected EOF"}},
 		{"409", rpctest.Fault{Status: 409, Body: "Optimistic Lock Error"}, client.ErrOptimisticLock, []string{"Optimistic Lock Error"}},
 		{"500 lock", rpctest.Fault{Status: 500, Body: "1 error occurred:\n\t* Optimistic Lock Error\n\n"}, client.ErrOptimisticLock, []string{"1 error occurred: * Optimistic"}},
@@ -46,21 +45,8 @@ func TestFinalErrors(t *testing.T) {
 			row.fault.Times = -1
 			s.Fault(row.fault)
 			c := newClient(t, s)
-			stage, step := &drone.Stage{ID: 1, Status: "running", Version: 1}, &drone.Step{ID: 1, Status: "running", Version: 1}
-			calls := map[string]func() error{
-				"ping":        func() error { return c.Ping(t.Context(), "") },
-				"request":     func() error { _, err := c.Request(t.Context(), linux); return err },
-				"accept":      func() error { return c.Accept(t.Context(), stage) },
-				"details":     func() error { _, err := c.Detail(t.Context(), stage); return err },
-				"update":      func() error { return c.Update(t.Context(), stage) },
-				"update step": func() error { return c.UpdateStep(t.Context(), step) },
-				"watch":       func() error { _, err := c.Watch(t.Context(), 1); return err },
-				"lines":       func() error { return c.Batch(t.Context(), 1, []*drone.Line{{}}) },
-				"log":         func() error { return c.Upload(t.Context(), 1, nil) },
-				"card":        func() error { return c.UploadCard(t.Context(), 1, &drone.CardInput{Data: []byte("{}")}) },
-			}
-			for name, call := range calls {
-				err := call()
+			errs := once(t, c)
+			for name, err := range errs {
 				var status *rpc.StatusError
 				if !errors.As(err, &status) || status.Status != row.fault.Status || row.is != nil && !errors.Is(err, row.is) {
 					t.Errorf("%s: %T %v", name, err, err)
@@ -75,8 +61,58 @@ func TestFinalErrors(t *testing.T) {
 					t.Errorf("%s: %q", name, err)
 				}
 			}
-			if n := len(s.Requests()); n != len(calls) {
-				t.Errorf("%d requests for %d calls: some were repeated", n, len(calls))
+			if n := len(s.Requests()); n != len(errs) {
+				t.Errorf("%d requests for %d calls: some were repeated", n, len(errs))
+			}
+		})
+	}
+}
+
+// once makes every call of a client, and is what each ends with.
+func once(t *testing.T, c *rpc.Client) map[string]error {
+	t.Helper()
+	stage, step := &drone.Stage{ID: 1, Status: "running", Version: 1}, &drone.Step{ID: 1, Status: "running", Version: 1}
+	_, requested := c.Request(t.Context(), linux)
+	_, detailed := c.Detail(t.Context(), stage)
+	_, watched := c.Watch(t.Context(), 1)
+	return map[string]error{
+		"ping":        c.Ping(t.Context(), ""),
+		"request":     requested,
+		"accept":      c.Accept(t.Context(), stage),
+		"details":     detailed,
+		"update":      c.Update(t.Context(), stage),
+		"update step": c.UpdateStep(t.Context(), step),
+		"watch":       watched,
+		"lines":       c.Batch(t.Context(), 1, []*drone.Line{{}}),
+		"log":         c.Upload(t.Context(), 1, nil),
+		"card":        c.UploadCard(t.Context(), 1, &drone.CardInput{Data: []byte("{}")}),
+	}
+}
+
+// What isn't the server's own word is a proxy's, whose server is away: it is no refusal, and no answer.
+func TestProxyWithoutServer(t *testing.T) {
+	for _, row := range []struct {
+		name  string
+		fault rpctest.Fault
+		want  string
+	}{
+		{"404", rpctest.Fault{Status: 404, Body: "404 page not found"}, "404 Not Found: 404 page not found"},
+		{"a page", rpctest.Fault{Status: 200, Header: map[string]string{"Content-Type": "text/html; charset=utf-8"}, Body: "We'll be back soon"}, "a page of HTML"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			s := rpctest.NewServer(t)
+			row.fault.Times = -1
+			s.Fault(row.fault)
+			for name, err := range once(t, newClient(t, s, func(o *rpc.Options) { o.Backoff.Tries = 2 })) {
+				for _, want := range []string{row.want, name, s.Host(), "DRONE_RPC_HOST"} {
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("%s: %v: lacks %q", name, err, want)
+					}
+				}
+			}
+			// Three are made once, whatever comes of them: it is the caller who asks again.
+			if n, want := len(s.Requests()), 3+7*2; n != want {
+				t.Errorf("%d requests, want %d", n, want)
 			}
 		})
 	}

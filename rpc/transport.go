@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -65,7 +66,7 @@ func newHTTPClient(skipVerify bool) *http.Client {
 	}
 }
 
-// attempt makes the call once. Its errors are a *StatusError, a *TransportError, the context's cause, or one that no repetition mends.
+// attempt makes the call once. Its errors are a *StatusError, a *TransportError, an *AnswerError, the context's cause, or one that no repetition mends.
 func (c *Client) attempt(ctx context.Context, k call) (answer, error) {
 	if c.bad != nil {
 		return answer{}, fmt.Errorf("%s: %w", k.name, c.bad)
@@ -155,6 +156,9 @@ func (c *Client) roundTrip(req *http.Request, k call, moved func()) (answer, err
 		return answer{}, c.statusError(k, res, body)
 	case err != nil:
 		return answer{}, &TransportError{Call: k.name, Server: c.base, Err: fmt.Errorf("the answer breaks off after %d bytes: %w", len(body), err)}
+	case strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
+		// The server has no pages at these paths. Taken for its answer, it would make a log that nobody has a delivered one, and a build that runs a cancelled one.
+		return answer{}, &AnswerError{Call: k.name, Server: c.base, Err: errors.New("it is a page of HTML, as a proxy shows whose server is away; see that DRONE_RPC_HOST is a Drone server")}
 	case len(body) > maxAnswer:
 		return answer{}, &TransportError{Call: k.name, Server: c.base, Err: fmt.Errorf("the answer is longer than %d bytes", maxAnswer)}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -45,19 +46,15 @@ func faults() []fault {
 	nothing := func(*testing.T, *world) {}
 	all := func(f rpctest.Fault) func(*testing.T, *world) {
 		return func(t *testing.T, w *world) {
-			var disarm []func()
 			for _, call := range []string{rpctest.CallRequest, rpctest.CallDetail, rpctest.CallUpdate, rpctest.CallUpdateStep, rpctest.CallWatch, rpctest.CallBatch, rpctest.CallUpload} {
 				f.Call = call
-				disarm = append(disarm, w.server.Fault(f))
+				w.disarm = append(w.disarm, w.server.Fault(f))
 			}
-			t.Cleanup(func() {
-				for _, f := range disarm {
-					f()
-				}
-			})
+			t.Cleanup(w.calm)
 		}
 	}
-	const daemonGone = "error: docker daemon"
+	// The second is said while nobody listens, which through the world's wire looks so.
+	const daemonGone, daemonAway = "error: docker daemon", "error: error during connect"
 	const second = time.Second
 	return []fault{
 		{name: "kill -9 of the runner", strike: func(t *testing.T, w *world) { w.kill(t) }, heal: func(t *testing.T, w *world) { w.start(t) }, last: second, lasts: 10 * second,
@@ -70,12 +67,14 @@ func faults() []fault {
 		}, heal: nothing, last: second, lasts: second},
 		{name: "server cuts calls before", strike: all(rpctest.Fault{Drop: true, Every: 2, Times: -1}), heal: nothing, last: second, lasts: second},
 		{name: "server cuts calls after", strike: all(rpctest.Fault{Drop: true, Applied: true, Every: 2, Times: -1}), heal: nothing, last: second, lasts: second},
+		{name: "server cuts answers", strike: all(rpctest.Fault{Truncate: 5, Every: 2, Times: -1}), heal: nothing, last: second, lasts: second},
+		{name: "proxy without server", strike: all(rpctest.Fault{Status: 404, Body: "404 page not found", Times: 4}), heal: nothing, last: second, lasts: second},
 		{name: "registry and git down", strike: func(_ *testing.T, w *world) { w.registry.setDown(true); w.git.setDown(true) },
 			heal: func(_ *testing.T, w *world) { w.registry.setDown(false); w.git.setDown(false) }, last: second, lasts: second,
 			want: map[string][]string{"clone": {"failure", "success"}}}, // the stand-in for the clone's image doesn't try again
 		{name: "spool's disk full", strike: fillState, heal: emptyState, last: second, lasts: 10 * second},
-		{name: "kill -9 of dockerd", alone: true, strike: func(t *testing.T, w *world) { w.daemon.Kill(t) }, heal: func(t *testing.T, w *world) { w.daemon.Start(t) }, last: 0, lasts: 0,
-			want: map[string][]string{"clone": {daemonGone}, "step": {daemonGone}, "pull": {"success", daemonGone}, "service wait": {"success", daemonGone}}},
+		{name: "kill -9 of dockerd", alone: true, strike: func(t *testing.T, w *world) { w.daemon.Kill(t) }, heal: func(t *testing.T, w *world) { w.daemon.Start(t) }, last: 0, lasts: 20 * second,
+			want: map[string][]string{"clone": {daemonGone}, "step": {daemonGone}, "pull": {"success", daemonGone, daemonAway}, "service wait": {"success", daemonGone, daemonAway}}},
 		{name: "SIGSTOP of dockerd", alone: true, strike: func(t *testing.T, w *world) { w.daemon.Stop(t) }, heal: func(t *testing.T, w *world) { w.daemon.Continue(t) }, last: 3 * second, lasts: 20 * second},
 	}
 }
@@ -88,7 +87,7 @@ type row struct {
 }
 
 // TestFaultMatrix lets each fault meet builds in each phase, and looks at what becomes of them: the server's record is final and right, each line that was printed
-// before the fault is there once, and nothing is left, in the daemon, on the disk or in the runner. MATRIX=full lets the faults last as long as in life.
+// before the fault is there once, a cancel works as ever, and nothing is left, in the daemon, on the disk or in the runner. MATRIX=full lets the faults last as long as in life.
 func TestFaultMatrix(t *testing.T) {
 	standin.Image(t, "busybox")
 	standin.Image(t, "git")
@@ -99,7 +98,7 @@ func TestFaultMatrix(t *testing.T) {
 	var table []row
 	idle := idleGoroutines(t, newWorld(t, daemon, checked))
 	if len(idle) < 3 {
-		t.Fatalf("an idle runner polls, reaps, recovers and serves: %v", idle)
+		t.Fatalf("an idle runner polls, recovers and serves: %v", idle)
 	}
 
 	run := func(f fault) func(*testing.T) {
@@ -157,8 +156,8 @@ func meets(t *testing.T, f fault, w *world, idle map[string]int) []row {
 		last = f.lasts
 	}
 	time.Sleep(last)
-	f.heal(t, w)
 	healed := time.Now()
+	f.heal(t, w)
 
 	var rows []row
 	for _, p := range phases() {
@@ -185,6 +184,9 @@ func meets(t *testing.T, f fault, w *world, idle map[string]int) []row {
 			}
 		}
 		for step, lines := range p.printed {
+			if !result.Step(step).Uploaded {
+				t.Errorf("during a %s: the server has of the log of %s what came live alone", p.name, step)
+			}
 			text := "\n" + result.Step(step).Text()
 			for _, line := range lines {
 				r.lines++
@@ -203,7 +205,7 @@ func meets(t *testing.T, f fault, w *world, idle map[string]int) []row {
 	if f.ends {
 		w.wait(t).expect(t, 0, "every build has ended")
 	} else {
-		w.settle(t)
+		rows = append(rows, cancelAfter(t, f, w))
 	}
 	eventually(t, "the end of what builds left", func() bool { return len(w.left(t)) == 0 })
 	if _, err := os.Stat(sockets); !errors.Is(err, os.ErrNotExist) {
@@ -228,7 +230,28 @@ func meets(t *testing.T, f fault, w *world, idle map[string]int) []row {
 	return rows
 }
 
-// idleGoroutines ends a runner that has nothing to do, and is how many of its goroutines are at each place of ours.
+// cancelAfter cancels a build after the fault. Its row tells how long it took until no container was left.
+func cancelAfter(t *testing.T, f fault, w *world) row {
+	t.Helper()
+	w.calm()
+	id := w.enqueue(rpctest.Build{YAML: "kind: pipeline\nclone: {disable: true}\nsteps: [{name: a, image: IMAGE, commands: [\"trap 'exit 1' TERM\", echo on, 'while :; do sleep 0.1; done']}]\n"})
+	w.until(t, id, "a", "\non\n")
+	w.server.Cancel(id)
+	cancelled := time.Now()
+	eventually(t, "the end of the containers of a build that was cancelled", func() bool {
+		return !slices.ContainsFunc(w.left(t), func(object string) bool { return strings.HasPrefix(object, "container ") })
+	})
+	r := row{fault: f.name, phase: "cancel afterwards", took: time.Since(cancelled), lines: 1}
+	w.settle(t)
+	result := w.await(t, id)
+	r.status = result.Stages[0].Status
+	if text := "\n" + result.Step("a").Text(); strings.Count(text, "\non\n") != 1 || r.status != drone.StatusKilled {
+		t.Errorf("a build that was cancelled after the fault is %s, its log %q", r.status, text)
+	}
+	return r
+}
+
+// idleGoroutines ends a runner that has nothing to do, and is how many of its goroutines began at each place.
 func idleGoroutines(t *testing.T, w *world) map[string]int {
 	t.Helper()
 	time.Sleep(300 * time.Millisecond) // what is ending ends
@@ -239,23 +262,29 @@ func idleGoroutines(t *testing.T, w *world) map[string]int {
 		if !strings.HasPrefix(stack, "goroutine ") || strings.HasPrefix(stack, "goroutine 0 ") {
 			continue
 		}
-		for line := range strings.Lines(stack) {
-			if at, ok := strings.CutPrefix(line, "github.com/drone-runner-sysbox/drone-runner-sysbox/"); ok {
-				at, _, _ = strings.Cut(at, "(0x")
-				at, _, _ = strings.Cut(at, "({")
-				at = strings.TrimSpace(at)
-				switch {
-				case at == "runtime.pause": // the poller, after an error
-					at = "rpc.(*Client).roundTrip"
-				case strings.HasPrefix(at, "server.(*Server).Run"): // which shows one part of itself or another
-					at = "server.(*Server).Run"
-				}
-				out[at]++
-				break
-			}
+		if at := place(stack); at != "" {
+			out[at]++
 		}
 	}
 	return out
+}
+
+// place is where a goroutine begins, in our own code: where it is at the moment is another thing each time. Of one that never gets there it is the library's function that it
+// is in.
+func place(stack string) string {
+	const ours = "github.com/drone-runner-sysbox/drone-runner-sysbox/"
+	begin, library := "", ""
+	for line := range strings.Lines(stack) {
+		at, _, _ := strings.Cut(line, "(0x")
+		at, _, _ = strings.Cut(at, "({")
+		at = strings.TrimSpace(at)
+		if at, own := strings.CutPrefix(at, ours); own {
+			begin = at
+		} else if library == "" && strings.HasPrefix(at, "github.com/") {
+			library = at
+		}
+	}
+	return cmp.Or(begin, library)
 }
 
 // smallDisk is a folder with a disk of its own.

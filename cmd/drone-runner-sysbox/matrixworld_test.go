@@ -45,6 +45,15 @@ type world struct {
 	git      *holdable
 	// checked is an image with a health check: /shared/healthy.
 	checked string
+	// disarm ends the faults of the server, each one.
+	disarm []func()
+}
+
+// calm ends the faults of the server.
+func (w *world) calm() {
+	for _, end := range w.disarm {
+		end()
+	}
 }
 
 // matrixImages are what builds of the matrix run.
@@ -65,7 +74,10 @@ func newWorld(t *testing.T, daemon *guardtest.OwnDaemon, checked string, env ...
 	w.wire = newHolder(t, c)
 	w.registry = newHub(t, w)
 	w.git = newGit(t, w)
-	w.mortal = newMortal(t, rpctest.NewServer(t), append([]string{"DOCKER_HOST=unix://" + w.wire.socket, "DRONE_RUNNER_CAPACITY=6", "DRONE_RUNNER_VOLUMES=" + w.shared + ":/shared"}, env...)...)
+	w.mortal = newMortal(t, rpctest.NewServer(t), append([]string{
+		"DOCKER_HOST=unix://" + w.wire.socket, "DRONE_RUNNER_CAPACITY=6", "DRONE_RUNNER_VOLUMES=" + w.shared + ":/shared",
+		"DRONE_RUNNER_REAP_INTERVAL=0", // Builds clean up after themselves.
+	}, env...)...)
 	return w
 }
 

@@ -55,7 +55,7 @@ func TestSoak(t *testing.T) {
 	if builds >= 200 {
 		atOnce = 30
 	}
-	m := newMortal(t, rpctest.NewServer(t), fmt.Sprint("DRONE_RUNNER_CAPACITY=", atOnce))
+	m := newMortal(t, rpctest.NewServer(t), fmt.Sprint("DRONE_RUNNER_CAPACITY=", atOnce), "DRONE_RUNNER_REAP_INTERVAL=0") // Builds clean up after themselves.
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
