@@ -146,6 +146,11 @@ func (l *life) live(ctx context.Context) error {
 	if err := check(details); err != nil {
 		return err
 	}
+	if final(details.Stage.Status) {
+		// Between the accept and now. To begin it would be to undo that: the server takes it, since the version is the newest.
+		l.told = true
+		return fmt.Errorf("%w before it began", ErrCancelled)
+	}
 	if details.Stage.ID == l.stage.ID {
 		l.stage = copyStage(*details.Stage)
 		l.stage.Machine = r.Machine

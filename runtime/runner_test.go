@@ -96,6 +96,17 @@ func TestRunner(t *testing.T) {
 				return client.ErrOptimisticLock
 			}
 		}, want: "=> killed", never: []string{"update error", "update step a running"}},
+		{name: "a stage that was cancelled before its details were read", steps: chain(step("a")), server: func(f *fake) {
+			f.before = func(_ context.Context, call string) error {
+				if call == "detail" {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					f.stage.Status = drone.StatusSkipped
+					f.stage.Version++
+				}
+				return nil
+			}
+		}, want: "=> skipped", never: []string{"update running", "update error", "watch"}},
 		{name: "a begin that is stale for no known reason", steps: chain(step("a")), server: func(f *fake) {
 			f.before = func(_ context.Context, call string) error {
 				if call != "update running" {
