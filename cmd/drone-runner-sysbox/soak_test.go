@@ -170,14 +170,16 @@ steps:
 	r.drain(t)
 }
 
-// plainProgram builds the program without the race detector, which multiplies its memory.
+// plainProgram builds the program as scripts/build does: without the race detector, which multiplies its memory.
 func plainProgram(t *testing.T) string {
 	t.Helper()
 	if !underRace {
 		return program
 	}
 	path := filepath.Join(t.TempDir(), "drone-runner-sysbox")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, ".").CombinedOutput(); err != nil {
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-o", path, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the program: %v\n%s", err, out)
 	}
 	return path
