@@ -89,6 +89,7 @@ type row struct {
 // TestFaultMatrix lets each fault meet builds in each phase, and looks at what becomes of them: the server's record is final and right, each line that was printed
 // before the fault is there once, a cancel works as ever, and nothing is left, in the daemon, on the disk or in the runner. MATRIX=full lets the faults last as long as in life.
 func TestFaultMatrix(t *testing.T) {
+	t.Parallel()
 	standin.Image(t, "busybox")
 	standin.Image(t, "git")
 	daemon := guardtest.NewOwnDaemon(t, guardtest.DaemonOptions{Config: `{"default-address-pools": [{"base": "10.96.0.0/12", "size": 24}]}`})
