@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // upstream is the daemon. Every request to it is built here.
@@ -22,6 +24,8 @@ type upstream struct {
 	// calls has connections for what is small, many at once: compose asks for everything that it knows in parallel. streams has those for what is large, whose
 	// buffers would take megabytes if all had them.
 	calls, streams *http.Transport
+	// quiets bounds quiet connections.
+	quiets *semaphore.Weighted
 
 	mu       sync.Mutex
 	max, min string // API versions that both the daemon and the guard speak
@@ -31,7 +35,7 @@ type upstream struct {
 const bufferSize = 128 << 10
 
 func newUpstream(socket string) *upstream {
-	u := &upstream{socket: socket}
+	u := &upstream{socket: socket, quiets: semaphore.NewWeighted(mostQuiet)}
 	u.calls, u.streams = u.transport(128, 8<<10), u.transport(4, bufferSize)
 	return u
 }
@@ -81,12 +85,18 @@ func (o outgoing) large() bool {
 	if o.body != nil && (o.length < 0 || o.length > bufferSize) {
 		return true
 	}
-	switch o.path[strings.LastIndexByte(o.path, '/')+1:] {
+	switch o.last() {
 	case "archive", "export", "get", "logs":
 		return o.method == http.MethodGet
 	}
 	return false
 }
+
+// log tells whether a log is asked for, which comes in many small pieces.
+func (o outgoing) log() bool { return o.method == http.MethodGet && o.last() == "logs" }
+
+// last is the last segment of the path.
+func (o outgoing) last() string { return o.path[strings.LastIndexByte(o.path, '/')+1:] }
 
 func (u *upstream) request(ctx context.Context, o outgoing) (*http.Request, error) {
 	if o.version == "" {
@@ -112,6 +122,9 @@ func (u *upstream) request(ctx context.Context, o outgoing) (*http.Request, erro
 
 // do sends a request and returns the answer, whatever its status. The caller closes its body.
 func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
+	if o.log() && u.quiets.TryAcquire(1) {
+		return u.quiet(ctx, o, func() { u.quiets.Release(1) })
+	}
 	r, err := u.request(ctx, o)
 	if err != nil {
 		return nil, err
