@@ -127,8 +127,8 @@ type (
 		// ReapInterval is how often containers, networks and volumes that builds of this runner have left behind are looked for and removed, besides some times just after the start: `10m`,
 		// `1h`; `0` is at start alone.
 		ReapInterval time.Duration `envconfig:"DRONE_RUNNER_REAP_INTERVAL" default:"10m"`
-		// State is the folder for what must survive a crash of the runner: the journal of the pipelines that it has accepted, and the logs that the server doesn't have
-		// yet. Each runner needs one of its own.
+		// State is the folder for what must survive a crash of the runner: the journal of the pipelines that it has accepted, the logs that the server doesn't have
+		// yet, when images were last used, and the key that keeps the build caches of repositories apart. Each runner needs one of its own.
 		State string `envconfig:"DRONE_RUNNER_STATE" default:"/var/lib/drone-runner"`
 	}
 
