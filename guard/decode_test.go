@@ -158,7 +158,7 @@ func FuzzFilters(f *testing.F) {
 
 // FuzzNames: scoping is undone by unscoping, never leaves the build's own names, and happens once.
 func FuzzNames(f *testing.F) {
-	for _, s := range []string{"db", "drone-abc.db", "drone-abc.drone-abc.x", "a..b", "/x", "", "\xa4rone-abc.", `\\\ufffdrone-abc.`, "\xff\xffrone-abc."} {
+	for _, s := range []string{"db", "drone-abc.db", "drone-abc.drone-abc.x", "a..b", "/x", "", "\xa4rone-abc.", `\\\ufffdrone-abc.`, "\xff\xffrone-abc.", "\x1drone-abc.", "\x1ddrone-abc."} {
 		f.Add(s)
 	}
 	n := names{prefix: "drone-abc.", network: "drone-abc"}

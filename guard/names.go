@@ -54,14 +54,15 @@ func (n names) unscope(text string) string {
 	return strings.ReplaceAll(n.tags.showName(text), n.prefix, "")
 }
 
-// replacement is what JSON has for text that is no UTF-8, the name of a file for one. Its last letter may look like the first of a prefix.
-// An escaped backslash is matched so that what comes behind it isn't.
-var replacement = regexp.MustCompile(`\\\\|\\ufffd`)
+// escape is a character of JSON that is written as a number, whose last digit may look like the first letter of a prefix. An escaped backslash is matched so that what comes
+// behind it isn't.
+var escape = regexp.MustCompile(`\\\\|\\u[0-9a-f]{4}`)
 
 // answer makes an answer of the daemon's (compact JSON) one for the client: names without prefix, and the build's network under the name of the one that it stands in for.
 func (n names) answer(b []byte) []byte {
-	if bytes.Contains(b, []byte(`\ufffd`)) {
-		b = replacement.ReplaceAllFunc(b, func(match []byte) []byte { return bytes.Replace(match, []byte(`\ufffd`), []byte("\ufffd"), 1) })
+	if bytes.Contains(b, []byte(`\u`)) {
+		// In capitals it means the same, and no prefix has any.
+		b = escape.ReplaceAllFunc(b, func(match []byte) []byte { return append(match[:2:2], bytes.ToUpper(match[2:])...) })
 	}
 	b = bytes.ReplaceAll(n.tags.show(b), []byte(n.prefix), nil)
 	quoted := strconv.Quote(n.network)

@@ -163,7 +163,8 @@ func (t tags) showFull(text []byte) []byte {
 func (t tags) rename(text []byte, name func(domain, library, first string, more bool) string) []byte {
 	var out []byte
 	at := 0
-	for _, m := range t.inText.FindAllSubmatchIndex(text, -1) {
+	matches := t.inText.FindAllSubmatchIndex(text, -1)
+	for i, m := range matches {
 		part := func(i int) string {
 			if m[2*i] < 0 {
 				return ""
@@ -178,7 +179,11 @@ func (t tags) rename(text []byte, name func(domain, library, first string, more 
 		case part(1) == untagged:
 			out = append(out, noneName...)
 			if at < len(text) && text[at] == ':' { // its tag says nothing
-				for at++; at < len(text) && (text[at] >= '0' && text[at] <= '9' || text[at] >= 'a' && text[at] <= 'f'); at++ {
+				end := len(text)
+				if i+1 < len(matches) {
+					end = matches[i+1][0] // the next name may begin as a tag goes on
+				}
+				for at++; at < end && (text[at] >= '0' && text[at] <= '9' || text[at] >= 'a' && text[at] <= 'f'); at++ {
 				}
 				out = append(out, ":"+noneName...)
 			}

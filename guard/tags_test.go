@@ -132,6 +132,7 @@ func FuzzImageNames(f *testing.F) {
 // FuzzShow: no text breaks it, and no name of the build's own is left in a text that it has shown.
 func FuzzShow(f *testing.F) {
 	f.Add("x drone-abc.build.invalid/docker.io/library/a/b:1 127.0.0.1:80/drone-abc.build.invalid/untagged:ab")
+	f.Add("drone-abc.build.invalid/untagged:0drone-abc.build.invalid/00")
 	tags := newTags("drone-abc")
 	f.Fuzz(func(t *testing.T, text string) {
 		_ = tags.showFull([]byte(text))
