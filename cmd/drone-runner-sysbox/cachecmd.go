@@ -68,11 +68,7 @@ container uses stays, and is an error. The next build that wants the path begins
 
 // withVolumes calls f with the persistent volumes of the configured daemon.
 func withVolumes(ctx context.Context, config []string, f func(docker.APIClient, []janitor.Volume) error) error {
-	cfg, _, err := loadConfig(config)
-	if err != nil {
-		return err
-	}
-	client, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
+	cfg, client, err := loadWithDocker(config)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	docker "github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
@@ -66,6 +67,19 @@ func loadConfig(args []string) (cfg *config.Config, notices []string, err error)
 		err = fmt.Errorf("the configuration is wrong:\n%w", err)
 	}
 	return cfg, notices, err
+}
+
+// loadWithDocker is loadConfig for a command that somebody calls beside the daemon, with a client of the same Docker, which the caller closes. Nothing has been asked of it yet.
+func loadWithDocker(args []string) (*config.Config, *docker.Client, error) {
+	cfg, _, err := loadConfig(args)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a client of Docker from the environment (DOCKER_HOST, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY): %w", err)
+	}
+	return cfg, client, nil
 }
 
 // newLog is the operator's log. cfg may be nil, if it couldn't be read.

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"os"
 
-	docker "github.com/docker/docker/client"
 	"github.com/spf13/cobra"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/doctor"
@@ -25,19 +24,15 @@ Run it inside the runner's container: docker exec RUNNER drone-runner-sysbox doc
 Exit status: 0 if nothing failed, 1 if something did, 2 if the configuration is wrong.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := loadConfig(args)
-			if err != nil {
-				return err
-			}
-			sandbox, err := syscont.ParseSandbox(cfg.Runner.Sandbox)
-			if err != nil {
-				return err
-			}
-			client, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
+			cfg, client, err := loadWithDocker(args)
 			if err != nil {
 				return err
 			}
 			defer client.Close()
+			sandbox, err := syscont.ParseSandbox(cfg.Runner.Sandbox)
+			if err != nil {
+				return err
+			}
 			program, err := os.Executable()
 			if err != nil {
 				return failed(err)

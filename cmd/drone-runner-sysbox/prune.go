@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	docker "github.com/docker/docker/client"
 	"github.com/spf13/cobra"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
@@ -32,11 +31,7 @@ Exit status: 0 if nothing is left, or for --dry-run if all could be listed; 1 if
 configuration is wrong.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, _, err := loadConfig(args)
-			if err != nil {
-				return err
-			}
-			client, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
+			cfg, client, err := loadWithDocker(args)
 			if err != nil {
 				return err
 			}
