@@ -5,7 +5,7 @@ import (
 
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // cloneName is the name of the step that clones the repository, unless clone.disable is set.

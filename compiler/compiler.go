@@ -22,7 +22,7 @@ import (
 	"github.com/drone/runner-go/secret"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // DefaultCloneImage clones the repository when the operator names no other image.

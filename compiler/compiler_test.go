@@ -10,7 +10,7 @@ import (
 	"github.com/drone/runner-go/manifest"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // pipelineOf is a pipeline without a clone step.

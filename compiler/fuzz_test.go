@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // FuzzCompile holds that whatever parses compiles or is refused, and that what compiles is sound.

@@ -15,7 +15,7 @@ import (
 	"github.com/drone/runner-go/manifest"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // plugin is a server that answers as an external provider.

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // scriptVariable carries a step's commands into its container.

@@ -13,7 +13,7 @@ import (
 	"github.com/drone/runner-go/labels"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // role is the list that a step comes from.

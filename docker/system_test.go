@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 const passing = `

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 // patience is how long a test waits for something that should take seconds.

@@ -15,7 +15,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
 // Options of a Docker engine. The zero value is usable.

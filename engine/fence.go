@@ -4,7 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
 // optionBridge is Docker's name for the name of a bridge's interface among the options of a network.

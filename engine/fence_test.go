@@ -8,7 +8,7 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
 // gatewayOf is the address at which a run publishes ports.

@@ -14,8 +14,8 @@ import (
 
 	"github.com/docker/docker/api/types/network"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
 // GuardOptions say how the steps of a run get at Docker: by a guard of the run's own. See package guard.

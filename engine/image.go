@@ -12,7 +12,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
 // ImageOrigin tells where a step's image came from.

@@ -16,7 +16,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	"golang.org/x/sys/unix"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/fence"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
 // Remains are the objects of one run that the daemon has.

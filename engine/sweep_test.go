@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
 )
 
 // A run whose process was killed is found by its labels and removed by its id, running containers, sockets and mounts included, and what was made through its guard

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // cloneStep is the step that the runner adds.

@@ -6,7 +6,7 @@ package linter
 import (
 	"fmt"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // Options are what the rules depend on besides the pipeline.

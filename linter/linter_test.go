@@ -7,7 +7,7 @@ import (
 
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // row is one rule: a pipeline, what it breaks, and where.

@@ -4,7 +4,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // checkPipeline holds the rules that concern no single step or volume.

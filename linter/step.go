@@ -11,7 +11,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // Values of conditions that can occur at all.

@@ -3,7 +3,7 @@ package linter
 import (
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // socketAdvice is for whoever wanted privilege: mostly it was for Docker.

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // Names and places that the runner keeps for itself.

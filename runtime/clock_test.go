@@ -6,7 +6,7 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 )
 
 // A clock that is set back while a stage runs makes nothing end before it began: neither in this life nor, if it is killed, in the next.

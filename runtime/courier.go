@@ -12,9 +12,9 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // courier delivers what there is to tell of one step.

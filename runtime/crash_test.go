@@ -20,7 +20,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 )
 
 // severed is the server as a runner sees it that is killed at its n-th call, before that arrives or before its answer does. From then on it says and hears nothing.

@@ -17,8 +17,8 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // rig is a whole runner, from the poll to the last report, against a server on loopback and an engine in memory.

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 )
 
 // DefaultDestroyTimeout is how long the clean-up of a stage may take.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // outageLasts is thirty of the rig's longest pauses between two attempts of a call: as many as ten minutes have of the runner's own.

@@ -8,7 +8,7 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 )
 
 // output is what stands between a step and the reporter's log of it: a card is taken out of the text, then the secrets, and what is left is logged.

@@ -12,7 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // The pauses of a Poller.

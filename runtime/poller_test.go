@@ -16,7 +16,7 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // queue is a server's queue: what it answers to the nth request.

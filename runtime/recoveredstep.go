@@ -9,8 +9,8 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 )
 
 // recovered is a step of a stage that was interrupted.

@@ -11,8 +11,8 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // ErrInterrupted is how a stage ended that ran when the runner was killed, and so is each of its steps that ran.

@@ -19,10 +19,10 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/livelog"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // interruptedStage is a journal with the entry of a stage whose step a ran, and the server that knows of it.

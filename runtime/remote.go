@@ -12,7 +12,7 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 )
 
 // Client is the Drone server: runner-go's interface, and an upload of logs that needn't be in memory. It repeats by itself what can be repeated, until its

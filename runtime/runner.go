@@ -11,7 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 )
 
 // Defaults of a Runner.

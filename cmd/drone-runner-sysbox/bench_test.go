@@ -14,7 +14,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // BenchmarkTenStepBuild takes a build of ten steps of `true` from the server's queue to its end, everything that a runner does included, against the same ten containers by

@@ -12,7 +12,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // The cache as an operator sees it: volumes by their paths, images that are there beforehand, and figures of both.

@@ -13,8 +13,8 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
 
 func newCache() *cobra.Command {

@@ -5,8 +5,8 @@ import (
 	"sync"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 

@@ -16,12 +16,12 @@ import (
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/server"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/server"
 )
 
 // mostPause is the longest pause between two attempts to reach the server.

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // runner is a daemon and the server that it works for.

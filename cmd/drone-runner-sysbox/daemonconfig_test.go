@@ -13,8 +13,8 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 func TestDaemonHealth(t *testing.T) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // TestDaemonDocker has a server's repositories use Docker: one that nobody trusts by a plugin of the operator's, a trusted one by a service.

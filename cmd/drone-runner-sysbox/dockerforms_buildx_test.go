@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // TestBuildxForm has a pipeline create a builder at the daemon's socket, as some do beside a docker:dind service: the builder would be a privileged container. BuildKit builds

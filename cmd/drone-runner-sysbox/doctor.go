@@ -6,8 +6,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/doctor"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/doctor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 func newDoctor() *cobra.Command {

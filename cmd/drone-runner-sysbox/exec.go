@@ -19,10 +19,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/console"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/console"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 

@@ -7,7 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 

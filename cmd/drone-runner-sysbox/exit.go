@@ -8,7 +8,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
 // Exit codes. A program that ends because of a signal exits with 128 and the signal's number, as a shell would say: 130 for Ctrl-C.

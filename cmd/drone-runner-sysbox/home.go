@@ -9,10 +9,10 @@ import (
 	docker "github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
 )
 
 // home is where the builds run: a Docker daemon and, unless DRONE_RUNNER_SANDBOX=none, the proven system container around it.

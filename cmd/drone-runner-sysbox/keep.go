@@ -9,11 +9,11 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
 
 // preloadPause is the longest pause between two attempts to preload an image.

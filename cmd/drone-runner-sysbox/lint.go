@@ -12,9 +12,9 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/spf13/cobra"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/linter"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/pipeline"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/resource"
 )
 
 func newLint() *cobra.Command {

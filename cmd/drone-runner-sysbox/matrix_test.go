@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard/guardtest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
 // fault is something that goes wrong.

@@ -7,8 +7,8 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // phase is what a build is doing when a fault meets it.

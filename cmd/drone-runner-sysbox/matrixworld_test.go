@@ -26,8 +26,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard/guardtest"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
 // world is a runner as a process, the server that it works for, a registry, a git server, and a docker daemon that it may share with other worlds. Each of them can hold what

@@ -7,9 +7,9 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/server"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/server"
 )
 
 // measureTimeout bounds the measuring of the disk for whoever reads /metrics.

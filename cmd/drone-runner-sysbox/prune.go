@@ -9,10 +9,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/janitor"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
 
 func newPrune() *cobra.Command {

@@ -9,8 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 // lookupTime bounds how long names of hosts are looked up for a build that chooses the subnet of a network. A host that can't be found in that time isn't one

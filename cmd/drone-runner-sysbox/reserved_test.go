@@ -5,8 +5,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/config"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 )
 
 func TestReserved(t *testing.T) {

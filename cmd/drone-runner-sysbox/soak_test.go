@@ -17,7 +17,7 @@ import (
 	"github.com/drone/drone-go/drone"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
 // number is the value of an environment variable with which who runs the tests makes one longer.

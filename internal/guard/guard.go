@@ -1,0 +1,307 @@
+// Package guard lets the containers of one build use a Docker daemon that many builds share: a filtering, owning, streaming proxy of the Docker Engine
+// API, one per build, on a unix socket of its own.
+//
+// The property: whoever holds the guard's socket has no more power than an unprivileged container of the guard's own build. It can't reach the daemon's
+// machine, it can't reach what belongs to another build or learn of it, and what it makes carries the owner's labels, so that it goes when the build goes.
+//
+// The one rule to keep: nothing that a client wrote is forwarded. A request is parsed once, into a route, path variables, a query and a typed body; each is checked
+// against an allow-list; and what goes to the daemon is built anew from the parsed parts. What the policy doesn't know is refused.
+//
+// The way of a request: router.go finds the route (routes.go is the table of all), decode.go reads its body, the handler of its family
+// (container_create.go, networks.go, …) applies the policy and resolves names to ids (owner.go, names.go), and forward.go or hijack.go carries it to the
+// daemon and its answer back. refusal.go words what is refused.
+//
+// What the guard doesn't do: it doesn't confine the containers. That is the daemon's work, and Sysbox's.
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
+)
+
+// LabelGuard is on every object that was created through a guard, with the build's id (Options.ID) as its value. It tells what a client made
+// (its own, to do with as it likes) from what the runner made for the build (steps, their volumes and network), which a client may use but not remove.
+const LabelGuard = "io.drone-runner-sysbox.guard"
+
+// labelSpace is the prefix of labels that no client may set.
+const labelSpace = "io.drone-runner-sysbox."
+
+// Options of a guard.
+type Options struct {
+	// ID of the build: unique among all builds that the daemon has ever seen, and hard to guess. Names in the daemon begin with it, so it must be
+	// usable as the beginning of a container's name. Required.
+	ID string
+	// Labels go onto every object that is created, over the client's own. They must hold OwnerLabel with the value ID.
+	Labels map[string]string
+	// OwnerLabel is the key of the label that says which build an object belongs to. Required.
+	OwnerLabel string
+	// Network is the name, in the daemon, of the build's network. It must exist before the first request comes. Required.
+	Network string
+	// Daemon is the path of the daemon's unix socket. Required.
+	Daemon string
+	// Socket is where the guard's own socket is, as the daemon sees it: it's mounted into containers that ask for a docker socket. Empty refuses such mounts.
+	Socket string
+	// SocketDir is a folder, as the daemon sees it, that holds the guard's socket as docker.sock and nothing else: for mounts of /var/run. Empty refuses them.
+	SocketDir string
+	// Hosts are names that the build's containers find at the gateway of the build's network, besides host.docker.internal: those of docker daemons that the guard
+	// answers for there.
+	Hosts []string
+	// MountDir is a folder, as the daemon sees it, in which the guard makes mount points for folders inside of volumes. It's needed with daemons that
+	// know no volume subpaths (API below 1.45), and only works if the guard is in the daemon's mount namespace and may mount. The guard
+	// creates it and removes it with Close. Empty refuses mounts of such folders.
+	MountDir string
+	// Bridges is how the name of each bridge of the build's begins; up to four characters follow. Whoever keeps published ports from other builds knows the
+	// build's bridges by it. The name of Network's own bridge should end in 0. Empty: the daemon names them.
+	Bridges string
+	// Limits bound every container.
+	Limits Limits
+	// SubnetPools are where a client may choose subnets of networks from. Nil: the daemon's own pools, and private IPv6 if these have none.
+	SubnetPools []netip.Prefix
+	// Reserved tells which addresses no subnet may cover, besides those of the networks that the machine is on. It is called when a client chooses a
+	// subnet, by several goroutines at once. Nil: none.
+	Reserved func(context.Context) []Reservation
+	// CacheScope sets apart what image builds keep in cache mounts (RUN --mount=type=cache): builds through guards of the same scope share it. Whoever knows a scope
+	// can get at what is kept there, so it has to be hard to guess, and has letters and digits only. Empty: all builds that have none share one.
+	CacheScope string
+	// Access says which of the daemon's images the build may have. nil is all of them.
+	Access *cache.Access
+	// Ledger takes which images are used. nil forgets it.
+	Ledger *cache.Ledger
+	// Log takes what is refused (debug) and what goes wrong; nil discards it.
+	Log logrus.FieldLogger
+}
+
+// Limits bound every container that a client makes. Zero is no bound. What a client asks for beyond is cut down to the bound, with a warning.
+type Limits struct {
+	Memory       int64  // bytes
+	MemorySwap   int64  // bytes, memory and swap together; 0 with Memory set: the same as Memory's default, twice the memory
+	NanoCPUs     int64  // 1e9 is one CPU
+	CPUPeriod    int64  // microseconds; goes with CPUQuota
+	CPUQuota     int64  // microseconds of CPU time a period
+	CPUShares    int64  // relative weight
+	CPUSet       string // "0-2,4": forced
+	Pids         int64
+	ShmSize      int64            // bytes
+	Ulimits      map[string]int64 // hard limits by name; soft ones can't be above
+	CgroupParent string           // forced; a client can't choose one
+	// Networks bounds how many networks the build may have at a time; 0 means 32.
+	Networks int
+}
+
+// Guard is the proxy of one build. Create it with New, run it with Serve, end it with Close. It is safe for concurrent use.
+type Guard struct {
+	opts     Options
+	log      logrus.FieldLogger
+	names    names
+	labels   map[string]string // Options.Labels and LabelGuard
+	up       *upstream
+	own      *ownership
+	mounts   *folders
+	tags     tags
+	images   *images
+	shown    *shown
+	sessions *sessions
+	lock     keyedLocks
+
+	base   context.Context // ends with Close; the parent of every request's
+	cancel context.CancelFunc
+
+	mu       sync.Mutex
+	closed   bool
+	servers  map[policy]*http.Server
+	hijacked map[io.Closer]struct{}
+	// making counts calls that create objects. They outlive their client's patience, and Close waits for them: what is being created must
+	// exist before it can be found and removed.
+	making sync.WaitGroup
+	// serving counts requests, with their hijacked connections.
+	serving sync.WaitGroup
+
+	netMu   sync.Mutex
+	network *buildNetwork
+	// bridges is how many the guard has named.
+	bridges atomic.Int64
+}
+
+// New makes a guard. It opens nothing until Serve.
+func New(o Options) (*Guard, error) {
+	switch {
+	case o.ID == "" || !nameable(o.ID):
+		return nil, fmt.Errorf("make a guard: the build's id %q can't begin the name of a container; it needs letters, digits, dots, dashes and underscores", o.ID)
+	case o.OwnerLabel == "" || o.Labels[o.OwnerLabel] != o.ID:
+		return nil, fmt.Errorf("make a guard for build %s: its labels don't hold the owner's label %q with the build's id", o.ID, o.OwnerLabel)
+	case o.Network == "":
+		return nil, fmt.Errorf("make a guard for build %s: the build's network has no name", o.ID)
+	case o.Daemon == "":
+		return nil, fmt.Errorf("make a guard for build %s: no path of the daemon's socket is given", o.ID)
+	}
+	if o.Log == nil {
+		l := logrus.New()
+		l.Out = io.Discard
+		o.Log = l
+	}
+	if o.Limits.Networks == 0 {
+		o.Limits.Networks = 32
+	}
+	labels := maps.Clone(o.Labels)
+	labels[LabelGuard] = o.ID
+	g := &Guard{
+		opts:     o,
+		log:      o.Log,
+		names:    names{prefix: o.ID + ".", network: o.Network, tags: newTags(o.ID)},
+		tags:     newTags(o.ID),
+		images:   newImages(),
+		shown:    &shown{},
+		sessions: newSessions(),
+		labels:   labels,
+		up:       newUpstream(o.Daemon),
+		mounts:   &folders{dir: o.MountDir},
+		servers:  map[policy]*http.Server{},
+		hijacked: map[io.Closer]struct{}{},
+	}
+	g.own = newOwnership(g)
+	g.base, g.cancel = context.WithCancel(context.Background())
+	return g, nil
+}
+
+// Serve answers requests on l until Close is called (then it returns nil), ctx ends (then it closes the guard and returns ctx's error), or l fails. It closes l. It
+// is called once for each listener; a guard may have several.
+func (g *Guard) Serve(ctx context.Context, l net.Listener) error {
+	return g.serve(ctx, l, policyWhole)
+}
+
+// serve is Serve with a policy for the listener's clients.
+func (g *Guard) serve(ctx context.Context, l net.Listener, p policy) error {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		return errors.Join(errClosed, l.Close())
+	}
+	server := g.servers[p]
+	if server == nil {
+		server = &http.Server{
+			Handler:           http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.serveHTTP(w, r, p) }),
+			BaseContext:       func(net.Listener) context.Context { return g.base },
+			ConnContext:       rememberPeer,
+			ReadHeaderTimeout: 30 * time.Second,
+			MaxHeaderBytes:    256 << 10, // X-Registry-Config holds the credentials of every registry
+			ErrorLog:          nil,
+		}
+		quieten(server, g.log)
+		g.servers[p] = server
+	}
+	g.mu.Unlock()
+
+	stop := context.AfterFunc(ctx, func() { _ = g.Close() })
+	defer stop()
+	err := server.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) {
+		return ctx.Err()
+	}
+	return fmt.Errorf("serve the docker API to build %s on %s: %w", g.opts.ID, l.Addr(), err)
+}
+
+var errClosed = errors.New("the guard is closed: its build has ended")
+
+// Close ends the guard: listeners, connections, hijacked ones too, and requests under way, except that a call that is creating an object is waited for, so
+// that whoever removes the build's objects afterwards finds them all. It then undoes the mounts in Options.MountDir, which must not be in use: remove the build's
+// containers first if mounts should go, or call Unmount after. Close may be called more than once.
+func (g *Guard) Close() error {
+	g.mu.Lock()
+	g.closed = true
+	servers := slices.Collect(maps.Values(g.servers))
+	open := make([]io.Closer, 0, len(g.hijacked))
+	for c := range g.hijacked {
+		open = append(open, c)
+	}
+	g.mu.Unlock()
+	g.cancel()
+	var err error
+	for _, server := range servers {
+		err = errors.Join(err, server.Close())
+	}
+	for _, c := range open {
+		_ = c.Close() // the other end may have closed it already
+	}
+	g.serving.Wait()
+	g.making.Wait()
+	g.up.close()
+	return err
+}
+
+// Unmount undoes what Options.MountDir holds. Call it when the build's containers are gone.
+func (g *Guard) Unmount() error { return g.mounts.close() }
+
+// serveHTTP answers one request of a client that may do what the policy says.
+func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
+	g.mu.Lock()
+	if g.closed {
+		g.mu.Unlock()
+		writeError(w, r, statusError{http.StatusServiceUnavailable, errClosed.Error()})
+		return
+	}
+	g.serving.Add(1)
+	g.mu.Unlock()
+	defer g.serving.Done()
+
+	c, err := g.route(w, r)
+	if err == nil {
+		err = p.handler(c.route)(r.Context(), c)
+	}
+	if err == nil || errors.Is(err, errAnswered) {
+		return
+	}
+	if errors.Is(err, errBroken) {
+		panic(http.ErrAbortHandler)
+	}
+	g.log.WithError(err).WithField("method", r.Method).WithField("path", r.URL.Path).Debug("guard refuses")
+	writeError(w, r, g.wordError(err))
+}
+
+// hold registers a connection that the server no longer knows, so that Close closes it. It reports false, and closes c, if the guard is closed.
+func (g *Guard) hold(c io.Closer) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		_ = c.Close()
+		return false
+	}
+	g.hijacked[c] = struct{}{}
+	return true
+}
+
+// release forgets and closes a connection.
+func (g *Guard) release(c io.Closer) {
+	g.mu.Lock()
+	delete(g.hijacked, c)
+	g.mu.Unlock()
+	_ = c.Close()
+}
+
+// makingTime bounds a call that creates an object.
+const makingTime = 2 * time.Minute
+
+// begin is the context and the accounting of a call that creates something: it isn't cancelled by a client that goes away or by Close, which waits for it instead.
+func (g *Guard) begin(ctx context.Context) (context.Context, func(), error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, nil, statusError{http.StatusServiceUnavailable, errClosed.Error()}
+	}
+	g.making.Add(1)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makingTime)
+	return ctx, func() { cancel(); g.making.Done() }, nil
+}

@@ -1,0 +1,240 @@
+package janitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker/docker/client"
+	"github.com/docker/go-units"
+	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
+)
+
+// Kind of what is removed to make room.
+type Kind string
+
+// The kinds, in the order in which they go.
+const (
+	KindImage      Kind = "image"
+	KindBuildCache Kind = "build-cache"
+	KindVolume     Kind = "volume"
+)
+
+const (
+	// watchInterval is how often a disk is measured that can be seen, askInterval one of which the daemon has to tell.
+	watchInterval = 3 * time.Second
+	askInterval   = time.Minute
+	// vainPause is how long it waits after a clean-up that didn't reach the low mark: what fills the disk isn't the cache.
+	vainPause = time.Minute
+	// retainInterval is how often what the ledger knows is compared with what is there.
+	retainInterval = time.Hour
+	// volumeIdle is how long nobody has used a volume that goes to make room, unless VolumeIdle says otherwise.
+	volumeIdle = 24 * time.Hour
+)
+
+// Budget keeps the cache of a Docker daemon, its images, build cache and persistent volumes, from filling its disk. When the disk is fuller than High, what hasn't been
+// used for longest goes until it is as empty as Low.
+//
+// Never removed is what a container or a build uses or is about to, and what the operator wants kept. Create it with NewBudget. It may be used concurrently.
+type Budget struct {
+	o BudgetOptions
+	// working has room for the one that cleans up.
+	working chan struct{}
+	// ended is when the last clean-up did; whoever works may look.
+	ended time.Time
+}
+
+// BudgetOptions of a Budget. Docker and Disk are required.
+type BudgetOptions struct {
+	Docker client.APIClient
+	Disk   Disk
+	// High is the mark that starts a clean-up by itself, Low where one ends. No High: one that is asked for alone. Low counts as High if it's none, or above it.
+	High, Low Mark
+	// Keep tells whether an image of that name ("golang:1.26", "registry.example.com/team/tools@sha256:…") or the volume of that path ("/cache/npm") stays in any case. nil keeps none.
+	Keep func(name string) bool
+	// Ledger knows when what is there was last used, and what is about to be.
+	Ledger *cache.Ledger
+	// VolumeIdle is how long nobody has used a persistent volume that goes; 24 h by default.
+	VolumeIdle time.Duration
+	// Removed is told of each thing that went, and its size in bytes. nil wants to know nothing.
+	Removed func(kind Kind, bytes int64)
+	// Log is the operator's; nil is logrus's standard logger.
+	Log logrus.FieldLogger
+}
+
+// NewBudget makes a budget.
+func NewBudget(o BudgetOptions) *Budget {
+	if o.Log == nil {
+		o.Log = logrus.StandardLogger()
+	}
+	if o.Keep == nil {
+		o.Keep = func(string) bool { return false }
+	}
+	if o.Removed == nil {
+		o.Removed = func(Kind, int64) {}
+	}
+	if o.VolumeIdle <= 0 {
+		o.VolumeIdle = volumeIdle
+	}
+	return &Budget{o: o, working: make(chan struct{}, 1)}
+}
+
+// ErrNoRoom says that all that may go has gone.
+var ErrNoRoom = errors.New("there is nothing left in the cache that could make room: what is on the disk is in use, pinned, or not the cache's")
+
+// Run watches the disk until ctx ends: every few seconds where it can be seen, so that a build which fills it finds room before it fails. What goes wrong is for the
+// operator's log, and for the next time.
+func (b *Budget) Run(ctx context.Context) {
+	interval := watchInterval
+	if b.o.Disk.Path == "" {
+		interval = askInterval
+	}
+	var retained time.Time
+	told := false
+	for ctx.Err() == nil {
+		if time.Since(retained) >= retainInterval {
+			retained = time.Now()
+			if err := b.retain(ctx); err != nil && ctx.Err() == nil {
+				b.o.Log.WithError(err).Warn("what is known of the cache can't be compared with what is there")
+			}
+		}
+		err := b.look(ctx)
+		if err != nil && ctx.Err() == nil && !told {
+			b.o.Log.WithError(err).Warn("the disk of the docker daemon is fuller than DRONE_RUNNER_CACHE_HIGH allows, and can't be emptied")
+		}
+		told = err != nil
+		pause := interval
+		if err != nil {
+			pause = max(interval, vainPause)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// look cleans up if the disk is fuller than the high mark.
+func (b *Budget) look(ctx context.Context) error {
+	usage, err := b.o.Disk.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	if high := b.o.High.On(usage.Size); high <= 0 || usage.Used <= high {
+		return nil
+	}
+	c, err := b.clean(ctx, func(usage Usage) (int64, bool) {
+		return b.low(usage), usage.Used > b.o.High.On(usage.Size)
+	})
+	if err == nil && c != nil && !c.enough() {
+		err = ErrNoRoom
+	}
+	return err
+}
+
+// MakeRoom cleans up at once, since a build has found the disk full: down to the low mark, or as far as possible if it's emptier already. Who asks while a clean-up is under way
+// waits for its end, which is all that it needs. The error is ErrNoRoom if nothing could go.
+func (b *Budget) MakeRoom(ctx context.Context) error {
+	asked := time.Now()
+	c, err := b.clean(ctx, func(usage Usage) (int64, bool) {
+		if b.ended.After(asked) {
+			return 0, false
+		}
+		if low := b.low(usage); usage.Used > low {
+			return low, true
+		}
+		return 0, true
+	})
+	if err == nil && c != nil && c.removed == 0 {
+		err = ErrNoRoom
+	}
+	return err
+}
+
+// low is the low mark in bytes.
+func (b *Budget) low(usage Usage) int64 {
+	low, high := b.o.Low.On(usage.Size), b.o.High.On(usage.Size)
+	switch {
+	case low <= 0:
+		return high
+	case high <= 0:
+		return low
+	}
+	return min(low, high)
+}
+
+// clean has one at a time clean up until no more than goal's bytes are used, if it says so once it's its turn; otherwise the cleaning is nil.
+func (b *Budget) clean(ctx context.Context, goal func(Usage) (bytes int64, wanted bool)) (*cleaning, error) {
+	select {
+	case b.working <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-b.working }()
+	before, err := b.o.Disk.Usage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	target, wanted := goal(before)
+	if !wanted {
+		return nil, nil
+	}
+	c := &cleaning{Budget: b, goal: target, used: before.Used}
+	err = c.run(ctx)
+	b.ended = time.Now()
+	if c.removed > 0 {
+		b.o.Log.WithFields(logrus.Fields{
+			"objects": c.removed, "before": units.BytesSize(float64(before.Used)), "after": units.BytesSize(float64(c.used)), "goal": units.BytesSize(float64(target)),
+		}).Info("made room on the disk of the docker daemon")
+	}
+	if err != nil {
+		return c, fmt.Errorf("make room on the disk of the docker daemon: %w", err)
+	}
+	return c, nil
+}
+
+// cleaning is one clean-up.
+type cleaning struct {
+	*Budget
+	goal    int64 // bytes
+	used    int64 // bytes, as last measured
+	removed int   // objects
+}
+
+// run removes until the goal is reached, kind after kind. What one kind fails of is told after the others have been tried.
+func (c *cleaning) run(ctx context.Context) error {
+	var errs []error
+	for _, kind := range []func(context.Context) error{c.images, c.buildCache, c.volumes} {
+		if c.enough() {
+			break
+		}
+		if err := kind(ctx); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *cleaning) enough() bool { return c.used <= c.goal }
+
+// gone accounts for something that was removed, and measures the disk.
+func (c *cleaning) gone(ctx context.Context, kind Kind, name string, bytes int64, used time.Time) error {
+	c.removed++
+	c.o.Removed(kind, bytes)
+	last := "unknown"
+	if !used.IsZero() {
+		last = used.UTC().Format(time.RFC3339)
+	}
+	c.o.Log.WithFields(logrus.Fields{"kind": kind, "name": name, "size": units.BytesSize(float64(bytes)), "used": last}).Info("removed to make room")
+	usage, err := c.o.Disk.Usage(ctx)
+	if err != nil {
+		return err
+	}
+	c.used = usage.Used
+	return nil
+}
