@@ -21,8 +21,8 @@ import (
 	"github.com/drone/runner-go/registry"
 	"github.com/drone/runner-go/secret"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // DefaultCloneImage clones the repository when the operator names no other image.
@@ -46,7 +46,7 @@ type Compiler struct {
 	Proxy map[string]string
 
 	// Limits hold for every container; mem_limit, memswap_limit and shm_size of a step win where they are set.
-	Limits engine.Limits
+	Limits spec.Limits
 	// Volumes are mounted into every step.
 	Volumes []OperatorVolume
 	// HostPaths are folders of the machine that trusted pipelines may bind, themselves and what is below.
@@ -92,7 +92,7 @@ type Args struct {
 
 // Compile makes the spec. Its errors say which step and key they are about. It asks the providers, so it may take as long as they do;
 // a cancelled context ends it.
-func (c *Compiler) Compile(ctx context.Context, a Args) (*engine.Spec, error) {
+func (c *Compiler) Compile(ctx context.Context, a Args) (*spec.Spec, error) {
 	if err := a.check(); err != nil {
 		return nil, err
 	}
@@ -104,11 +104,11 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*engine.Spec, error) {
 		args:     a,
 		secrets:  newSecretFinder(c.Secret, a),
 		now:      c.Time(),
-		spec: &engine.Spec{
+		spec: &spec.Spec{
 			ID:       id,
 			Name:     a.Pipeline.Name,
-			Platform: engine.Platform(a.Pipeline.Platform),
-			Network:  engine.Network{Name: id, Options: c.NetworkOptions},
+			Platform: spec.Platform(a.Pipeline.Platform),
+			Network:  spec.Network{Name: id, Options: c.NetworkOptions},
 
 			CacheScope: cacheScope(a),
 		},
@@ -196,7 +196,7 @@ type builder struct {
 	daemons    daemons
 	// notes are for the first step that runs: what is worth saying and belongs to no step.
 	notes []string
-	spec  *engine.Spec
+	spec  *spec.Spec
 }
 
 func (b *builder) build(ctx context.Context) error {
@@ -269,7 +269,7 @@ func (b *builder) checkNames() error {
 func (b *builder) number() {
 	n := 0
 	for _, s := range b.spec.Steps {
-		if s.RunPolicy == engine.RunNever {
+		if s.RunPolicy == spec.RunNever {
 			continue
 		}
 		if n++; n == 1 {
@@ -288,7 +288,7 @@ func (b *builder) mask() {
 	add := func(value string) {
 		if !seen[value] {
 			seen[value] = true
-			b.spec.Masks = append(b.spec.Masks, engine.Sensitive(value))
+			b.spec.Masks = append(b.spec.Masks, spec.Sensitive(value))
 		}
 	}
 	if n := b.args.Netrc; n != nil {

@@ -8,8 +8,8 @@ import (
 
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 const (
@@ -91,14 +91,14 @@ func (b *builder) addDaemonVolumes() {
 		}
 	}
 	b.spec.Volumes = append(b.spec.Volumes,
-		&engine.Volume{Name: daemonSocketName, Kind: engine.VolumeSocket},
-		&engine.Volume{Name: daemonCertsName, Kind: engine.VolumeCerts})
+		&spec.Volume{Name: daemonSocketName, Kind: spec.VolumeSocket},
+		&spec.Volume{Name: daemonCertsName, Kind: spec.VolumeCerts})
 }
 
 // overlay adds to a volume what isn't there already. A volume that is a docker socket, or has one, needs nothing.
 func (b *builder) overlay(volume string, o overlay) {
 	v := b.findVolume(volume)
-	if v == nil || v.Kind == engine.VolumeSocket || v.Kind == engine.VolumeSocketDir || slices.Contains(b.daemons.overlays[volume], o) {
+	if v == nil || v.Kind == spec.VolumeSocket || v.Kind == spec.VolumeSocketDir || slices.Contains(b.daemons.overlays[volume], o) {
 		return
 	}
 	b.daemons.overlays[volume] = append(b.daemons.overlays[volume], o)
@@ -135,9 +135,9 @@ func realRun(p string) string {
 }
 
 // standIn makes the step one whose docker daemon the guard stands in for, and tells its log where. It mounts nothing, as there is no container.
-func (b *builder) standIn(dst *engine.Step, src *resource.Step) {
+func (b *builder) standIn(dst *spec.Step, src *resource.Step) {
 	d := b.daemons.steps[src.Name]
-	dst.Daemon = &engine.Daemon{Ports: append([]int{portPlain}, d.Ports...), TLSPorts: []int{portTLS}}
+	dst.Daemon = &spec.Daemon{Ports: append([]int{portPlain}, d.Ports...), TLSPorts: []int{portTLS}}
 	note := fmt.Sprintf("no docker daemon is started here: the build's own answers in its place, at %[1]s:%[2]d, with TLS at %[1]s:%[3]d", src.Name, portPlain, portTLS)
 	for _, m := range src.Volumes {
 		for _, o := range b.daemons.overlays[m.Name] {
@@ -153,7 +153,7 @@ func (b *builder) standIn(dst *engine.Step, src *resource.Step) {
 }
 
 // setOverlays completes the mounts of a step with what a docker daemon would have put there. taken are the paths of its mounts.
-func (b *builder) setOverlays(dst *engine.Step, taken map[string]bool) {
+func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 	socket := false
 	for i, m := range slices.Clone(dst.Mounts) {
 		for _, o := range b.daemons.overlays[m.Volume] {
@@ -163,31 +163,31 @@ func (b *builder) setOverlays(dst *engine.Step, taken map[string]bool) {
 				dst.Mounts[i].Volume = o.volume
 			case !taken[at]:
 				taken[at] = true
-				dst.Mounts = append(dst.Mounts, engine.Mount{Volume: o.volume, Path: at})
+				dst.Mounts = append(dst.Mounts, spec.Mount{Volume: o.volume, Path: at})
 			}
 		}
 	}
 	// `buildx create` may be told of a socket elsewhere, but builds by the builder that is there (see setBuilder), whose socket is at the usual place.
-	usual := func(m engine.Mount) bool { _, there := inFolder(m.Path, socketPath); return there }
+	usual := func(m spec.Mount) bool { _, there := inFolder(m.Path, socketPath); return there }
 	if socket && !slices.ContainsFunc(dst.Mounts, usual) {
 		taken[socketPath] = true
-		dst.Mounts = append(dst.Mounts, engine.Mount{Volume: daemonSocketName, Path: socketPath})
+		dst.Mounts = append(dst.Mounts, spec.Mount{Volume: daemonSocketName, Path: socketPath})
 	}
 }
 
 // hasDocker tells whether the step, which mounts what it does, has a docker socket, or one of the pipeline's daemons within reach.
-func (b *builder) hasDocker(dst *engine.Step) bool {
-	return dst.RunPolicy != engine.RunNever && (len(b.daemons.steps) > 0 || slices.ContainsFunc(dst.Mounts, func(m engine.Mount) bool {
+func (b *builder) hasDocker(dst *spec.Step) bool {
+	return dst.RunPolicy != spec.RunNever && (len(b.daemons.steps) > 0 || slices.ContainsFunc(dst.Mounts, func(m spec.Mount) bool {
 		v := b.findVolume(m.Volume)
-		return v != nil && slices.Contains([]engine.VolumeKind{engine.VolumeSocket, engine.VolumeSocketDir, engine.VolumePluginSocket}, v.Kind)
+		return v != nil && slices.Contains([]spec.VolumeKind{spec.VolumeSocket, spec.VolumeSocketDir, spec.VolumePluginSocket}, v.Kind)
 	}))
 }
 
 // setBuilder has `docker buildx` build with the daemon that is there. What `buildx create` makes otherwise is a container with a builder of its own, privileged and without
 // the cache.
-func setBuilder(dst *engine.Step) {
+func setBuilder(dst *spec.Step) {
 	_, set := dst.Env[builderVariable]
-	secret := slices.ContainsFunc(dst.Secrets, func(s *engine.Secret) bool { return s.Env == builderVariable })
+	secret := slices.ContainsFunc(dst.Secrets, func(s *spec.Secret) bool { return s.Env == builderVariable })
 	if !set && !secret {
 		dst.Env[builderVariable] = "default"
 	}

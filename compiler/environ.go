@@ -14,7 +14,7 @@ import (
 	"github.com/drone/runner-go/environ/provider"
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // defaultPath is what $PATH means in a PATH that a pipeline sets: the search path of nearly every image. The image's own isn't known before it has been pulled.
@@ -26,7 +26,7 @@ type environment map[string]variable
 // variable is text, or a secret.
 type variable struct {
 	text   string
-	secret *engine.Secret
+	secret *spec.Secret
 }
 
 func (e environment) set(name, text string) { e[name] = variable{text: text} }
@@ -39,13 +39,13 @@ func (e environment) setAll(vars map[string]string) {
 
 // hide makes a variable of that name a secret. secretName is what the pipeline calls it.
 func (e environment) hide(name, secretName, data string) {
-	e[name] = variable{secret: &engine.Secret{Name: secretName, Env: name, Data: engine.Sensitive(data)}}
+	e[name] = variable{secret: &spec.Secret{Name: secretName, Env: name, Data: spec.Sensitive(data)}}
 }
 
 // split gives the plain variables, and the secrets in the order of their variables.
-func (e environment) split() (map[string]string, []*engine.Secret) {
+func (e environment) split() (map[string]string, []*spec.Secret) {
 	plain := map[string]string{}
-	var secrets []*engine.Secret
+	var secrets []*spec.Secret
 	for _, name := range slices.Sorted(maps.Keys(e)) {
 		if v := e[name]; v.secret != nil {
 			secrets = append(secrets, v.secret)

@@ -18,8 +18,8 @@ import (
 	"github.com/drone/runner-go/secret"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -111,7 +111,7 @@ var setups = map[string]func(*Compiler, *Args){
 		})
 	},
 	"limits_operator": func(c *Compiler, _ *Args) {
-		c.Limits = engine.Limits{Memory: 1 << 30, MemorySwap: 1 << 30, CPUPeriod: 100000, CPUQuota: 50000, CPUShares: 512, CPUSet: "0-1", ShmSize: 64 << 20}
+		c.Limits = spec.Limits{Memory: 1 << 30, MemorySwap: 1 << 30, CPUPeriod: 100000, CPUQuota: 50000, CPUShares: 512, CPUSet: "0-1", ShmSize: 64 << 20}
 	},
 	"volumes_operator": func(c *Compiler, _ *Args) {
 		c.Volumes = []OperatorVolume{
@@ -195,15 +195,15 @@ func compileFile(t *testing.T, c *Compiler, a Args, file string) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec, err := c.Compile(t.Context(), parse(t, a, data))
+	s, err := c.Compile(t.Context(), parse(t, a, data))
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkInvariants(t, spec)
+	checkInvariants(t, s)
 	if !strings.HasPrefix(filepath.Base(file), "environment") {
-		dropOrdinary(t, a, spec)
+		dropOrdinary(t, a, s)
 	}
-	out, err := json.MarshalIndent(spec, "", "  ")
+	out, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func parse(t *testing.T, a Args, data []byte) Args {
 
 // dropOrdinary leaves out what every spec has: the labels, the beginning of every script, and the variables that every step of such a build has, with the values
 // that they have there. The golden files called environment show them.
-func dropOrdinary(t *testing.T, a Args, spec *engine.Spec) {
+func dropOrdinary(t *testing.T, a Args, sp *spec.Spec) {
 	t.Helper()
 	a.Netrc, a.Secrets = nil, nil
 	a.Pipeline = &resource.Pipeline{Steps: []*resource.Step{{Name: "a", Image: "a"}}}
@@ -242,8 +242,8 @@ func dropOrdinary(t *testing.T, a Args, spec *engine.Spec) {
 	ordinary := plain.Steps[1].Env
 	delete(ordinary, "DRONE_STEP_NAME")
 	delete(ordinary, "DRONE_STEP_NUMBER")
-	spec.Labels = nil
-	for _, s := range spec.Steps {
+	sp.Labels = nil
+	for _, s := range sp.Steps {
 		s.Labels = nil
 		if text, found := s.Env[scriptVariable]; found {
 			s.Env[scriptVariable] = strings.TrimPrefix(text, preamble)
@@ -256,28 +256,28 @@ func dropOrdinary(t *testing.T, a Args, spec *engine.Spec) {
 }
 
 // checkInvariants is what holds for every spec.
-func checkInvariants(t *testing.T, spec *engine.Spec) {
+func checkInvariants(t *testing.T, sp *spec.Spec) {
 	t.Helper()
 	volumes, steps, ids := map[string]bool{}, map[string]bool{}, map[string]bool{}
-	for _, v := range spec.Volumes {
+	for _, v := range sp.Volumes {
 		if volumes[v.Name] {
 			t.Errorf("two volumes are called %q", v.Name)
 		}
 		volumes[v.Name] = true
-		if own := v.Kind == engine.VolumeTemp || v.Kind == engine.VolumeMemory || v.Kind == engine.VolumePersistent; own != (v.ID != "") {
+		if own := v.Kind == spec.VolumeTemp || v.Kind == spec.VolumeMemory || v.Kind == spec.VolumePersistent; own != (v.ID != "") {
 			t.Errorf("volume %q of kind %s has the id %q", v.Name, v.Kind, v.ID)
 		}
-		if (v.Kind == engine.VolumeBind) && !filepath.IsAbs(v.Path) {
+		if (v.Kind == spec.VolumeBind) && !filepath.IsAbs(v.Path) {
 			t.Errorf("volume %q is bound from %q", v.Name, v.Path)
 		}
 	}
 	number := 0
-	for _, s := range spec.Steps {
+	for _, s := range sp.Steps {
 		if steps[s.Name] || ids[s.ID] {
 			t.Errorf("two steps are called %q, or have the id %s", s.Name, s.ID)
 		}
 		steps[s.Name], ids[s.ID] = true, true
-		if s.RunPolicy != engine.RunNever {
+		if s.RunPolicy != spec.RunNever {
 			number++
 			if s.Number != number {
 				t.Errorf("step %q has number %d, want %d", s.Name, s.Number, number)
@@ -298,14 +298,14 @@ func checkInvariants(t *testing.T, spec *engine.Spec) {
 			}
 		}
 	}
-	for _, s := range spec.Steps {
+	for _, s := range sp.Steps {
 		for _, name := range s.DependsOn {
 			if !steps[name] {
 				t.Errorf("step %q depends on %q, which isn't there", s.Name, name)
 			}
 		}
 	}
-	if len(spec.Labels) == 0 {
+	if len(sp.Labels) == 0 {
 		t.Error("the spec has no labels")
 	}
 }

@@ -4,12 +4,12 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // connect completes the dependencies. Without a single depends_on the steps are a chain in their order. Otherwise what depends on nothing depends on the clone
 // step; when cloning is disabled, depends_on: [clone] means nothing, unless the pipeline has a step of that name of its own.
-func connect(steps []*engine.Step, cloneDisabled bool) error {
+func connect(steps []*spec.Step, cloneDisabled bool) error {
 	names := make(map[string]bool, len(steps))
 	graph := false
 	for _, s := range steps {

@@ -5,7 +5,7 @@ import (
 
 	"github.com/distribution/reference"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // qualify completes an image's name the way docker does: the registry, library/ for Docker Hub's own, :latest where there is neither tag nor digest.
@@ -30,9 +30,9 @@ func repository(image string) string {
 }
 
 // pullPolicy reads `pull`.
-func pullPolicy(value string) (engine.PullPolicy, error) {
-	switch p := engine.PullPolicy(value); p {
-	case engine.PullDefault, engine.PullAlways, engine.PullIfNotExists, engine.PullNever:
+func pullPolicy(value string) (spec.PullPolicy, error) {
+	switch p := spec.PullPolicy(value); p {
+	case spec.PullDefault, spec.PullAlways, spec.PullIfNotExists, spec.PullNever:
 		return p, nil
 	}
 	return "", fmt.Errorf("pull: %q: write always, if-not-exists or never", value)

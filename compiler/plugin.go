@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // DefaultDockerPlugins are the images that Drone's own runner gives privilege to when a pipeline uses them as plugins, so that they can start a docker daemon
@@ -38,12 +38,12 @@ var daemonSettings = []struct{ key, operator string }{
 
 // isDockerPlugin tells whether the step runs an image of DockerPlugins the way its authors meant it to: one that runs commands of its
 // own is an ordinary step.
-func (b *builder) isDockerPlugin(step *engine.Step) bool {
+func (b *builder) isDockerPlugin(step *spec.Step) bool {
 	return len(step.Entrypoint) == 0 && len(step.Command) == 0 && slices.Contains(b.DockerPlugins, repository(step.Image))
 }
 
 // warnOfDaemon is a line about settings that have no effect here, if there are any.
-func warnOfDaemon(dst *engine.Step, env environment) {
+func warnOfDaemon(dst *spec.Step, env environment) {
 	var keys, operators []string
 	for _, s := range daemonSettings {
 		v, set := env[settingName(s.key)]
@@ -67,7 +67,7 @@ func warnOfDaemon(dst *engine.Step, env environment) {
 
 // useSocket points a docker plugin to a docker socket of the run, one with which images can be made and nothing else, as it is for untrusted repositories too.
 // What its settings say otherwise can't be had, and the log says so.
-func (b *builder) useSocket(dst *engine.Step, env environment) {
+func (b *builder) useSocket(dst *spec.Step, env environment) {
 	for _, s := range pluginSettings {
 		if old, set := env[s.variable]; set && (old.secret != nil || old.text != s.value) {
 			dst.Notes = append(dst.Notes, fmt.Sprintf("%s is %s here: %s", s.variable, s.value, s.why))
@@ -76,6 +76,6 @@ func (b *builder) useSocket(dst *engine.Step, env environment) {
 	}
 	warnOfDaemon(dst, env)
 	if b.findVolume(socketName) == nil {
-		b.spec.Volumes = append(b.spec.Volumes, &engine.Volume{Name: socketName, Kind: engine.VolumePluginSocket})
+		b.spec.Volumes = append(b.spec.Volumes, &spec.Volume{Name: socketName, Kind: spec.VolumePluginSocket})
 	}
 }

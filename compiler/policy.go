@@ -6,29 +6,29 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // runPolicy reads `when`: whether the conditions match the build, then for which status the step runs.
-func runPolicy(src *resource.Step, role role, a Args) engine.RunPolicy {
+func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	if role == roleClone {
-		return engine.RunAlways
+		return spec.RunAlways
 	}
 	if NeverRuns(src, a) {
-		return engine.RunNever
+		return spec.RunNever
 	}
 	status := src.When.Status
 	if len(status.Include) == 0 && len(status.Exclude) == 0 {
-		return engine.RunOnSuccess
+		return spec.RunOnSuccess
 	}
 	switch success, failure := status.Match(drone.StatusPassing), status.Match(drone.StatusFailing); {
 	case success && failure:
-		return engine.RunAlways
+		return spec.RunAlways
 	case failure:
-		return engine.RunOnFailure
+		return spec.RunOnFailure
 	default:
-		return engine.RunOnSuccess
+		return spec.RunOnSuccess
 	}
 }
 
@@ -47,13 +47,13 @@ func NeverRuns(src *resource.Step, a Args) bool {
 }
 
 // errPolicy reads `failure`.
-func errPolicy(failure string) engine.ErrPolicy {
+func errPolicy(failure string) spec.ErrPolicy {
 	switch strings.ToLower(failure) {
 	case "ignore":
-		return engine.ErrIgnore
+		return spec.ErrIgnore
 	case "fast", "fast-fail", "fail-fast":
-		return engine.ErrFailFast
+		return spec.ErrFailFast
 	default:
-		return engine.ErrFail
+		return spec.ErrFail
 	}
 }

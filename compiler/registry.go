@@ -12,7 +12,7 @@ import (
 	"github.com/drone/runner-go/registry"
 	"github.com/drone/runner-go/registry/auths"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // credentials are a user and a password for one registry. source says in a note where they come from.
@@ -71,7 +71,7 @@ func ordered(list []*drone.Registry) []*drone.Registry {
 }
 
 // auth finds the credentials for an image, by the host of its registry: the first that match. Nil pulls anonymously. The note, if there is one, is for the step's log.
-func (b *builder) auth(image string) (auth *engine.Auth, note string) {
+func (b *builder) auth(image string) (auth *spec.Auth, note string) {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
 		return nil, ""
@@ -83,7 +83,7 @@ func (b *builder) auth(image string) (auth *engine.Auth, note string) {
 		case c.username == "" && c.password == "":
 			note = fmt.Sprintf("%s names %s without a user and password (a credential helper isn't read, nor is what is not base64 of USER:PASSWORD)", c.source, host)
 		default:
-			return &engine.Auth{Address: c.address, Username: c.username, Password: engine.Sensitive(c.password)}, ""
+			return &spec.Auth{Address: c.address, Username: c.username, Password: spec.Sensitive(c.password)}, ""
 		}
 	}
 	return nil, note

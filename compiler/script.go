@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // scriptVariable carries a step's commands into its container.
@@ -24,7 +24,7 @@ var shells = []string{"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"}
 //
 // Commands beside an entrypoint that is no shell are its arguments: that is what their authors mean (entrypoint: [dockerd] with
 // commands: [--dns=…]), and they make no sense as a script.
-func setProcess(dst *engine.Step, src *resource.Step) (string, error) {
+func setProcess(dst *spec.Step, src *resource.Step) (string, error) {
 	entrypoint := slices.Clone(src.Entrypoint)
 	if !slices.ContainsFunc(entrypoint, func(word string) bool { return word != "" }) && len(src.Commands) > 0 {
 		// entrypoint: [""] is how other systems switch the image's own off.

@@ -10,8 +10,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // interpreters are the shells of this machine that scripts are tried in; /bin/sh is always among them. Alpine's is busybox's, Debian's is dash.
@@ -29,7 +29,7 @@ func interpreters(t *testing.T) map[string][]string {
 // runCommands runs a step's commands as its container would: the step's own -c and command, with the script in the environment.
 func runCommands(t *testing.T, shell []string, commands []string, env ...string) (output string, home string, code int) {
 	t.Helper()
-	dst := &engine.Step{}
+	dst := &spec.Step{}
 	text, err := setProcess(dst, &resource.Step{Commands: commands})
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestSetProcess(t *testing.T) {
 		{name: "shell with options", step: resource.Step{Shell: "sh -e", Commands: []string{"a"}}, err: `shell: "sh -e"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			dst := &engine.Step{}
+			dst := &spec.Step{}
 			text, err := setProcess(dst, &tt.step)
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {

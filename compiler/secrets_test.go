@@ -14,12 +14,12 @@ import (
 	"github.com/drone/runner-go/secret"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // values are the secrets of a step by their variables.
-func values(s *engine.Step) map[string]string {
+func values(s *spec.Step) map[string]string {
 	out := map[string]string{}
 	for _, secret := range s.Secrets {
 		out[secret.Env] = string(secret.Data)
@@ -57,7 +57,7 @@ func TestSecretValues(t *testing.T) {
 		Environment: fromSecrets("encrypted", "password", "foreign", "both", "static", "empty", "filled", "PassWord"),
 		Settings:    map[string]*manifest.Parameter{"token": {Secret: "token"}},
 	})
-	spec, err := c.Compile(t.Context(), a)
+	s, err := c.Compile(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,13 +65,13 @@ func TestSecretValues(t *testing.T) {
 		"encrypted": "sealed", "password": "pa55word", "PassWord": "pa55word", "both": "the file's", "static": "operator's", "empty": "",
 		"filled": "the operator's", "PLUGIN_TOKEN": "t0ken",
 	}
-	if diff := cmp.Diff(want, values(spec.Steps[0])); diff != "" {
+	if diff := cmp.Diff(want, values(s.Steps[0])); diff != "" {
 		t.Error(diff)
 	}
-	if notes := spec.Steps[0].Notes; len(notes) != 1 || !strings.Contains(notes[0], `"foreign": it is encrypted in the file, and this repository's key doesn't decrypt it`) {
+	if notes := s.Steps[0].Notes; len(notes) != 1 || !strings.Contains(notes[0], `"foreign": it is encrypted in the file, and this repository's key doesn't decrypt it`) {
 		t.Errorf("the notes are %q", notes)
 	}
-	if _, plain := spec.Steps[0].Env["foreign"]; plain {
+	if _, plain := s.Steps[0].Env["foreign"]; plain {
 		t.Error("a missing secret is set")
 	}
 }
@@ -81,12 +81,12 @@ func TestEncryptedSecretsStayFromForks(t *testing.T) {
 	a.Repo.Private, a.Build.Event, a.Build.Fork = false, "pull_request", "fork/lab"
 	a.Manifest = &manifest.Manifest{Resources: []manifest.Resource{&manifest.Secret{Kind: "secret", Name: "encrypted", Data: encrypt(t, a.Repo.Secret, "sealed")}}}
 	a.Pipeline = pipelineOf(&resource.Step{Name: "build", Image: "alpine", Environment: fromSecrets("encrypted")})
-	spec, err := c.Compile(t.Context(), a)
+	s, err := c.Compile(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(spec.Steps[0].Secrets) != 0 || len(spec.Steps[0].Notes) != 1 {
-		t.Errorf("secrets %q, notes %q", values(spec.Steps[0]), spec.Steps[0].Notes)
+	if len(s.Steps[0].Secrets) != 0 || len(s.Steps[0].Notes) != 1 {
+		t.Errorf("secrets %q, notes %q", values(s.Steps[0]), s.Steps[0].Notes)
 	}
 }
 
@@ -98,11 +98,11 @@ func TestMasksHoldEveryCredential(t *testing.T) {
 	a.Netrc = &drone.Netrc{Machine: "git.example.com", Login: "scm-token", Password: "x-oauth-basic"}
 	a.Pipeline = pipelineOf(&resource.Step{Name: "build", Image: "alpine", Environment: fromSecrets("password")})
 	a.Pipeline.PullSecrets = []string{"dockerconfig"}
-	spec, err := c.Compile(t.Context(), a)
+	s, err := c.Compile(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := spec.Secrets()
+	got := s.Secrets()
 	for _, want := range []string{"proxy-password", "quay-password", "hub-password", "reg-password", "scm-token", "x-oauth-basic", "pa55word"} {
 		if !slices.Contains(got, want) {
 			t.Errorf("%s isn't masked", want)
@@ -112,10 +112,10 @@ func TestMasksHoldEveryCredential(t *testing.T) {
 		t.Error("nothing is masked")
 	}
 	a.Netrc.Login, a.Netrc.Password = "octo", "secret"
-	if spec, err = c.Compile(t.Context(), a); err != nil {
+	if s, err = c.Compile(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	if slices.Contains(spec.Secrets(), "octo") {
+	if slices.Contains(s.Secrets(), "octo") {
 		t.Error("the name of a user is masked, and with it the repository's")
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/drone/runner-go/environ"
 	"github.com/drone/runner-go/labels"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // role is the list that a step comes from.
@@ -35,8 +35,8 @@ func (b *builder) addStep(ctx context.Context, src *resource.Step, role role) er
 	return nil
 }
 
-func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*engine.Step, error) {
-	dst := &engine.Step{
+func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spec.Step, error) {
+	dst := &spec.Step{
 		ID:         fmt.Sprintf("%s-%d", b.spec.ID, len(b.spec.Steps)+1),
 		Name:       src.Name,
 		User:       src.User,
@@ -51,13 +51,13 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*eng
 		RunPolicy:  runPolicy(src, role, b.args),
 	}
 	if role == roleStep && b.args.Skip != nil && b.args.Skip(src.Name) {
-		dst.RunPolicy = engine.RunNever
+		dst.RunPolicy = spec.RunNever
 	}
 
 	var err error
 	if dst.Image, err = qualify(src.Image); err != nil {
 		// An image such as "app:${DRONE_TAG}" has no name in a build without a tag, and needs none where the step doesn't run.
-		if dst.RunPolicy != engine.RunNever {
+		if dst.RunPolicy != spec.RunNever {
 			return nil, err
 		}
 		dst.Image = src.Image
@@ -86,7 +86,7 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*eng
 	if src.WorkingDir != "" {
 		dst.WorkingDir = below(b.workspace.full, src.WorkingDir)
 	}
-	if dst.RunPolicy == engine.RunNever {
+	if dst.RunPolicy == spec.RunNever {
 		// It gets no variable and no secret, and no provider is asked for it.
 		dst.Env = map[string]string{}
 	} else if err := b.setEnvironment(ctx, dst, src, role, script); err != nil {
@@ -109,7 +109,7 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*eng
 }
 
 // unprivileged is the line of a step that asks for privilege. Mostly it was for Docker, which it may have.
-func (b *builder) unprivileged(dst *engine.Step) string {
+func (b *builder) unprivileged(dst *spec.Step) string {
 	const note = "privileged is set for this step and not granted: it runs unprivileged"
 	if b.hasDocker(dst) {
 		return note + ", and has Docker all the same"
@@ -118,7 +118,7 @@ func (b *builder) unprivileged(dst *engine.Step) string {
 }
 
 // setEnvironment adds the step's variables, secrets and credentials to what every step starts from.
-func (b *builder) setEnvironment(ctx context.Context, dst *engine.Step, src *resource.Step, role role, script string) error {
+func (b *builder) setEnvironment(ctx context.Context, dst *spec.Step, src *resource.Step, role role, script string) error {
 	env := maps.Clone(b.base)
 	if role == roleClone || !b.NetrcCloneOnly {
 		b.addNetrc(env)
@@ -149,20 +149,20 @@ func (b *builder) setEnvironment(ctx context.Context, dst *engine.Step, src *res
 }
 
 // identify adds what depends on the step's number.
-func (b *builder) identify(s *engine.Step) {
+func (b *builder) identify(s *spec.Step) {
 	s.Labels = labels.FromStep(&drone.Step{Name: s.Name, Number: s.Number})
 	for name, value := range environ.StepArgs(s.Name, int64(s.Number)) {
 		s.Env[name] = value
 	}
 	// The step's own variables of these names don't win, not even as secrets: what Drone says about a step is true.
-	s.Secrets = slices.DeleteFunc(s.Secrets, func(secret *engine.Secret) bool {
+	s.Secrets = slices.DeleteFunc(s.Secrets, func(secret *spec.Secret) bool {
 		_, taken := s.Env[secret.Env]
 		return taken
 	})
 }
 
 // limits are the operator's, with those of the step where it sets any.
-func (b *builder) limits(src *resource.Step) engine.Limits {
+func (b *builder) limits(src *resource.Step) spec.Limits {
 	l := b.Limits
 	l.Memory = cmp.Or(int64(src.MemLimit), l.Memory)
 	l.MemorySwap = cmp.Or(int64(src.MemSwap), l.MemorySwap)
@@ -175,7 +175,7 @@ func (b *builder) limits(src *resource.Step) engine.Limits {
 }
 
 // setNetwork reads network_mode. What isn't the network of the run, or none at all, is a network of the daemon that the step joins besides.
-func (b *builder) setNetwork(dst *engine.Step, mode string) error {
+func (b *builder) setNetwork(dst *spec.Step, mode string) error {
 	kind, _, _ := strings.Cut(strings.ToLower(mode), ":")
 	switch kind {
 	case "":

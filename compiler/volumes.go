@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 const (
@@ -65,9 +65,9 @@ func (b *builder) workspaceVolume() string {
 
 // addVolumes adds the workspace, the operator's volumes and those that the pipeline declares.
 func (b *builder) addVolumes() error {
-	ws := &engine.Volume{Name: workspaceName, Kind: engine.VolumeTemp, ID: b.workspaceVolume()}
+	ws := &spec.Volume{Name: workspaceName, Kind: spec.VolumeTemp, ID: b.workspaceVolume()}
 	if b.WorkspaceSource != "" {
-		ws = &engine.Volume{Name: workspaceName, Kind: engine.VolumeBind, Path: b.WorkspaceSource}
+		ws = &spec.Volume{Name: workspaceName, Kind: spec.VolumeBind, Path: b.WorkspaceSource}
 	}
 	b.spec.Volumes = append(b.spec.Volumes, ws)
 	for i, v := range b.Volumes {
@@ -104,39 +104,39 @@ func (b *builder) addVolumes() error {
 }
 
 // operatorVolume takes the operator at their word, except that a docker socket is the guard's.
-func operatorVolume(name string, v OperatorVolume) (*engine.Volume, error) {
-	out := &engine.Volume{Name: name, ReadOnly: v.ReadOnly}
+func operatorVolume(name string, v OperatorVolume) (*spec.Volume, error) {
+	out := &spec.Volume{Name: name, ReadOnly: v.ReadOnly}
 	switch {
 	case v.Source == "" || !path.IsAbs(v.Target):
 		return nil, fmt.Errorf("the runner's volume %q:%q: write a source and an absolute path, as in DRONE_RUNNER_VOLUMES=/certs:/certs:ro", v.Source, v.Target)
 	case !path.IsAbs(v.Source):
-		out.Kind, out.ID = engine.VolumePersistent, v.Source
+		out.Kind, out.ID = spec.VolumePersistent, v.Source
 		return out, nil
 	}
 	switch resource.ClassifyHostPath(v.Source) {
 	case resource.PathSocket:
-		out.Kind = engine.VolumeSocket
+		out.Kind = spec.VolumeSocket
 	case resource.PathSocketDir:
-		out.Kind = engine.VolumeSocketDir
+		out.Kind = spec.VolumeSocketDir
 	default:
-		out.Kind, out.Path = engine.VolumeBind, path.Clean(v.Source)
+		out.Kind, out.Path = spec.VolumeBind, path.Clean(v.Source)
 	}
 	return out, nil
 }
 
 // volume maps what a pipeline declares. id names the volume in the daemon if it is one that goes with the run.
-func (b *builder) volume(v *resource.Volume, id string) (*engine.Volume, error) {
-	out := &engine.Volume{Name: v.Name}
+func (b *builder) volume(v *resource.Volume, id string) (*spec.Volume, error) {
+	out := &spec.Volume{Name: v.Name}
 	switch {
 	case v.Temp != nil && v.Temp.Medium == "memory":
 		if v.Temp.SizeLimit < 0 {
 			return nil, fmt.Errorf("temp.size_limit: %d is negative: write a size such as 64mb, or leave it out", int64(v.Temp.SizeLimit))
 		}
-		out.Kind, out.ID, out.SizeLimit = engine.VolumeMemory, id, int64(v.Temp.SizeLimit)
+		out.Kind, out.ID, out.SizeLimit = spec.VolumeMemory, id, int64(v.Temp.SizeLimit)
 	case v.Temp != nil && v.Temp.Medium != "":
 		return nil, fmt.Errorf("temp.medium: %q: write memory, or leave it out", v.Temp.Medium)
 	case v.Temp != nil:
-		out.Kind, out.ID = engine.VolumeTemp, id
+		out.Kind, out.ID = spec.VolumeTemp, id
 	case v.Host != nil:
 		return out, b.setHostVolume(out, v.Host.Path)
 	case v.Claim != "":
@@ -149,21 +149,21 @@ func (b *builder) volume(v *resource.Volume, id string) (*engine.Volume, error) 
 
 // setHostVolume maps a host path, which here is never a path of the host: the docker socket is the run's own, what the operator allowed is
 // bound, and anything else that does no harm becomes a volume that is kept from build to build.
-func (b *builder) setHostVolume(out *engine.Volume, hostPath string) error {
+func (b *builder) setHostVolume(out *spec.Volume, hostPath string) error {
 	kind := resource.ClassifyHostPath(hostPath)
 	clean := resource.CleanHostPath(hostPath)
 	switch {
 	case kind == resource.PathSocket:
-		out.Kind = engine.VolumeSocket
+		out.Kind = spec.VolumeSocket
 	case kind == resource.PathSocketDir:
-		out.Kind = engine.VolumeSocketDir
+		out.Kind = spec.VolumeSocketDir
 	case resource.HostPathAllowed(hostPath, b.HostPaths):
 		// By its spelling. Whether a symbolic link leads out again is for the engine to find out, where the folder is.
-		out.Kind, out.Path = engine.VolumeBind, clean
+		out.Kind, out.Path = spec.VolumeBind, clean
 	case kind == resource.PathForbidden:
 		return fmt.Errorf("host.path: %q can't be mounted: write temp: {} for a volume of the build, or a path such as /cache/NAME for one that is kept", hostPath)
 	default:
-		out.Kind, out.Path, out.ID = engine.VolumePersistent, clean, persistentID(clean)
+		out.Kind, out.Path, out.ID = spec.VolumePersistent, clean, persistentID(clean)
 	}
 	return nil
 }
@@ -193,7 +193,7 @@ func (b *builder) declares(name string) bool {
 	return slices.ContainsFunc(b.args.Pipeline.Volumes, func(v *resource.Volume) bool { return v.Name == name })
 }
 
-func (b *builder) findVolume(name string) *engine.Volume {
+func (b *builder) findVolume(name string) *spec.Volume {
 	for _, v := range b.spec.Volumes {
 		if v.Name == name {
 			return v
@@ -203,7 +203,7 @@ func (b *builder) findVolume(name string) *engine.Volume {
 }
 
 // setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the workspace, and that over the operator's.
-func (b *builder) setMounts(dst *engine.Step, src *resource.Step) error {
+func (b *builder) setMounts(dst *spec.Step, src *resource.Step) error {
 	taken := map[string]bool{}
 	for _, m := range src.Volumes {
 		switch clean := path.Clean(m.Path); {
@@ -215,24 +215,24 @@ func (b *builder) setMounts(dst *engine.Step, src *resource.Step) error {
 			return fmt.Errorf("volumes: two volumes are mounted at %s: give each a path of its own", clean)
 		default:
 			taken[clean] = true
-			dst.Mounts = append(dst.Mounts, engine.Mount{Volume: m.Name, Path: clean})
+			dst.Mounts = append(dst.Mounts, spec.Mount{Volume: m.Name, Path: clean})
 		}
 	}
-	if dst.RunPolicy != engine.RunNever {
+	if dst.RunPolicy != spec.RunNever {
 		b.setOverlays(dst, taken)
 	}
-	var ours []engine.Mount
+	var ours []spec.Mount
 	offer := func(name, target string) {
 		if target = path.Clean(target); !taken[target] {
 			taken[target] = true
-			ours = append(ours, engine.Mount{Volume: name, Path: target})
+			ours = append(ours, spec.Mount{Volume: name, Path: target})
 		}
 	}
 	offer(workspaceName, b.workspace.base)
 	for i, v := range b.Volumes {
 		offer(fmt.Sprintf("_operator_%d", i+1), v.Target)
 	}
-	if b.isDockerPlugin(dst) && dst.RunPolicy != engine.RunNever {
+	if b.isDockerPlugin(dst) && dst.RunPolicy != spec.RunNever {
 		offer(socketName, socketPath)
 	}
 	dst.Mounts = append(ours, dst.Mounts...)

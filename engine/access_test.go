@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -46,14 +47,14 @@ func newRunner(t *testing.T, state string, change ...func(*engine.Options)) *run
 }
 
 // tries prepares a step of that image. Who may have an image is a matter of the step's credentials, not of its build, so one network does for all.
-func (r *runner) tries(t *testing.T, ref string, auth *engine.Auth, policy engine.PullPolicy) (said string, err error) {
+func (r *runner) tries(t *testing.T, ref string, auth *spec.Auth, policy spec.PullPolicy) (said string, err error) {
 	t.Helper()
 	if r.bench == nil {
 		r.bench = newBenchWith(t, r.client, r.engine)
 		r.bench.setup()
 	}
 	var out transcript
-	s := r.bench.step(fmt.Sprintf("step%d", len(r.bench.spec.Steps)), "true", func(s *engine.Step) { s.Image, s.Auth, s.Pull = ref, auth, policy })
+	s := r.bench.step(fmt.Sprintf("step%d", len(r.bench.spec.Steps)), "true", func(s *spec.Step) { s.Image, s.Auth, s.Pull = ref, auth, policy })
 	_, err = r.engine.Prepare(t.Context(), r.bench.spec, s, &out)
 	return out.String(), err
 }
@@ -66,8 +67,8 @@ func (h *hub) requests() int {
 
 // A private image that one build has pulled is for those builds whose credentials could pull it.
 func TestPrivateImagesOfOthers(t *testing.T) {
-	jane := &engine.Auth{Username: "jane", Password: "s3cret"}
-	mallory := &engine.Auth{Username: "mallory", Password: "guess"}
+	jane := &spec.Auth{Username: "jane", Password: "s3cret"}
+	mallory := &spec.Auth{Username: "mallory", Password: "guess"}
 	state := t.TempDir()
 	r := newRunner(t, state)
 	h := newHub(t, r.client)
@@ -80,11 +81,11 @@ func TestPrivateImagesOfOthers(t *testing.T) {
 		t.Helper()
 		for _, row := range []struct {
 			who    string
-			auth   *engine.Auth
-			policy engine.PullPolicy
+			auth   *spec.Auth
+			policy spec.PullPolicy
 		}{
-			{"nobody", nil, ""}, {"nobody", nil, engine.PullIfNotExists}, {"nobody", nil, engine.PullNever}, {"mallory", mallory, ""},
-			{"mallory", mallory, engine.PullNever}, {"mallory", mallory, engine.PullAlways},
+			{"nobody", nil, ""}, {"nobody", nil, spec.PullIfNotExists}, {"nobody", nil, spec.PullNever}, {"mallory", mallory, ""},
+			{"mallory", mallory, spec.PullNever}, {"mallory", mallory, spec.PullAlways},
 		} {
 			out, err := r.tries(t, ref, row.auth, row.policy)
 			if err == nil {
@@ -117,7 +118,7 @@ func TestPrivateImagesOfOthers(t *testing.T) {
 	}
 	// Another life of the runner asks again, and lets the owner have it without a pull.
 	r = newRunner(t, state)
-	if _, err := r.tries(t, ref, jane, engine.PullNever); err != nil {
+	if _, err := r.tries(t, ref, jane, spec.PullNever); err != nil {
 		t.Errorf("the owner after a restart: %v", err)
 	}
 	h.Close()
@@ -148,7 +149,7 @@ func TestPublicImagesStayFast(t *testing.T) {
 	stop()
 	writing.Wait()
 	again := newRunner(t, state)
-	if _, err := again.tries(t, ref, &engine.Auth{Username: "somebody", Password: "else"}, ""); err != nil {
+	if _, err := again.tries(t, ref, &spec.Auth{Username: "somebody", Password: "else"}, ""); err != nil {
 		t.Errorf("with credentials, after a restart: %v", err)
 	}
 	if n := h.requests() - before; n > 0 {
@@ -189,10 +190,10 @@ func TestLocalImagesAreShared(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if _, err := r.tries(t, named, nil, engine.PullNever); err != nil {
+	if _, err := r.tries(t, named, nil, spec.PullNever); err != nil {
 		t.Errorf("a name that the operator gave: %v", err)
 	}
-	if _, err := r.tries(t, ref, nil, engine.PullNever); err == nil {
+	if _, err := r.tries(t, ref, nil, spec.PullNever); err == nil {
 		t.Error("the same image by its private name is for everybody")
 	}
 }
@@ -200,11 +201,11 @@ func TestLocalImagesAreShared(t *testing.T) {
 func TestFallback(t *testing.T) {
 	for _, row := range []struct {
 		fallback engine.Fallback
-		works    map[engine.PullPolicy]bool
+		works    map[spec.PullPolicy]bool
 	}{
-		{engine.FallbackDefault, map[engine.PullPolicy]bool{engine.PullDefault: true, engine.PullAlways: false}},
-		{engine.FallbackAlways, map[engine.PullPolicy]bool{engine.PullDefault: true, engine.PullAlways: true}},
-		{engine.FallbackNever, map[engine.PullPolicy]bool{engine.PullDefault: false, engine.PullAlways: false}},
+		{engine.FallbackDefault, map[spec.PullPolicy]bool{spec.PullDefault: true, spec.PullAlways: false}},
+		{engine.FallbackAlways, map[spec.PullPolicy]bool{spec.PullDefault: true, spec.PullAlways: true}},
+		{engine.FallbackNever, map[spec.PullPolicy]bool{spec.PullDefault: false, spec.PullAlways: false}},
 	} {
 		t.Run(fmt.Sprintf("%q", row.fallback), func(t *testing.T) {
 			r := newRunner(t, t.TempDir(), func(o *engine.Options) { o.Pull.Fallback = row.fallback })
@@ -243,7 +244,7 @@ func TestPullsOfManyBuildsAreOnePull(t *testing.T) {
 	for range builds {
 		b := newBenchWith(t, r.client, r.engine)
 		b.setup()
-		s := b.step("step", "true", func(s *engine.Step) { s.Image = ref })
+		s := b.step("step", "true", func(s *spec.Step) { s.Image = ref })
 		steps = append(steps, func() error {
 			_, err := r.engine.Prepare(t.Context(), b.spec, s, nil)
 			return err

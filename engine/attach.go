@@ -8,14 +8,16 @@ import (
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // prepared is a created container with its output attached. It implements Container.
 type prepared struct {
 	engine *Docker
 	run    *run
-	spec   *Spec
-	step   *Step
+	spec   *spec.Spec
+	step   *spec.Step
 	id     string
 	stream types.HijackedResponse
 
@@ -23,7 +25,7 @@ type prepared struct {
 }
 
 // attach opens the stream of the container's output, before the container starts, so that no byte can be missed.
-func (d *Docker) attach(ctx context.Context, r *run, spec *Spec, step *Step, id string) (*prepared, error) {
+func (d *Docker) attach(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, id string) (*prepared, error) {
 	type answer struct {
 		stream types.HijackedResponse
 		err    error
@@ -47,7 +49,7 @@ func (d *Docker) attach(ctx context.Context, r *run, spec *Spec, step *Step, id 
 		if a.err != nil {
 			return nil, fmt.Errorf("attach to container %q (%s): %w", step.Name, id, late(a.err, d.opts.Deadlines.Create))
 		}
-		c := &prepared{engine: d, run: r, spec: spec, step: step, id: id, stream: a.stream}
+		c := &prepared{engine: d, run: r, spec: s, step: step, id: id, stream: a.stream}
 		if !r.keep(c) {
 			c.close()
 			return nil, fmt.Errorf("prepare step %q: %w", step.Name, errEnded)

@@ -12,10 +12,12 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // config is what runs in the container.
-func (d *Docker) config(spec *Spec, step *Step) *container.Config {
+func (d *Docker) config(s *spec.Spec, step *spec.Step) *container.Config {
 	// A daemon that is started again after a crash stops what it finds running, and answers nobody until that is done: ten seconds a container, unless told.
 	grace := int(max(d.opts.StopGrace.Round(time.Second)/time.Second, 1))
 	return &container.Config{
@@ -25,7 +27,7 @@ func (d *Docker) config(spec *Spec, step *Step) *container.Config {
 		Env:          environment(step),
 		WorkingDir:   step.WorkingDir,
 		User:         step.User,
-		Labels:       d.labels(spec, step.Labels, map[string]string{LabelStep: step.Name}),
+		Labels:       d.labels(s, step.Labels, map[string]string{spec.LabelStep: step.Name}),
 		AttachStdout: true,
 		AttachStderr: true,
 		StopTimeout:  &grace,
@@ -34,18 +36,18 @@ func (d *Docker) config(spec *Spec, step *Step) *container.Config {
 
 // hostConfig is what the container gets of the machine: limits, mounts and names, and nothing else. Privilege, capabilities, devices, security options and
 // the namespaces of the host are absent because Step can't express them; they must stay absent.
-func (d *Docker) hostConfig(spec *Spec, step *Step, logs container.LogConfig) (*container.HostConfig, error) {
-	mounts, err := d.mounts(spec, step)
+func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogConfig) (*container.HostConfig, error) {
+	mounts, err := d.mounts(s, step)
 	if err != nil {
 		return nil, err
 	}
 	h := &container.HostConfig{
-		NetworkMode: container.NetworkMode(spec.Network.Name),
+		NetworkMode: container.NetworkMode(s.Network.Name),
 		LogConfig:   logs,
 		Mounts:      mounts,
 		DNS:         step.DNS,
 		DNSSearch:   step.DNSSearch,
-		ExtraHosts:  slices.Concat(step.ExtraHosts, d.publishedAt(spec)),
+		ExtraHosts:  slices.Concat(step.ExtraHosts, d.publishedAt(s)),
 		ShmSize:     step.Limits.ShmSize,
 		Resources: container.Resources{
 			Memory:     step.Limits.Memory,
@@ -63,7 +65,7 @@ func (d *Docker) hostConfig(spec *Spec, step *Step, logs container.LogConfig) (*
 }
 
 // environment is the step's, sorted, secrets before plain values of the same name. An empty value is a value.
-func environment(step *Step) []string {
+func environment(step *spec.Step) []string {
 	env := maps.Clone(step.Env)
 	if env == nil {
 		env = map[string]string{}
@@ -82,22 +84,22 @@ func environment(step *Step) []string {
 
 // create makes the container of a step and returns its id. An older one of the same step gives way: the step is being prepared anew. The error is
 // NotFound as well when the image isn't there.
-func (d *Docker) create(ctx context.Context, r *run, spec *Spec, step *Step, platform *ocispec.Platform) (string, error) {
+func (d *Docker) create(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, platform *ocispec.Platform) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
 	}
-	host, err := d.hostConfig(spec, step, d.logConfig())
+	host, err := d.hostConfig(s, step, d.logConfig())
 	if err != nil {
 		return "", fmt.Errorf("create container %q: %w", step.Name, err)
 	}
 	try := func() (container.CreateResponse, error) {
 		return made(ctx, r, d.opts.Deadlines.Create, func(ctx context.Context) (container.CreateResponse, error) {
-			return d.client.ContainerCreate(ctx, d.config(spec, step), host, endpoint(spec, step), platform, step.ID)
+			return d.client.ContainerCreate(ctx, d.config(s, step), host, endpoint(s, step), platform, step.ID)
 		})
 	}
 	answer, err := try()
 	if errdefs.IsConflict(err) {
-		if err := d.removeFormer(ctx, spec, step); err != nil {
+		if err := d.removeFormer(ctx, s, step); err != nil {
 			return "", err
 		}
 		answer, err = try()
@@ -112,14 +114,14 @@ func (d *Docker) create(ctx context.Context, r *run, spec *Spec, step *Step, pla
 }
 
 // removeFormer removes the container that has the step's name, if it is this run's.
-func (d *Docker) removeFormer(ctx context.Context, spec *Spec, step *Step) error {
+func (d *Docker) removeFormer(ctx context.Context, s *spec.Spec, step *spec.Step) error {
 	old, err := d.client.ContainerInspect(ctx, step.ID)
 	switch {
 	case errdefs.IsNotFound(err):
 		return nil
 	case err != nil:
 		return fmt.Errorf("create container %q: look at the container that has the name %s already: %w", step.Name, step.ID, err)
-	case old.Config == nil || old.Config.Labels[LabelSpec] != spec.ID:
+	case old.Config == nil || old.Config.Labels[spec.LabelSpec] != s.ID:
 		return fmt.Errorf("create container %q: the name %s belongs to a container of somebody else's; remove it (docker rm -f %[2]s) or run the build again", step.Name, step.ID)
 	}
 	return d.removeContainer(ctx, old.ID, step.Name)

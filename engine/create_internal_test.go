@@ -8,6 +8,8 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // fill sets every field that v has, nested ones included, to something that isn't zero.
@@ -41,25 +43,25 @@ func fill(v reflect.Value) {
 // The promise: whatever a step says, with every field that it has in use, its container has nothing of privilege. The fields that may be set are listed; a new
 // one in the daemon's API, or in our Step, changes nothing here until somebody adds it to the list on purpose.
 func TestNoStepCanAskForPrivilege(t *testing.T) {
-	var spec Spec
-	fill(reflect.ValueOf(&spec).Elem())
-	var step Step
+	var sp spec.Spec
+	fill(reflect.ValueOf(&sp).Elem())
+	var step spec.Step
 	fill(reflect.ValueOf(&step).Elem())
-	spec.Volumes = []*Volume{{Name: "v", ID: "id", Kind: VolumeTemp, ReadOnly: true}, {Name: "b", Path: "/b", Kind: VolumeBind}}
-	step.Mounts = []Mount{{Volume: "v", Path: "/v"}, {Volume: "b", Path: "/b"}}
+	sp.Volumes = []*spec.Volume{{Name: "v", ID: "id", Kind: spec.VolumeTemp, ReadOnly: true}, {Name: "b", Path: "/b", Kind: spec.VolumeBind}}
+	step.Mounts = []spec.Mount{{Volume: "v", Path: "/v"}, {Volume: "b", Path: "/b"}}
 	d := New(nil, Options{RunnerName: "runner"})
 
 	for _, row := range []struct {
 		name    string
-		step    func(Step) Step
+		step    func(spec.Step) spec.Step
 		network string
 	}{
-		{"with every field", func(s Step) Step { s.NoNetwork = false; return s }, "/full"},
-		{"without network", func(s Step) Step { s.NoNetwork = true; return s }, "none"},
+		{"with every field", func(s spec.Step) spec.Step { s.NoNetwork = false; return s }, "/full"},
+		{"without network", func(s spec.Step) spec.Step { s.NoNetwork = true; return s }, "none"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			step := row.step(step)
-			host, err := d.hostConfig(&spec, &step, d.logConfig())
+			host, err := d.hostConfig(&sp, &step, d.logConfig())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +81,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 					t.Errorf("fields of a mount in use: %q", got)
 				}
 			}
-			config := d.config(&spec, &step)
+			config := d.config(&sp, &step)
 			allowed = []string{"Image", "Entrypoint", "Cmd", "Env", "WorkingDir", "User", "Labels", "StopTimeout", "AttachStdout", "AttachStderr"}
 			if got := set(reflect.ValueOf(*config), ""); !slices.Equal(got, sorted(allowed)) {
 				t.Errorf("fields of Config in use:\n%q\nwant\n%q", got, sorted(allowed))
@@ -111,9 +113,9 @@ func set(v reflect.Value, prefix string) []string {
 func sorted(s []string) []string { return slices.Sorted(slices.Values(s)) }
 
 func TestEnvironment(t *testing.T) {
-	step := &Step{
+	step := &spec.Step{
 		Env:     map[string]string{"B": "", "A": "1", "TOKEN": "plain"},
-		Secrets: []*Secret{{Env: "TOKEN", Data: "secret"}, nil, {Env: "Z", Data: ""}},
+		Secrets: []*spec.Secret{{Env: "TOKEN", Data: "secret"}, nil, {Env: "Z", Data: ""}},
 	}
 	if got, want := environment(step), []string{"A=1", "B=", "TOKEN=secret", "Z="}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
@@ -121,7 +123,7 @@ func TestEnvironment(t *testing.T) {
 	if step.Env["TOKEN"] != "plain" {
 		t.Error("the step's own environment was changed")
 	}
-	if got := environment(&Step{}); len(got) != 0 {
+	if got := environment(&spec.Step{}); len(got) != 0 {
 		t.Errorf("%q of nothing", got)
 	}
 }

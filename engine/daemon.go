@@ -10,16 +10,18 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // A pipeline that starts a docker daemon as a service (docker:dind) finds the guard of its run at that daemon's place: at its name and ports, by a listener on the
 // address that the machine has on the run's network, and at its socket, by mounts in the steps. There is no container that could pretend to be it.
 
 // daemons are the steps of the spec that would start one.
-func daemons(spec *Spec) []*Step {
-	var out []*Step
-	for _, s := range spec.Steps {
-		if s.Daemon != nil && s.RunPolicy != RunNever {
+func daemons(sp *spec.Spec) []*spec.Step {
+	var out []*spec.Step
+	for _, s := range sp.Steps {
+		if s.Daemon != nil && s.RunPolicy != spec.RunNever {
 			out = append(out, s)
 		}
 	}
@@ -30,9 +32,9 @@ func daemons(spec *Spec) []*Step {
 var hostNamed = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 
 // daemonNames are the names at which they are looked for. A step's localhost stays its own, whatever a service is called.
-func daemonNames(spec *Spec) []string {
+func daemonNames(sp *spec.Spec) []string {
 	var out []string
-	for _, s := range daemons(spec) {
+	for _, s := range daemons(sp) {
 		if hostNamed.MatchString(s.Name) && !strings.EqualFold(s.Name, "localhost") {
 			out = append(out, s.Name)
 		}
@@ -41,21 +43,21 @@ func daemonNames(spec *Spec) []string {
 }
 
 // openDaemons listens where the daemons of the spec would, and makes the certificates.
-func (g *guarded) openDaemons(d *Docker, spec *Spec) error {
-	list := daemons(spec)
-	if len(list) == 0 && volumeOf(spec, VolumeCerts) == nil {
+func (g *guarded) openDaemons(d *Docker, sp *spec.Spec) error {
+	list := daemons(sp)
+	if len(list) == 0 && volumeOf(sp, spec.VolumeCerts) == nil {
 		return nil
 	}
-	server, err := writeCerts(d.certsOf(spec), append(daemonNames(spec), hostName), g.gateway)
+	server, err := writeCerts(d.certsOf(sp), append(daemonNames(sp), hostName), g.gateway)
 	if err != nil {
-		return fmt.Errorf("make the certificates of the docker daemon of pipeline %q: %w", spec.Name, err)
+		return fmt.Errorf("make the certificates of the docker daemon of pipeline %q: %w", sp.Name, err)
 	}
 	open := map[int]bool{}
 	for _, s := range list {
 		for _, port := range s.Daemon.Ports {
 			if !open[port] {
 				open[port] = true
-				if err := g.listenAt(d, spec, s, port, nil); err != nil {
+				if err := g.listenAt(d, sp, s, port, nil); err != nil {
 					return err
 				}
 			}
@@ -63,7 +65,7 @@ func (g *guarded) openDaemons(d *Docker, spec *Spec) error {
 		for _, port := range s.Daemon.TLSPorts {
 			if !open[port] {
 				open[port] = true
-				if err := g.listenAt(d, spec, s, port, server); err != nil {
+				if err := g.listenAt(d, sp, s, port, server); err != nil {
 					return err
 				}
 			}
@@ -73,7 +75,7 @@ func (g *guarded) openDaemons(d *Docker, spec *Spec) error {
 }
 
 // listenAt serves the guard at a port of the machine's address on the run's network, with TLS if there is a configuration of it.
-func (g *guarded) listenAt(d *Docker, spec *Spec, step *Step, port int, server *tls.Config) error {
+func (g *guarded) listenAt(d *Docker, s *spec.Spec, step *spec.Step, port int, server *tls.Config) error {
 	l, err := net.Listen("tcp4", net.JoinHostPort(g.gateway.String(), strconv.Itoa(port)))
 	if err != nil {
 		return fmt.Errorf("listen in place of the docker daemon %q at its port %d (the runner must share the network of its docker daemon's machine; if it doesn't, mount /var/run/docker.sock): %w", step.Name, port, err)
@@ -82,7 +84,7 @@ func (g *guarded) listenAt(d *Docker, spec *Spec, step *Step, port int, server *
 	if server != nil {
 		l = tls.NewListener(l, server)
 	}
-	g.serve(d, spec, l, g.guard.Serve)
+	g.serve(d, s, l, g.guard.Serve)
 	return nil
 }
 
@@ -117,15 +119,15 @@ func (l *runListener) admits(from netip.Addr) bool {
 type daemonContainer struct{}
 
 // Run waits for the end of ctx.
-func (*daemonContainer) Run(ctx context.Context, _ io.Writer, started func()) (Exit, error) {
+func (*daemonContainer) Run(ctx context.Context, _ io.Writer, started func()) (spec.Exit, error) {
 	if err := ctx.Err(); err != nil {
-		return Exit{}, err
+		return spec.Exit{}, err
 	}
 	if started != nil {
 		started()
 	}
 	<-ctx.Done()
-	return Exit{}, ctx.Err()
+	return spec.Exit{}, ctx.Err()
 }
 
 // Ready is so at once: the guard has answered since before the first step.

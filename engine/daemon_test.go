@@ -18,6 +18,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // newDaemon is a bench whose run has a docker daemon among its services, and more by these names, the machine's address on the run's network, and the folder with the client's certificates.
@@ -30,13 +31,13 @@ func newDaemon(t *testing.T, more ...string) (b *bench, gateway, certs string) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	b = newBench(t, engine.Options{Guard: &engine.GuardOptions{Dir: dir}})
-	b.volume("workspace", engine.VolumeTemp)
-	b.spec.Volumes = append(b.spec.Volumes, &engine.Volume{Name: "certs", Kind: engine.VolumeCerts})
-	b.spec.Steps = append(b.spec.Steps, &engine.Step{ID: b.spec.ID + "-docker", Name: "docker", Service: true, Detach: true, Image: "docker.io/library/docker:dind",
-		Daemon: &engine.Daemon{Ports: []int{2375}, TLSPorts: []int{2376}}})
+	b.volume("workspace", spec.VolumeTemp)
+	b.spec.Volumes = append(b.spec.Volumes, &spec.Volume{Name: "certs", Kind: spec.VolumeCerts})
+	b.spec.Steps = append(b.spec.Steps, &spec.Step{ID: b.spec.ID + "-docker", Name: "docker", Service: true, Detach: true, Image: "docker.io/library/docker:dind",
+		Daemon: &spec.Daemon{Ports: []int{2375}, TLSPorts: []int{2376}}})
 	for i, name := range more {
-		b.spec.Steps = append(b.spec.Steps, &engine.Step{ID: fmt.Sprintf("%s-more-%d", b.spec.ID, i), Name: name, Service: true, Detach: true,
-			Image: "docker.io/library/docker:dind", Daemon: &engine.Daemon{Ports: []int{2375}, TLSPorts: []int{2376}}})
+		b.spec.Steps = append(b.spec.Steps, &spec.Step{ID: fmt.Sprintf("%s-more-%d", b.spec.ID, i), Name: name, Service: true, Detach: true,
+			Image: "docker.io/library/docker:dind", Daemon: &spec.Daemon{Ports: []int{2375}, TLSPorts: []int{2376}}})
 	}
 	b.setup()
 	n, err := b.client.NetworkInspect(t.Context(), b.spec.Network.Name, network.InspectOptions{})
@@ -86,7 +87,7 @@ func TestDaemonIsOfItsRunAlone(t *testing.T) {
 		t.Errorf("a step of the run gets %q", out)
 	}
 	other := newBench(t, engine.Options{})
-	other.volume("workspace", engine.VolumeTemp)
+	other.volume("workspace", spec.VolumeTemp)
 	other.setup()
 	// The fence drops what it sends (package fence); where there can be no fence it gets through to the port, and no answer there.
 	if out := other.script(t, "other", `! wget -T 2 -qO- http://`+gateway+`:2375/_ping 2>&1`); strings.Contains(out, "OK") {

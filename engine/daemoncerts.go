@@ -15,13 +15,15 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // certLife is longer than any run lasts.
 const certLife = 30 * 24 * time.Hour
 
 // certsOf is the folder of the client's certificates of a run.
-func (d *Docker) certsOf(spec *Spec) string { return filepath.Join(d.opts.Guard.Dir, spec.ID, "certs") }
+func (d *Docker) certsOf(s *spec.Spec) string { return filepath.Join(d.opts.Guard.Dir, s.ID, "certs") }
 
 // writeCerts makes an authority for one run, writes what a docker client needs into dir under the names that it looks for, and gives the server's side: for these names
 // and this address, and for clients of this authority alone. The keys of the authority and of the server are never written.

@@ -16,6 +16,8 @@ import (
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // removals is how many objects of a kind are removed at a time. More gain nothing: the daemon takes turns.
@@ -24,13 +26,13 @@ const removals = 8
 // Destroy removes every container, network and volume that carries the label of the run, whoever created it and in whatever state it is. Persistent volumes
 // don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object. A daemon that is away, doesn't
 // answer, or is at something that the run has asked for, is waited for as long as ctx lasts.
-func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
-	if spec == nil || spec.ID == "" {
+func (d *Docker) Destroy(ctx context.Context, s *spec.Spec) error {
+	if s == nil || s.ID == "" {
 		return errors.New("destroy a run: there is no spec, or it has no id")
 	}
-	r := d.run(spec)
+	r := d.run(s)
 	if r == nil {
-		return d.removePatiently(ctx, nil, spec)
+		return d.removePatiently(ctx, nil, s)
 	}
 	defer r.giveUp()
 	busy := r.end()
@@ -38,27 +40,27 @@ func (d *Docker) Destroy(ctx context.Context, spec *Spec) error {
 	r.dropImages()
 	if busy {
 		// What is being created must exist before it can be found. Nor may a volume go before the container that it is for is there: the daemon would make it anew, without a label.
-		err := errors.Join(d.shutGuard(r), d.removeContainers(ctx, spec))
+		err := errors.Join(d.shutGuard(r), d.removeContainers(ctx, s))
 		if late := waitFor(ctx, &r.busy); late != nil {
-			return errors.Join(err, fmt.Errorf("destroy the run %s: the docker daemon is still making what the run has asked for: %w", spec.ID, late))
+			return errors.Join(err, fmt.Errorf("destroy the run %s: the docker daemon is still making what the run has asked for: %w", s.ID, late))
 		}
 		r.release()
 	}
-	if err := d.removePatiently(ctx, r, spec); err != nil {
+	if err := d.removePatiently(ctx, r, s); err != nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.runs[spec.ID] == r {
-		delete(d.runs, spec.ID)
+	if d.runs[s.ID] == r {
+		delete(d.runs, s.ID)
 	}
 	return nil
 }
 
 // removePatiently removes everything, and waits for a daemon that is away.
-func (d *Docker) removePatiently(ctx context.Context, r *run, spec *Spec) error {
+func (d *Docker) removePatiently(ctx context.Context, r *run, s *spec.Spec) error {
 	for {
-		err := d.removeAll(ctx, r, spec)
+		err := d.removeAll(ctx, r, s)
 		if err == nil || !away(err) || !d.answers(ctx, untilOver(ctx)) || sleep(ctx, pauseForDaemon) != nil {
 			return err
 		}
@@ -77,14 +79,14 @@ func untilOver(ctx context.Context) time.Duration {
 }
 
 // removeAll is one attempt at removing everything.
-func (d *Docker) removeAll(ctx context.Context, r *run, spec *Spec) error {
+func (d *Docker) removeAll(ctx context.Context, r *run, s *spec.Spec) error {
 	// Nothing more is made through the guard from here on; what it has mounted goes after the containers that use it.
 	err := d.shutGuard(r)
-	err = errors.Join(err, d.removeContainers(ctx, spec), d.closeGuard(ctx, r, spec))
+	err = errors.Join(err, d.removeContainers(ctx, s), d.closeGuard(ctx, r, s))
 	var netErr, volErr error
 	var both sync.WaitGroup
-	both.Go(func() { netErr = d.removeNetworks(ctx, spec) })
-	both.Go(func() { volErr = d.removeVolumes(ctx, spec) })
+	both.Go(func() { netErr = d.removeNetworks(ctx, s) })
+	both.Go(func() { volErr = d.removeVolumes(ctx, s) })
 	both.Wait()
 	return errors.Join(err, netErr, volErr)
 }
@@ -104,8 +106,8 @@ func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	}
 }
 
-func ofSpec(spec *Spec) filters.Args {
-	return filters.NewArgs(filters.Arg("label", LabelSpec+"="+spec.ID))
+func ofSpec(s *spec.Spec) filters.Args {
+	return filters.NewArgs(filters.Arg("label", spec.LabelSpec+"="+s.ID))
 }
 
 // each removes the named objects, several at a time, and joins the errors.
@@ -124,15 +126,15 @@ func each(names []string, remove func(name string) error) error {
 }
 
 // removeContainers removes what the label finds. When the daemon can't list although it is there, the names of the steps have to do.
-func (d *Docker) removeContainers(ctx context.Context, spec *Spec) error {
-	found, err := d.listContainers(ctx, spec)
+func (d *Docker) removeContainers(ctx context.Context, sp *spec.Spec) error {
+	found, err := d.listContainers(ctx, sp)
 	names, shown := make([]string, 0, len(found)), map[string]string{}
 	for _, c := range found {
 		names = append(names, c.ID)
 		shown[c.ID] = containerName(c)
 	}
 	if err != nil && !away(err) {
-		for _, s := range spec.Steps {
+		for _, s := range sp.Steps {
 			if s != nil && s.ID != "" {
 				names = append(names, s.ID)
 				shown[s.ID] = s.Name
@@ -142,18 +144,18 @@ func (d *Docker) removeContainers(ctx context.Context, spec *Spec) error {
 	return errors.Join(err, each(names, func(id string) error { return d.removeContainer(ctx, id, shown[id]) }))
 }
 
-func (d *Docker) listContainers(ctx context.Context, spec *Spec) ([]container.Summary, error) {
+func (d *Docker) listContainers(ctx context.Context, s *spec.Spec) ([]container.Summary, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
-	found, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: ofSpec(spec)})
+	found, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: ofSpec(s)})
 	if err != nil {
-		return nil, fmt.Errorf("list the containers of the run %s: %w", spec.ID, err)
+		return nil, fmt.Errorf("list the containers of the run %s: %w", s.ID, err)
 	}
 	return found, nil
 }
 
 func containerName(c container.Summary) string {
-	if step := c.Labels[LabelStep]; step != "" {
+	if step := c.Labels[spec.LabelStep]; step != "" {
 		return step
 	}
 	if len(c.Names) > 0 {
@@ -173,12 +175,12 @@ func (d *Docker) removeContainer(ctx context.Context, id, name string) error {
 	return nil
 }
 
-func (d *Docker) removeNetworks(ctx context.Context, spec *Spec) error {
+func (d *Docker) removeNetworks(ctx context.Context, s *spec.Spec) error {
 	listCtx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
-	found, err := d.client.NetworkList(listCtx, network.ListOptions{Filters: ofSpec(spec)})
+	found, err := d.client.NetworkList(listCtx, network.ListOptions{Filters: ofSpec(s)})
 	if err != nil {
-		return fmt.Errorf("list the networks of the run %s: %w", spec.ID, err)
+		return fmt.Errorf("list the networks of the run %s: %w", s.ID, err)
 	}
 	names, ids := map[string]string{}, make([]string, len(found))
 	for i, n := range found {
@@ -218,10 +220,10 @@ func (d *Docker) disconnectAll(ctx context.Context, id string) {
 	}
 }
 
-func (d *Docker) removeVolumes(ctx context.Context, spec *Spec) error {
-	names, err := d.listVolumes(ctx, spec)
+func (d *Docker) removeVolumes(ctx context.Context, s *spec.Spec) error {
+	names, err := d.listVolumes(ctx, s)
 	if err != nil {
-		return fmt.Errorf("list the volumes of the run %s: %w", spec.ID, err)
+		return fmt.Errorf("list the volumes of the run %s: %w", s.ID, err)
 	}
 	return each(names, func(name string) error {
 		if err := d.remove(ctx, func(ctx context.Context) error { return d.client.VolumeRemove(ctx, name, true) }); err != nil {
@@ -233,23 +235,23 @@ func (d *Docker) removeVolumes(ctx context.Context, spec *Spec) error {
 
 // listVolumes are the volumes of the run by their label, and those without any that are named after it: the daemon makes a volume anew that was removed while it made a
 // container for it, and there is nothing on it then.
-func (d *Docker) listVolumes(ctx context.Context, spec *Spec) (names []string, err error) {
+func (d *Docker) listVolumes(ctx context.Context, s *spec.Spec) (names []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
-	labelled, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: ofSpec(spec)})
+	labelled, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: ofSpec(s)})
 	if err != nil {
 		return nil, err
 	}
 	for _, v := range labelled.Volumes {
 		names = append(names, v.Name)
 	}
-	named, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name", spec.ID))})
+	named, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: filters.NewArgs(filters.Arg("name", s.ID))})
 	if err != nil {
 		return nil, err
 	}
 	for _, v := range named.Volumes {
 		// A step's own and the compiler's differ in what follows (package guard).
-		if rest, ours := strings.CutPrefix(v.Name, spec.ID); len(v.Labels) == 0 && ours && (strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, ".")) {
+		if rest, ours := strings.CutPrefix(v.Name, s.ID); len(v.Labels) == 0 && ours && (strings.HasPrefix(rest, "-") || strings.HasPrefix(rest, ".")) {
 			names = append(names, v.Name)
 		}
 	}

@@ -13,19 +13,20 @@ import (
 	"github.com/docker/docker/api/types/volume"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 func TestDestroyRemovesWhatOthersMade(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})
-	b.volume("temp", engine.VolumeTemp)
+	b.volume("temp", spec.VolumeTemp)
 	b.setup()
 	c := b.prepare(b.step("runs", "sleep 1000"))
 	var out transcript
 	wait := b.background(t.Context(), c, &out)
 	b.prepare(b.step("created", "true"))
 
-	label := map[string]string{engine.LabelSpec: b.spec.ID}
+	label := map[string]string{spec.LabelSpec: b.spec.ID}
 	ctx := t.Context()
 	n, err := b.client.NetworkCreate(ctx, b.spec.ID+"-own", network.CreateOptions{Driver: "bridge", Labels: label})
 	if err != nil {
@@ -84,7 +85,7 @@ func TestDestroyRemovesWhatOthersMade(t *testing.T) {
 func TestDestroyOfAnotherEnginesRun(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})
-	b.volume("temp", engine.VolumeTemp)
+	b.volume("temp", spec.VolumeTemp)
 	b.setup()
 	b.prepare(b.step("created", "true"))
 	// As after a crash: this engine knows nothing of the run.
@@ -121,7 +122,7 @@ func TestDestroyRemovesVolumesByName(t *testing.T) {
 func TestDestroyNamesWhatStays(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})
-	v := b.volume("held", engine.VolumeTemp)
+	v := b.volume("held", spec.VolumeTemp)
 	b.setup()
 	holder, err := b.client.ContainerCreate(t.Context(), &container.Config{Image: "standin/busybox:1"}, &container.HostConfig{Binds: []string{v.ID + ":/x"}}, nil, nil, "")
 	if err != nil {
@@ -160,9 +161,9 @@ func TestCancelAtEveryMomentLeavesNothing(t *testing.T) {
 	for _, after := range []time.Duration{0, 1, 3, 5, 10, 15, 20, 30, 50, 80, 120, 180, 250, 350, 500} {
 		t.Run(fmt.Sprintf("%dms", after), func(t *testing.T) {
 			b := newBench(t, engine.Options{StopGrace: 10 * time.Millisecond})
-			b.volume("temp", engine.VolumeTemp)
-			b.volume("memory", engine.VolumeMemory)
-			s := b.step("step", "sleep 1000", func(s *engine.Step) { s.Mounts = []engine.Mount{{Volume: "temp", Path: "/temp"}} })
+			b.volume("temp", spec.VolumeTemp)
+			b.volume("memory", spec.VolumeMemory)
+			s := b.step("step", "sleep 1000", func(s *spec.Step) { s.Mounts = []spec.Mount{{Volume: "temp", Path: "/temp"}} })
 			ctx, cancel := context.WithTimeout(t.Context(), after*time.Millisecond)
 			defer cancel()
 			err := func() error {
@@ -196,14 +197,14 @@ func TestDestroyAtEveryMomentLeavesNothing(t *testing.T) {
 	for _, after := range []time.Duration{0, 1, 3, 5, 10, 15, 20, 30, 50, 120, 250, 500} {
 		t.Run(fmt.Sprintf("%dms", after), func(t *testing.T) {
 			b := newBench(t, engine.Options{})
-			b.volume("temp", engine.VolumeTemp)
+			b.volume("temp", spec.VolumeTemp)
 			s := b.step("step", "sleep 1000")
 			b.setup()
 			result := make(chan error)
 			go func() {
 				c, err := b.engine.Prepare(t.Context(), b.spec, s, nil)
 				if err == nil {
-					var exit engine.Exit
+					var exit spec.Exit
 					if exit, err = c.Run(t.Context(), nil, nil); err == nil && exit.Code != 0 {
 						err = fmt.Errorf("exit %d", exit.Code)
 					}

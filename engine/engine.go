@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -169,10 +170,10 @@ func (r *run) end() (busy bool) {
 }
 
 // run is the record of spec, or nil before Setup and after Destroy.
-func (d *Docker) run(spec *Spec) *run {
+func (d *Docker) run(s *spec.Spec) *run {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.runs[spec.ID]
+	return d.runs[s.ID]
 }
 
 func (o *Options) setDefaults() {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
@@ -27,9 +28,9 @@ func TestTwentyRunsAtOnce(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range 20 {
 		b := newBenchWith(t, c, d)
-		b.volume("workspace", engine.VolumeTemp)
-		mounted := func(s *engine.Step) { s.Mounts = []engine.Mount{{Volume: "workspace", Path: "/drone/src"}} }
-		steps := []*engine.Step{
+		b.volume("workspace", spec.VolumeTemp)
+		mounted := func(s *spec.Step) { s.Mounts = []spec.Mount{{Volume: "workspace", Path: "/drone/src"}} }
+		steps := []*spec.Step{
 			b.step("write", fmt.Sprintf("echo %d >/drone/src/file", i), mounted),
 			b.step("read", "cat /drone/src/file; exit 3", mounted),
 		}

@@ -9,24 +9,26 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // exit makes an Exit of the daemon's answer. Only a failure is looked at more closely, to tell whether memory was the reason.
-func (c *prepared) exit(ctx context.Context, e container.WaitResponse) (Exit, error) {
+func (c *prepared) exit(ctx context.Context, e container.WaitResponse) (spec.Exit, error) {
 	if e.Error != nil && e.Error.Message != "" {
-		return Exit{Code: int(e.StatusCode)}, errors.New(e.Error.Message)
+		return spec.Exit{Code: int(e.StatusCode)}, errors.New(e.Error.Message)
 	}
 	if e.StatusCode == 0 {
-		return Exit{}, nil
+		return spec.Exit{}, nil
 	}
 	state, err := c.state(ctx)
 	if err != nil {
 		c.engine.log.WithError(err).WithField("id", c.id).Debug("cannot tell whether a container ran out of memory")
-		return Exit{Code: int(e.StatusCode)}, nil
+		return spec.Exit{Code: int(e.StatusCode)}, nil
 	}
 	exit := exitOf(int(e.StatusCode), state)
 	if !exit.OOMKilled && c.step.Limits.Memory > 0 && c.oomEvent(ctx, state.StartedAt) {
-		exit = Exit{Code: killedCode, OOMKilled: true}
+		exit = spec.Exit{Code: killedCode, OOMKilled: true}
 	}
 	return exit, nil
 }
@@ -55,11 +57,11 @@ func (c *prepared) oomEvent(ctx context.Context, since string) bool {
 // killedCode is the exit code of a process that SIGKILL ended, 128 + 9; a container that ran out of memory has it, whatever its process made of that.
 const killedCode = 137
 
-func exitOf(code int, state *container.State) Exit {
+func exitOf(code int, state *container.State) spec.Exit {
 	if state.OOMKilled && code != 0 {
-		return Exit{Code: killedCode, OOMKilled: true}
+		return spec.Exit{Code: killedCode, OOMKilled: true}
 	}
-	return Exit{Code: code}
+	return spec.Exit{Code: code}
 }
 
 func (c *prepared) state(ctx context.Context) (*container.State, error) {

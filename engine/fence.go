@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -11,22 +12,22 @@ import (
 const optionBridge = "com.docker.network.bridge.name"
 
 // networkOptions are those of the spec, and for a run that has a guard, through which it may publish ports, the name by which its fence knows the bridge.
-func networkOptions(spec *Spec) map[string]string {
-	if !needsGuard(spec) {
-		return spec.Network.Options
+func networkOptions(s *spec.Spec) map[string]string {
+	if !needsGuard(s) {
+		return s.Network.Options
 	}
 	out := map[string]string{}
-	for k, v := range spec.Network.Options {
+	for k, v := range s.Network.Options {
 		out[k] = v
 	}
-	out[optionBridge] = fence.Bridges(spec.ID) + "0"
+	out[optionBridge] = fence.Bridges(s.ID) + "0"
 	return out
 }
 
 // raiseFence keeps the ports that the run publishes from other runs. Where that can't be, the log tells the operator so once, and the run goes on: their
 // builds are kept apart in everything else.
-func (d *Docker) raiseFence(spec *Spec, gateway netip.Addr) error {
-	err := fence.Raise(spec.ID, gateway)
+func (d *Docker) raiseFence(s *spec.Spec, gateway netip.Addr) error {
+	err := fence.Raise(s.ID, gateway)
 	if errors.Is(err, fence.ErrUnavailable) {
 		d.unfenced.Do(func() {
 			d.log.WithError(err).Warn("builds that run at the same time can reach each other's published ports")

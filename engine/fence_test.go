@@ -8,6 +8,7 @@ import (
 	"github.com/google/nftables"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -48,7 +49,7 @@ func TestPublishedPortsAreTheBuildsOwn(t *testing.T) {
 	plain.setup()
 	gateway := gatewayOf(publisher)
 
-	as := func(b *bench, s *engine.Step) *engine.Step {
+	as := func(b *bench, s *spec.Step) *spec.Step {
 		s.ID = b.spec.ID + "-" + s.Name
 		b.spec.Steps = append(b.spec.Steps, s)
 		return s

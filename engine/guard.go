@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -44,8 +45,8 @@ type guarded struct {
 }
 
 // volumeOf is the first volume of the spec that is of one of the kinds, or nil.
-func volumeOf(spec *Spec, kinds ...VolumeKind) *Volume {
-	for _, v := range spec.Volumes {
+func volumeOf(s *spec.Spec, kinds ...spec.VolumeKind) *spec.Volume {
+	for _, v := range s.Volumes {
 		if slices.Contains(kinds, v.Kind) {
 			return v
 		}
@@ -54,24 +55,24 @@ func volumeOf(spec *Spec, kinds ...VolumeKind) *Volume {
 }
 
 // needsWhole tells whether a step of the spec may do more with Docker than build images.
-func needsWhole(spec *Spec) bool {
-	return volumeOf(spec, VolumeSocket, VolumeSocketDir, VolumeCerts) != nil || len(daemons(spec)) > 0
+func needsWhole(s *spec.Spec) bool {
+	return volumeOf(s, spec.VolumeSocket, spec.VolumeSocketDir, spec.VolumeCerts) != nil || len(daemons(s)) > 0
 }
 
 // needsGuard tells whether any step of the spec has Docker.
-func needsGuard(spec *Spec) bool {
-	return needsWhole(spec) || volumeOf(spec, VolumePluginSocket) != nil
+func needsGuard(s *spec.Spec) bool {
+	return needsWhole(s) || volumeOf(s, spec.VolumePluginSocket) != nil
 }
 
 // checkGuard refuses a spec that needs a guard where there can be none.
-func (d *Docker) checkGuard(spec *Spec) error {
-	if !needsGuard(spec) {
+func (d *Docker) checkGuard(s *spec.Spec) error {
+	if !needsGuard(s) {
 		return nil
 	}
 	what, way := "a plugin builds images with Docker", "take the plugin out"
-	if list := daemons(spec); len(list) > 0 {
+	if list := daemons(s); len(list) > 0 {
 		what, way = fmt.Sprintf("step %q is a docker daemon", list[0].Name), "take the step out"
-	} else if v := volumeOf(spec, VolumeSocket, VolumeSocketDir); v != nil {
+	} else if v := volumeOf(s, spec.VolumeSocket, spec.VolumeSocketDir); v != nil {
 		what, way = fmt.Sprintf("volume %q (%s) is a docker socket", v.Name, v.Path), "take the volume out"
 	}
 	if d.opts.Guard == nil {
@@ -95,22 +96,22 @@ func (d *Docker) daemonSocket() (string, error) {
 
 // socketOf and socketDirOf are where the guard of a run listens. They are folders apart, since whoever has the second one mounted may put anything into it, a
 // symlink in place of the socket for one, which the daemon would follow on the next mount of that path.
-func (d *Docker) socketOf(spec *Spec) string {
-	return filepath.Join(d.opts.Guard.Dir, spec.ID, "socket", "docker.sock")
+func (d *Docker) socketOf(s *spec.Spec) string {
+	return filepath.Join(d.opts.Guard.Dir, s.ID, "socket", "docker.sock")
 }
 
-func (d *Docker) socketDirOf(spec *Spec) string {
-	return filepath.Join(d.opts.Guard.Dir, spec.ID, "run")
+func (d *Docker) socketDirOf(s *spec.Spec) string {
+	return filepath.Join(d.opts.Guard.Dir, s.ID, "run")
 }
 
 // pluginSocketOf is where it listens for plugins that build images.
-func (d *Docker) pluginSocketOf(spec *Spec) string {
-	return filepath.Join(d.opts.Guard.Dir, spec.ID, "plugin", "docker.sock")
+func (d *Docker) pluginSocketOf(s *spec.Spec) string {
+	return filepath.Join(d.opts.Guard.Dir, s.ID, "plugin", "docker.sock")
 }
 
 // openGuard starts the guard of a run. The network exists already.
-func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
-	subnet, gateway, err := d.gateway(ctx, spec)
+func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) {
+	subnet, gateway, err := d.gateway(ctx, s)
 	if err != nil {
 		return nil, err
 	}
@@ -118,21 +119,21 @@ func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(d.opts.Guard.Dir, spec.ID)
+	dir := filepath.Join(d.opts.Guard.Dir, s.ID)
 	g, err := guard.New(guard.Options{
-		ID:         spec.ID,
-		Labels:     d.labels(spec),
-		OwnerLabel: LabelSpec,
-		Network:    spec.Network.Name,
+		ID:         s.ID,
+		Labels:     d.labels(s),
+		OwnerLabel: spec.LabelSpec,
+		Network:    s.Network.Name,
 		Daemon:     daemon,
-		Socket:     d.socketOf(spec),
-		SocketDir:  d.socketDirOf(spec),
-		Hosts:      daemonNames(spec),
+		Socket:     d.socketOf(s),
+		SocketDir:  d.socketDirOf(s),
+		Hosts:      daemonNames(s),
 		MountDir:   filepath.Join(dir, "mounts"),
-		Bridges:    fence.Bridges(spec.ID),
+		Bridges:    fence.Bridges(s.ID),
 		Limits:     d.opts.Guard.Limits,
 		Reserved:   d.opts.Guard.Reserved,
-		CacheScope: d.opts.Scopes.Of(spec.CacheScope),
+		CacheScope: d.opts.Scopes.Of(s.CacheScope),
 		Access:     d.opts.Access,
 		Ledger:     d.opts.Ledger,
 		Log:        d.log,
@@ -140,57 +141,57 @@ func (d *Docker) openGuard(ctx context.Context, spec *Spec) (*guarded, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &guarded{guard: g, build: spec.ID, dir: dir, subnet: subnet, gateway: gateway}
-	if err := d.raiseFence(spec, gateway); err != nil {
+	out := &guarded{guard: g, build: s.ID, dir: dir, subnet: subnet, gateway: gateway}
+	if err := d.raiseFence(s, gateway); err != nil {
 		return nil, err
 	}
-	if err := out.open(d, spec); err != nil {
+	if err := out.open(d, s); err != nil {
 		return nil, errors.Join(err, out.close())
 	}
 	return out, nil
 }
 
 // open makes the sockets that some step of the run may have, and no other.
-func (g *guarded) open(d *Docker, spec *Spec) error {
-	if needsWhole(spec) {
-		for _, socket := range []string{d.socketOf(spec), filepath.Join(d.socketDirOf(spec), "docker.sock")} {
-			if err := g.listen(d, spec, socket, g.guard.Serve); err != nil {
+func (g *guarded) open(d *Docker, s *spec.Spec) error {
+	if needsWhole(s) {
+		for _, socket := range []string{d.socketOf(s), filepath.Join(d.socketDirOf(s), "docker.sock")} {
+			if err := g.listen(d, s, socket, g.guard.Serve); err != nil {
 				return err
 			}
 		}
 	}
-	if volumeOf(spec, VolumePluginSocket) != nil {
-		if err := g.listen(d, spec, d.pluginSocketOf(spec), g.guard.ServeImages); err != nil {
+	if volumeOf(s, spec.VolumePluginSocket) != nil {
+		if err := g.listen(d, s, d.pluginSocketOf(s), g.guard.ServeImages); err != nil {
 			return err
 		}
 	}
-	return g.openDaemons(d, spec)
+	return g.openDaemons(d, s)
 }
 
 // listen serves the guard at a socket that everybody may use who can reach it, which are the containers that it's mounted into: the folder above is closed to others.
-func (g *guarded) listen(d *Docker, spec *Spec, socket string, serve func(context.Context, net.Listener) error) error {
+func (g *guarded) listen(d *Docker, s *spec.Spec, socket string, serve func(context.Context, net.Listener) error) error {
 	if err := os.MkdirAll(d.opts.Guard.Dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for docker sockets of builds: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return fmt.Errorf("make the folder of the docker socket of pipeline %q: %w", spec.Name, err)
+		return fmt.Errorf("make the folder of the docker socket of pipeline %q: %w", s.Name, err)
 	}
 	l, err := net.Listen("unix", socket)
 	if err != nil {
-		return fmt.Errorf("listen at the docker socket of pipeline %q: %w", spec.Name, err)
+		return fmt.Errorf("listen at the docker socket of pipeline %q: %w", s.Name, err)
 	}
 	if err := os.Chmod(socket, 0o666); err != nil {
-		return errors.Join(fmt.Errorf("open the docker socket of pipeline %q to its steps: %w", spec.Name, err), l.Close())
+		return errors.Join(fmt.Errorf("open the docker socket of pipeline %q to its steps: %w", s.Name, err), l.Close())
 	}
-	g.serve(d, spec, l, serve)
+	g.serve(d, s, l, serve)
 	return nil
 }
 
 // serve answers at l until the guard is shut.
-func (g *guarded) serve(d *Docker, spec *Spec, l net.Listener, serve func(context.Context, net.Listener) error) {
+func (g *guarded) serve(d *Docker, s *spec.Spec, l net.Listener, serve func(context.Context, net.Listener) error) {
 	g.serving.Go(func() {
 		if err := serve(context.Background(), l); err != nil { // ends with Close
-			d.log.WithError(err).WithField("spec", spec.ID).Error("the docker socket of a build broke down")
+			d.log.WithError(err).WithField("spec", s.ID).Error("the docker socket of a build broke down")
 		}
 	})
 }
@@ -208,12 +209,12 @@ func (g *guarded) close() error {
 }
 
 // gateway is the IPv4 subnet of the run's network, and the machine's address there, at which the daemon publishes ports for it.
-func (d *Docker) gateway(ctx context.Context, spec *Spec) (subnet netip.Prefix, gateway netip.Addr, err error) {
+func (d *Docker) gateway(ctx context.Context, s *spec.Spec) (subnet netip.Prefix, gateway netip.Addr, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
-	n, err := d.client.NetworkInspect(ctx, spec.Network.Name, network.InspectOptions{})
+	n, err := d.client.NetworkInspect(ctx, s.Network.Name, network.InspectOptions{})
 	if err != nil {
-		return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: %w", spec.Name, err)
+		return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: %w", s.Name, err)
 	}
 	for _, c := range n.IPAM.Config {
 		text, _, _ := strings.Cut(c.Gateway, "/") // some versions write the subnet's length behind it
@@ -224,15 +225,15 @@ func (d *Docker) gateway(ctx context.Context, spec *Spec) (subnet netip.Prefix, 
 			return subnet, gateway, nil
 		}
 	}
-	return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: it has no IPv4 gateway", spec.Name)
+	return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: it has no IPv4 gateway", s.Name)
 }
 
 // publishedAt are the entries of /etc/hosts by which steps reach ports that containers of their run publish, and the daemons that the guard stands in for.
-func (d *Docker) publishedAt(spec *Spec) []string {
-	if r := d.run(spec); r != nil {
+func (d *Docker) publishedAt(s *spec.Spec) []string {
+	if r := d.run(s); r != nil {
 		if g := r.guard(); g != nil {
 			out := []string{hostName + ":" + g.gateway.String()}
-			for _, name := range daemonNames(spec) {
+			for _, name := range daemonNames(s) {
 				out = append(out, name+":"+g.gateway.String())
 			}
 			return out
@@ -258,16 +259,16 @@ func (d *Docker) shutGuard(r *run) error {
 }
 
 // closeGuard removes what is left of the guard, and what was made through it without the run's label: the names of images, whose layers stay as the cache of the next build.
-func (d *Docker) closeGuard(ctx context.Context, r *run, spec *Spec) error {
+func (d *Docker) closeGuard(ctx context.Context, r *run, s *spec.Spec) error {
 	if r == nil {
-		return d.closeFormerGuard(ctx, spec.ID)
+		return d.closeFormerGuard(ctx, s.ID)
 	}
 	if r.guard() == nil {
 		return nil
 	}
 	daemon, err := d.daemonSocket()
 	if err == nil {
-		err = d.releaseGuarded(ctx, daemon, spec.ID)
+		err = d.releaseGuarded(ctx, daemon, s.ID)
 	}
 	if err = errors.Join(err, r.guard().close()); err != nil {
 		return fmt.Errorf("remove the docker socket of the build: %w", err)
@@ -279,5 +280,5 @@ func (d *Docker) closeGuard(ctx context.Context, r *run, spec *Spec) error {
 func (d *Docker) releaseGuarded(ctx context.Context, daemon, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
 	defer cancel()
-	return guard.Released{Daemon: daemon, OwnerLabel: LabelSpec, ID: id}.Release(ctx)
+	return guard.Released{Daemon: daemon, OwnerLabel: spec.LabelSpec, ID: id}.Release(ctx)
 }

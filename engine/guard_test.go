@@ -9,6 +9,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // newGuarded is a bench whose runs have a guard, with both forms of the docker socket declared. It checks that nothing is left of the guard either.
@@ -29,19 +30,19 @@ func newGuarded(t *testing.T) (b *bench, dir string) {
 	})
 	b = newBench(t, engine.Options{Guard: &engine.GuardOptions{Dir: dir}})
 	b.spec.Volumes = append(b.spec.Volumes,
-		&engine.Volume{Name: "socket", Kind: engine.VolumeSocket, Path: "/var/run/docker.sock"},
-		&engine.Volume{Name: "run", Kind: engine.VolumeSocketDir, Path: "/var/run"})
-	b.volume("workspace", engine.VolumeTemp)
+		&spec.Volume{Name: "socket", Kind: spec.VolumeSocket, Path: "/var/run/docker.sock"},
+		&spec.Volume{Name: "run", Kind: spec.VolumeSocketDir, Path: "/var/run"})
+	b.volume("workspace", spec.VolumeTemp)
 	b.setup()
 	return b, dir
 }
 
 // docker is a step with the docker command line and mounts of "VOLUME:PATH".
-func docker(name, script string, mounts ...string) *engine.Step {
-	s := &engine.Step{Name: name, Image: "standin/docker:1", Pull: engine.PullNever, Entrypoint: []string{"/bin/sh", "-ec"}, Command: []string{script}, WorkingDir: "/drone/src"}
+func docker(name, script string, mounts ...string) *spec.Step {
+	s := &spec.Step{Name: name, Image: "standin/docker:1", Pull: spec.PullNever, Entrypoint: []string{"/bin/sh", "-ec"}, Command: []string{script}, WorkingDir: "/drone/src"}
 	for _, m := range append(mounts, "workspace:/drone/src") {
 		volume, path, _ := strings.Cut(m, ":")
-		s.Mounts = append(s.Mounts, engine.Mount{Volume: volume, Path: path})
+		s.Mounts = append(s.Mounts, spec.Mount{Volume: volume, Path: path})
 	}
 	return s
 }
@@ -49,7 +50,7 @@ func docker(name, script string, mounts ...string) *engine.Step {
 func TestGuardedSocket(t *testing.T) {
 	t.Parallel()
 	b, _ := newGuarded(t)
-	run := func(t *testing.T, s *engine.Step) string {
+	run := func(t *testing.T, s *spec.Step) string {
 		t.Helper()
 		b := b.in(t)
 		s.ID = b.spec.ID + "-" + s.Name
@@ -105,8 +106,8 @@ func TestPluginSocket(t *testing.T) {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	standin.Image(t, "docker")
 	b := newBench(t, engine.Options{Guard: &engine.GuardOptions{Dir: dir}})
-	b.spec.Volumes = append(b.spec.Volumes, &engine.Volume{Name: "plugin", Kind: engine.VolumePluginSocket})
-	b.volume("workspace", engine.VolumeTemp)
+	b.spec.Volumes = append(b.spec.Volumes, &spec.Volume{Name: "plugin", Kind: spec.VolumePluginSocket})
+	b.volume("workspace", spec.VolumeTemp)
 	b.setup()
 	s := docker("publish", `docker info >/dev/null; docker images >/dev/null; ! docker run standin/busybox:1 true 2>&1`, "plugin:/var/run/docker.sock")
 	s.ID = b.spec.ID + "-publish"

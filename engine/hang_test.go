@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // hang makes the daemon answer nothing until goOn, as one that is stopped. What it is asked meanwhile it does then.
@@ -106,7 +107,7 @@ func TestCallsHaveDeadlines(t *testing.T) {
 	}{
 		{"a network", "/networks/create", func(d *engine.Deadlines) { d.Network = short }, func(b *bench) error { return b.engine.Setup(b.Context(), b.spec) }, true, "create network"},
 		{"a volume", "/volumes/create", func(d *engine.Deadlines) { d.Volume = short }, func(b *bench) error {
-			b.volume("data", engine.VolumeTemp)
+			b.volume("data", spec.VolumeTemp)
 			return b.engine.Setup(b.Context(), b.spec)
 		}, true, "create volume"},
 		{"a container", "/containers/create", func(d *engine.Deadlines) { d.Create = short }, func(b *bench) error {
@@ -156,7 +157,7 @@ func TestPullGivesUpADaemonThatHangs(t *testing.T) {
 	b := newBenchWith(t, connect(t), engine.New(c, hanging(nil)))
 	b.setup()
 	w.hang()
-	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Pull = engine.PullAlways }), nil)
+	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *spec.Step) { s.Pull = spec.PullAlways }), nil)
 	w.goOn()
 	wantError(t, err, "pull image", "the docker daemon hasn't answered for 10s")
 }
@@ -175,7 +176,7 @@ func TestDestroyWaitsForTheDaemon(t *testing.T) {
 			t.Parallel()
 			w, c := newWire(t)
 			b := newBenchWith(t, connect(t), engine.New(c, hanging(func(d *engine.Deadlines) { d.Inspect, d.Remove = 5*time.Second, 5*time.Second })))
-			b.volume("data", engine.VolumeTemp)
+			b.volume("data", spec.VolumeTemp)
 			b.setup()
 			b.prepare(b.step("step", "true"))
 			row.gone(w)
@@ -218,7 +219,7 @@ func TestDestroyWaitsForWhatIsBeingMade(t *testing.T) {
 	}{
 		{"a network", "/networks/create", func(ctx context.Context, b *bench) error { return b.engine.Setup(ctx, b.spec) }, true, func(d *engine.Deadlines) *time.Duration { return &d.Network }},
 		{"a volume", "/volumes/create", func(ctx context.Context, b *bench) error {
-			b.volume("data", engine.VolumeTemp)
+			b.volume("data", spec.VolumeTemp)
 			return b.engine.Setup(ctx, b.spec)
 		}, true, func(d *engine.Deadlines) *time.Duration { return &d.Volume }},
 		{"a container", "/containers/create", func(ctx context.Context, b *bench) error {
@@ -286,7 +287,7 @@ func TestDestroyGivesUpWhatIsBeingMade(t *testing.T) {
 	t.Parallel()
 	w, c := newWire(t)
 	b := newBenchWith(t, connect(t), engine.New(c, hanging(nil)))
-	b.volume("data", engine.VolumeTemp)
+	b.volume("data", spec.VolumeTemp)
 	b.setup()
 	b.prepare(b.step("a", "true"))
 	met := w.delayAt("/containers/create")

@@ -12,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -39,7 +40,7 @@ const (
 // wanted is a step's image on its way to a container.
 type wanted struct {
 	pull
-	step     *Step
+	step     *spec.Step
 	platform *ocispec.Platform
 	output   io.Writer
 	// proven says that a pull has just shown that the step may have the image, failed why it couldn't.
@@ -49,13 +50,13 @@ type wanted struct {
 
 // createWithImage creates the container, with a pull before it where the policy, the registry or the daemon asks for one. Without Options.Access an image that is there
 // already costs no call of its own: the create itself tells.
-func (d *Docker) createWithImage(ctx context.Context, r *run, spec *Spec, step *Step, output io.Writer) (id string, err error) {
+func (d *Docker) createWithImage(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, output io.Writer) (id string, err error) {
 	named, err := reference.ParseNormalizedNamed(step.Image)
 	if err != nil {
 		return "", fmt.Errorf("step %q: %q is no image reference (registry/repository:tag): %w", step.Name, step.Image, err)
 	}
 	named = reference.TagNameOnly(named)
-	platform, err := d.platform(ctx, spec.Platform)
+	platform, err := d.platform(ctx, s.Platform)
 	if err != nil {
 		return "", err
 	}
@@ -84,7 +85,7 @@ func (d *Docker) createWithImage(ctx context.Context, r *run, spec *Spec, step *
 		return "", err
 	}
 	if use {
-		id, err = d.createMakingRoom(ctx, r, spec, w)
+		id, err = d.createMakingRoom(ctx, r, s, w)
 		if err == nil {
 			origin = w.origin()
 			if w.failed != nil {
@@ -100,7 +101,7 @@ func (d *Docker) createWithImage(ctx context.Context, r *run, spec *Spec, step *
 	switch {
 	case w.failed != nil:
 		return "", fmt.Errorf("%w; and this machine has no copy of it", w.failed)
-	case step.Pull == PullNever:
+	case step.Pull == spec.PullNever:
 		return "", fmt.Errorf("step %q: this machine doesn't have the image %s%s, and `pull: never` forbids to fetch it; use `pull: if-not-exists`, or load the image first",
 			step.Name, step.Image, forPlatform(platform))
 	}
@@ -108,7 +109,7 @@ func (d *Docker) createWithImage(ctx context.Context, r *run, spec *Spec, step *
 	if err := d.pullAttended(ctx, w.pull, output); err != nil {
 		return "", err
 	}
-	if id, err = d.createMakingRoom(ctx, r, spec, w); err == nil {
+	if id, err = d.createMakingRoom(ctx, r, s, w); err == nil {
 		origin = ImagePulled
 	}
 	return id, err
@@ -125,14 +126,14 @@ func (w *wanted) origin() ImageOrigin {
 }
 
 // fallsBack tells whether a step whose pull has failed may make do with the daemon's copy.
-func (d *Docker) fallsBack(policy PullPolicy) bool {
+func (d *Docker) fallsBack(policy spec.PullPolicy) bool {
 	switch d.opts.Pull.Fallback {
 	case FallbackAlways:
 		return true
 	case FallbackNever:
 		return false
 	}
-	return policy != PullAlways
+	return policy != spec.PullAlways
 }
 
 // mayUse tells whether the step may have the copy that the daemon has, or might have. If it has one, and the step's credentials haven't been shown to be good for it, a pull that
@@ -154,7 +155,7 @@ func (d *Docker) mayUse(ctx context.Context, w *wanted) (bool, error) {
 		return false, ctx.Err()
 	case w.failed != nil:
 		return false, errors.Join(fmt.Errorf("%w; %s", w.failed, private), unknown)
-	case w.step.Pull == PullNever:
+	case w.step.Pull == spec.PullNever:
 		return false, errors.Join(fmt.Errorf("step %q: %s, and nothing shows that this build may pull the image %s (image_pull_secrets or DRONE_DOCKER_CONFIG)", w.step.Name, private, w.step.Image), unknown)
 	}
 	if unknown != nil {
@@ -188,10 +189,10 @@ func imageOf(name string, in *image.InspectResponse) cache.Image {
 }
 
 // createMakingRoom creates the container, and once more if the disk was full and there is more room now. The image is used from then on.
-func (d *Docker) createMakingRoom(ctx context.Context, r *run, spec *Spec, w *wanted) (string, error) {
-	id, err := d.create(ctx, r, spec, w.step, w.platform)
+func (d *Docker) createMakingRoom(ctx context.Context, r *run, s *spec.Spec, w *wanted) (string, error) {
+	id, err := d.create(ctx, r, s, w.step, w.platform)
 	if diskFull(err) && d.makeRoom(ctx, func(line string) { say(w.output, line) }) {
-		id, err = d.create(ctx, r, spec, w.step, w.platform)
+		id, err = d.create(ctx, r, s, w.step, w.platform)
 	}
 	if err == nil && d.opts.Ledger != nil {
 		d.noteUse(ctx, w.Image)
@@ -228,22 +229,22 @@ func (d *Docker) makeRoom(ctx context.Context, say func(string)) bool {
 }
 
 // holdImages keeps the images of a run's steps from being removed to make room, each until its container is there.
-func (d *Docker) holdImages(r *run, spec *Spec) {
+func (d *Docker) holdImages(r *run, sp *spec.Spec) {
 	if d.opts.Ledger == nil {
 		return
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.held = map[string]func(){}
-	for _, s := range spec.Steps {
-		if s.RunPolicy != RunNever && s.Daemon == nil {
+	for _, s := range sp.Steps {
+		if s.RunPolicy != spec.RunNever && s.Daemon == nil {
 			r.held[s.ID] = d.opts.Ledger.Hold(s.Image)
 		}
 	}
 }
 
 // dropImage ends the hold on a step's image.
-func (r *run) dropImage(step *Step) {
+func (r *run) dropImage(step *spec.Step) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if release := r.held[step.ID]; release != nil {

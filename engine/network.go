@@ -9,14 +9,16 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // createNetwork makes the bridge of the run. When the daemon has no subnet left it waits for a while: they come back as builds end. Any other failure is one at once.
-func (d *Docker) createNetwork(ctx context.Context, r *run, spec *Spec) error {
+func (d *Docker) createNetwork(ctx context.Context, r *run, s *spec.Spec) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 2*time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		err := d.tryNetwork(ctx, r, spec)
+		err := d.tryNetwork(ctx, r, s)
 		if err != nil && !addressPoolsExhausted(err) {
 			err = backoff.Permanent(err)
 		}
@@ -26,23 +28,23 @@ func (d *Docker) createNetwork(ctx context.Context, r *run, spec *Spec) error {
 	case err == nil:
 		return nil
 	case errdefs.IsConflict(err):
-		return fmt.Errorf("create network %q: the daemon has one of that name already; remove it (docker network rm %[1]s) unless another run uses it: %w", spec.Network.Name, err)
+		return fmt.Errorf("create network %q: the daemon has one of that name already; remove it (docker network rm %[1]s) unless another run uses it: %w", s.Network.Name, err)
 	case addressPoolsExhausted(err):
 		return fmt.Errorf("create network %q: the docker daemon has no free subnet left. Remove the networks that nothing uses (docker network prune), or give the daemon more "+
-			`and smaller ones: "default-address-pools" in its daemon.json, with "size": 24 or above: %w`, spec.Network.Name, err)
+			`and smaller ones: "default-address-pools" in its daemon.json, with "size": 24 or above: %w`, s.Network.Name, err)
 	}
-	return fmt.Errorf("create network %q: %w", spec.Network.Name, err)
+	return fmt.Errorf("create network %q: %w", s.Network.Name, err)
 }
 
-func (d *Docker) tryNetwork(ctx context.Context, r *run, spec *Spec) error {
+func (d *Docker) tryNetwork(ctx context.Context, r *run, s *spec.Spec) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	_, err := made(ctx, r, d.opts.Deadlines.Network, func(ctx context.Context) (network.CreateResponse, error) {
-		return d.client.NetworkCreate(ctx, spec.Network.Name, network.CreateOptions{
+		return d.client.NetworkCreate(ctx, s.Network.Name, network.CreateOptions{
 			Driver:  "bridge",
-			Options: networkOptions(spec),
-			Labels:  d.labels(spec),
+			Options: networkOptions(s),
+			Labels:  d.labels(s),
 		})
 	})
 	return err
@@ -54,18 +56,18 @@ func addressPoolsExhausted(err error) bool {
 }
 
 // endpoint puts a container onto the bridge of the run under its step's name.
-func endpoint(spec *Spec, step *Step) *network.NetworkingConfig {
+func endpoint(s *spec.Spec, step *spec.Step) *network.NetworkingConfig {
 	if step.NoNetwork {
 		return nil
 	}
 	return &network.NetworkingConfig{EndpointsConfig: map[string]*network.EndpointSettings{
-		spec.Network.Name: {Aliases: []string{step.Name}},
+		s.Network.Name: {Aliases: []string{step.Name}},
 	}}
 }
 
 // connect puts a created container onto the step's further networks. They aren't the run's own, so the step's name is no alias there: two builds
 // with a service "db" would answer each other's calls.
-func (d *Docker) connect(ctx context.Context, step *Step, id string) error {
+func (d *Docker) connect(ctx context.Context, step *spec.Step, id string) error {
 	if step.NoNetwork {
 		return nil
 	}

@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // daemonInfo is what the daemon runs on, asked once.
@@ -17,7 +19,7 @@ type daemonInfo struct {
 
 // platform is what to ask an image for when the spec wants another one than the daemon's own; nil leaves the choice to the daemon, which knows best
 // what its machine runs (and takes images whose metadata are wrong, of which there are many).
-func (d *Docker) platform(ctx context.Context, p Platform) (*ocispec.Platform, error) {
+func (d *Docker) platform(ctx context.Context, p spec.Platform) (*ocispec.Platform, error) {
 	if p.Arch == "" {
 		return nil, nil
 	}

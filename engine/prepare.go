@@ -8,18 +8,20 @@ import (
 
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Prepare pulls the step's image as its policy says, creates the container and attaches to its output. A step that was prepared before, and not
 // run, is prepared anew: the former container goes.
-func (d *Docker) Prepare(ctx context.Context, spec *Spec, step *Step, output io.Writer) (Container, error) {
-	if spec == nil || step == nil {
+func (d *Docker) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, output io.Writer) (spec.Container, error) {
+	if s == nil || step == nil {
 		return nil, errors.New("prepare a step: there is no spec or no step")
 	}
 	if output == nil {
 		output = io.Discard
 	}
-	r := d.run(spec)
+	r := d.run(s)
 	if r == nil {
 		return nil, fmt.Errorf("prepare step %q: %w, or was never set up", step.Name, errEnded)
 	}
@@ -32,7 +34,7 @@ func (d *Docker) Prepare(ctx context.Context, spec *Spec, step *Step, output io.
 	if step.Daemon != nil {
 		return &daemonContainer{}, nil
 	}
-	id, err := d.createWithImage(ctx, r, spec, step, output)
+	id, err := d.createWithImage(ctx, r, s, step, output)
 	if err != nil {
 		return nil, err
 	}
@@ -40,13 +42,13 @@ func (d *Docker) Prepare(ctx context.Context, spec *Spec, step *Step, output io.
 	if err := d.connect(ctx, step, id); err != nil {
 		return nil, err
 	}
-	return d.attach(ctx, r, spec, step, id)
+	return d.attach(ctx, r, s, step, id)
 }
 
 // pullsAlways tells whether a pull is tried although the image may be there: when asked for by name, and for :latest unless the step says otherwise.
-func pullsAlways(policy PullPolicy, named reference.Named) bool {
-	if policy != PullDefault {
-		return policy == PullAlways
+func pullsAlways(policy spec.PullPolicy, named reference.Named) bool {
+	if policy != spec.PullDefault {
+		return policy == spec.PullAlways
 	}
 	if _, pinned := named.(reference.Digested); pinned {
 		return false

@@ -14,13 +14,15 @@ import (
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/pkg/jsonmessage"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // pull is what is asked of the daemon. Equal pulls at one time are one pull. Its fields are exported so that the password in it prints as Redacted.
 type pull struct {
 	Image    string // normalised: registry/repository:tag or @digest
 	Platform string
-	Auth     Auth
+	Auth     spec.Auth
 	// IfAbsent looks whether the image has come in the meantime.
 	IfAbsent bool
 }

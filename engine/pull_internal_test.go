@@ -13,6 +13,8 @@ import (
 
 	"github.com/docker/docker/api/types/registry"
 	"github.com/docker/docker/pkg/jsonmessage"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 func TestPullsShare(t *testing.T) {
@@ -154,7 +156,7 @@ func TestRegistryAuth(t *testing.T) {
 		{"ghcr.io/a/b:1", "ghcr.io"},
 		{"localhost:5000/a", "localhost:5000"},
 	} {
-		header, err := registryAuth(pull{Image: row.image, Auth: Auth{Address: "other.example", Username: "jane", Password: "s3cret"}})
+		header, err := registryAuth(pull{Image: row.image, Auth: spec.Auth{Address: "other.example", Username: "jane", Password: "s3cret"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +169,7 @@ func TestRegistryAuth(t *testing.T) {
 		t.Errorf("anonymous: %q, %v", header, err)
 	}
 	// Nothing that prints a pull prints a password.
-	if text := fmt.Sprintf("%v %+v %#v", pull{Auth: Auth{Password: "s3cret"}}, pull{Auth: Auth{Password: "s3cret"}}, pull{Auth: Auth{Password: "s3cret"}}); strings.Contains(text, "s3cret") {
+	if text := fmt.Sprintf("%v %+v %#v", pull{Auth: spec.Auth{Password: "s3cret"}}, pull{Auth: spec.Auth{Password: "s3cret"}}, pull{Auth: spec.Auth{Password: "s3cret"}}); strings.Contains(text, "s3cret") {
 		t.Error(text)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/registry"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // hub is a registry on loopback, which every dockerd takes without TLS, that asks for a password and fails as the test wants.
@@ -165,27 +166,27 @@ func TestPullPolicies(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		tag    string
-		policy engine.PullPolicy
+		policy spec.PullPolicy
 		here   bool
 		asks   bool
 		err    string
 	}{
-		{"default, a tag, absent", ":1", engine.PullDefault, absent, asks, ""},
-		{"default, a tag, present", ":1", engine.PullDefault, present, doesnt, ""},
-		{"default, latest, present", ":latest", engine.PullDefault, present, asks, ""},
-		{"default, no tag, present", "", engine.PullDefault, present, asks, ""},
-		{"always, present", ":1", engine.PullAlways, present, asks, ""},
-		{"if-not-exists, latest, present", ":latest", engine.PullIfNotExists, present, doesnt, ""},
-		{"if-not-exists, absent", ":latest", engine.PullIfNotExists, absent, asks, ""},
-		{"never, present", ":latest", engine.PullNever, present, doesnt, ""},
-		{"never, absent", ":latest", engine.PullNever, absent, doesnt, "pull: never"},
+		{"default, a tag, absent", ":1", spec.PullDefault, absent, asks, ""},
+		{"default, a tag, present", ":1", spec.PullDefault, present, doesnt, ""},
+		{"default, latest, present", ":latest", spec.PullDefault, present, asks, ""},
+		{"default, no tag, present", "", spec.PullDefault, present, asks, ""},
+		{"always, present", ":1", spec.PullAlways, present, asks, ""},
+		{"if-not-exists, latest, present", ":latest", spec.PullIfNotExists, present, doesnt, ""},
+		{"if-not-exists, absent", ":latest", spec.PullIfNotExists, absent, asks, ""},
+		{"never, present", ":latest", spec.PullNever, present, doesnt, ""},
+		{"never, absent", ":latest", spec.PullNever, absent, doesnt, "pull: never"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t, engine.Options{StreamPull: true})
 			h := newHub(t, b.client)
 			ref := h.push(t, "team/tool"+row.tag, row.here)
 			b.setup()
-			s := b.step("step", "true", func(s *engine.Step) { s.Image, s.Pull = ref, row.policy })
+			s := b.step("step", "true", func(s *spec.Step) { s.Image, s.Pull = ref, row.policy })
 			var out transcript
 			_, err := b.engine.Prepare(t.Context(), b.spec, s, &out)
 			switch {
@@ -215,7 +216,7 @@ func TestPullQuietly(t *testing.T) {
 	b.setup()
 	ref := h.push(t, "team/tool:1", false)
 	var out transcript
-	if _, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Image = ref }), &out); err != nil {
+	if _, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *spec.Step) { s.Image = ref }), &out); err != nil {
 		t.Fatal(err)
 	}
 	if out.String() != "" {
@@ -225,14 +226,14 @@ func TestPullQuietly(t *testing.T) {
 
 func TestPullWithCredentials(t *testing.T) {
 	t.Parallel()
-	good := &engine.Auth{Address: "https://127.0.0.1/v1/", Username: "jane", Password: "s3cret"}
+	good := &spec.Auth{Address: "https://127.0.0.1/v1/", Username: "jane", Password: "s3cret"}
 	for _, row := range []struct {
 		name string
-		auth *engine.Auth
+		auth *spec.Auth
 		want []string
 	}{
 		{"the right ones", good, nil},
-		{"wrong ones", &engine.Auth{Username: "jane", Password: "wr0ng"}, []string{"refused the credentials", `"jane"`, "image_pull_secrets", "DRONE_DOCKER_CONFIG"}},
+		{"wrong ones", &spec.Auth{Username: "jane", Password: "wr0ng"}, []string{"refused the credentials", `"jane"`, "image_pull_secrets", "DRONE_DOCKER_CONFIG"}},
 		{"none", nil, []string{"wants credentials and none are given", "image_pull_secrets", "DRONE_DOCKER_CONFIG"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -241,7 +242,7 @@ func TestPullWithCredentials(t *testing.T) {
 			h.user = "jane:s3cret"
 			ref := h.push(t, "team/private:1", false)
 			b.setup()
-			s := b.step("step", "echo ran", func(s *engine.Step) { s.Image, s.Auth = ref, row.auth })
+			s := b.step("step", "echo ran", func(s *spec.Step) { s.Image, s.Auth = ref, row.auth })
 			if row.want == nil {
 				if got := b.passes(s); got != "ran\n" {
 					t.Errorf("output %q", got)
@@ -280,7 +281,7 @@ func TestPullThatFailsForAWhile(t *testing.T) {
 			h.mu.Unlock()
 			b.setup()
 			var out transcript
-			_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Image = ref }), &out)
+			_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *spec.Step) { s.Image = ref }), &out)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, out.String())
 			}
@@ -309,7 +310,7 @@ func TestPullOfWhatIsNotThere(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var out transcript
-			_, err := b.engine.Prepare(t.Context(), b.spec, b.step(fmt.Sprintf("step%d", len(b.spec.Steps)), "true", func(s *engine.Step) { s.Image = row.image }), &out)
+			_, err := b.engine.Prepare(t.Context(), b.spec, b.step(fmt.Sprintf("step%d", len(b.spec.Steps)), "true", func(s *spec.Step) { s.Image = row.image }), &out)
 			wantError(t, err, row.want...)
 			if strings.Contains(out.String(), "next try") {
 				t.Errorf("it is tried again: %s", out.String())
@@ -322,13 +323,13 @@ func TestPullFromARegistryThatIsGone(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
 		name   string
-		policy engine.PullPolicy
+		policy spec.PullPolicy
 		here   bool
 		want   []string // nil: it works, with a warning
 	}{
-		{"default falls back to the local copy", engine.PullDefault, true, nil},
-		{"default without a local copy", engine.PullDefault, false, []string{"can't be reached", "no copy of it"}},
-		{"always, asked for by name", engine.PullAlways, true, []string{"can't be reached"}},
+		{"default falls back to the local copy", spec.PullDefault, true, nil},
+		{"default without a local copy", spec.PullDefault, false, []string{"can't be reached", "no copy of it"}},
+		{"always, asked for by name", spec.PullAlways, true, []string{"can't be reached"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t, engine.Options{Pull: engine.PullOptions{Retries: 1, Interval: 10 * time.Millisecond}})
@@ -337,7 +338,7 @@ func TestPullFromARegistryThatIsGone(t *testing.T) {
 			h.Close()
 			b.setup()
 			var out transcript
-			_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Image, s.Pull = ref, row.policy }), &out)
+			_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *spec.Step) { s.Image, s.Pull = ref, row.policy }), &out)
 			t.Log(out.String())
 			if row.want != nil {
 				wantError(t, err, append(row.want, ref, h.host)...)
@@ -374,7 +375,7 @@ func TestPullsOfOneImageAreOnePull(t *testing.T) {
 	h.mu.Unlock()
 	var all sync.WaitGroup
 	for i := range steps {
-		s := b.step(fmt.Sprintf("step%d", i), "true", func(s *engine.Step) { s.Image = ref })
+		s := b.step(fmt.Sprintf("step%d", i), "true", func(s *spec.Step) { s.Image = ref })
 		all.Go(func() {
 			var out transcript
 			if _, err := b.engine.Prepare(t.Context(), b.spec, s, &out); err != nil {
@@ -402,7 +403,7 @@ func TestPullCancelled(t *testing.T) {
 	b.setup()
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	_, err := b.engine.Prepare(ctx, b.spec, b.step("step", "true", func(s *engine.Step) { s.Image = ref }), nil)
+	_, err := b.engine.Prepare(ctx, b.spec, b.step("step", "true", func(s *spec.Step) { s.Image = ref }), nil)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
@@ -417,7 +418,7 @@ func TestPullThatStalls(t *testing.T) {
 	h.delay = time.Minute
 	h.mu.Unlock()
 	b.setup()
-	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Image = ref }), nil)
+	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *spec.Step) { s.Image = ref }), nil)
 	wantError(t, err, "stalled", ref, h.host)
 }
 
@@ -425,9 +426,9 @@ func TestPullForAnotherPlatform(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})
 	h := newHub(t, b.client)
-	b.spec.Platform = engine.Platform{OS: "linux", Arch: "s390x"}
+	b.spec.Platform = spec.Platform{OS: "linux", Arch: "s390x"}
 	ref := h.push(t, "team/tool:1", true)
 	b.setup()
-	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *engine.Step) { s.Image, s.Pull = ref, engine.PullNever }), nil)
+	_, err := b.engine.Prepare(t.Context(), b.spec, b.step("step", "true", func(s *spec.Step) { s.Image, s.Pull = ref, spec.PullNever }), nil)
 	wantError(t, err, ref, "linux/s390x", "pull: never")
 }

@@ -2,42 +2,15 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
-
-// ErrEnded is what Container.Ready fails with when the container has ended; Run tells how.
-var ErrEnded = errors.New("the container has ended")
-
-// UnhealthyError is why a container isn't ready: its health check has never passed.
-type UnhealthyError struct {
-	// Check is the command, as the image gives it.
-	Check string
-	// Output of the check that the daemon has made last, "" if it printed nothing or none has ended. It may hold secrets.
-	Output string
-	// ExitCode of that check; -1 if none has ended, or it took too long.
-	ExitCode int
-}
-
-// Error says what the check is, and how it ended last.
-func (e *UnhealthyError) Error() string {
-	text := fmt.Sprintf("its health check (%s) ", e.Check)
-	if e.ExitCode < 0 {
-		text += "hasn't ended"
-	} else {
-		text += fmt.Sprintf("ends with exit code %d", e.ExitCode)
-	}
-	if e.Output != "" {
-		text += ": " + e.Output
-	}
-	return text
-}
 
 // Ready waits for the first health check that passes; see Container.
 //
@@ -47,15 +20,15 @@ func (c *prepared) Ready(ctx context.Context) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.RandomizationFactor = 100*time.Millisecond, time.Second, 0
 	check := probe{container: c}
-	var last *UnhealthyError
+	var last *spec.UnhealthyError
 	for {
 		info, err := c.inspect(ctx)
 		switch {
 		case errdefs.IsNotFound(err):
-			return ErrEnded
+			return spec.ErrEnded
 		case err != nil: // A daemon that is away may be back in time; if not, Run tells.
 		case !info.State.Running:
-			return ErrEnded
+			return spec.ErrEnded
 		case info.State.Health == nil || info.Config == nil || info.Config.Healthcheck == nil || info.State.Health.Status == container.NoHealthcheck,
 			info.State.Health.Status == container.Healthy:
 			return nil
@@ -149,9 +122,9 @@ func checkCommand(config *container.Config) []string {
 }
 
 // unhealthy is what the daemon has to say of the container's checks.
-func unhealthy(info container.InspectResponse) *UnhealthyError {
+func unhealthy(info container.InspectResponse) *spec.UnhealthyError {
 	test := info.Config.Healthcheck.Test
-	e := &UnhealthyError{ExitCode: -1}
+	e := &spec.UnhealthyError{ExitCode: -1}
 	if len(test) > 0 {
 		e.Check = strings.Join(test[1:], " ")
 	}

@@ -12,10 +12,11 @@ import (
 	"github.com/docker/docker/api/types/image"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // checked makes an image with a HEALTHCHECK.
-func checked(b *bench, instruction string) func(*engine.Step) {
+func checked(b *bench, instruction string) func(*spec.Step) {
 	b.Helper()
 	ref := "engine-test/checked:" + strings.ToLower(rand.Text()[:10])
 	c, err := b.client.ContainerCreate(b.Context(), &container.Config{Image: "standin/busybox:1"}, nil, nil, nil, "")
@@ -34,7 +35,7 @@ func checked(b *bench, instruction string) func(*engine.Step) {
 			b.Errorf("remove the image: %v", err)
 		}
 	})
-	return func(s *engine.Step) { s.Image = ref }
+	return func(s *spec.Step) { s.Image = ref }
 }
 
 func TestReady(t *testing.T) {
@@ -53,12 +54,12 @@ func TestReady(t *testing.T) {
 		{"a check that never passes", "HEALTHCHECK --interval=200ms --retries=1 CMD echo no table; exit 3", "sleep 1000", 2 * time.Second, []string{"health check (echo no table; exit 3)", "exit code 3: no table"}},
 		{"a check that the daemon hasn't made", "HEALTHCHECK --interval=1h CMD exit 3", "sleep 1000", time.Second, []string{"health check (exit 3)", "exit code 3"}},
 		{"a check that hangs", "HEALTHCHECK --interval=1h CMD sleep 600", "sleep 1000", time.Second, []string{"health check (sleep 600) hasn't ended"}},
-		{"a container that has ended", "HEALTHCHECK CMD exit 1", "true", patience, []string{engine.ErrEnded.Error()}},
+		{"a container that has ended", "HEALTHCHECK CMD exit 1", "true", patience, []string{spec.ErrEnded.Error()}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, engine.Options{StopGrace: 10 * time.Millisecond})
-			var image []func(*engine.Step)
+			var image []func(*spec.Step)
 			if row.check != "" {
 				image = append(image, checked(b, row.check))
 			}
@@ -81,7 +82,7 @@ func TestReady(t *testing.T) {
 			} else if row.want != nil {
 				wantError(t, err, row.want...)
 			}
-			stop(engine.ErrKill)
+			stop(spec.ErrKill)
 			_, _ = wait()
 		})
 	}
@@ -107,6 +108,6 @@ func TestReadyWithoutADaemon(t *testing.T) {
 	if err := prepared.Ready(t.Context()); err != nil {
 		t.Error(err)
 	}
-	stop(engine.ErrKill)
+	stop(spec.ErrKill)
 	_, _ = wait()
 }

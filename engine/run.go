@@ -10,16 +10,18 @@ import (
 	"github.com/cenkalti/backoff/v5"
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Run starts the container and follows it to its end; see Container.
-func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (Exit, error) {
+func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (spec.Exit, error) {
 	if err := c.run.take(c); err != nil {
-		return Exit{}, fmt.Errorf("run step %q: %w", c.step.Name, err)
+		return spec.Exit{}, fmt.Errorf("run step %q: %w", c.step.Name, err)
 	}
 	defer c.close()
 	if err := ctx.Err(); err != nil {
-		return Exit{}, err
+		return spec.Exit{}, err
 	}
 	if output == nil {
 		output = io.Discard
@@ -33,13 +35,13 @@ func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (E
 	defer rest()
 	end := c.wait(waitCtx, container.WaitConditionNextExit)
 	if err := hung(waitCtx); err != nil {
-		return Exit{}, fmt.Errorf("run step %q (container %s): %w", c.step.Name, c.step.ID, err)
+		return spec.Exit{}, fmt.Errorf("run step %q (container %s): %w", c.step.Name, c.step.ID, err)
 	}
 	out := c.follow(output)
 	if err := c.start(ctx); err != nil {
 		c.close()
 		_ = out.wait(0) // there was none
-		return Exit{}, err
+		return spec.Exit{}, err
 	}
 	if started != nil {
 		started()
@@ -104,7 +106,7 @@ func (c *prepared) wait(ctx context.Context, until container.WaitCondition) <-ch
 }
 
 // await waits for the end of the started container and makes it come when ctx is cancelled. waitCtx outlives ctx by what that takes.
-func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *output) (Exit, error) {
+func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *output) (spec.Exit, error) {
 	pause := backoff.NewExponentialBackOff()
 	for {
 		select {
@@ -113,7 +115,7 @@ func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *o
 				return c.exit(ctx, e.WaitResponse)
 			}
 			if err := hung(waitCtx); err != nil {
-				return Exit{}, fmt.Errorf("%w, while the step ran", err)
+				return spec.Exit{}, fmt.Errorf("%w, while the step ran", err)
 			}
 			// The daemon has gone, or something between it and the runner has cut the connection.
 			if exit, ended, err := c.look(ctx, e.err, out); ended || err != nil {
@@ -131,13 +133,13 @@ func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *o
 }
 
 // stop ends the container: SIGTERM, a grace period, SIGKILL; SIGKILL at once if that is asked for.
-func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (Exit, error) {
+func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (spec.Exit, error) {
 	type blow struct {
 		signal string
 		wait   time.Duration
 	}
 	blows := []blow{{"SIGTERM", c.engine.opts.StopGrace}, {"SIGKILL", c.engine.opts.Deadlines.Stop}}
-	if errors.Is(context.Cause(ctx), ErrKill) {
+	if errors.Is(context.Cause(ctx), spec.ErrKill) {
 		blows = blows[1:]
 	}
 	failed := errors.New("it outlives SIGKILL")
@@ -151,7 +153,7 @@ func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (Exit, 
 		select {
 		case e := <-end:
 			if e.err == nil {
-				return Exit{Code: int(e.StatusCode)}, ctx.Err()
+				return spec.Exit{Code: int(e.StatusCode)}, ctx.Err()
 			}
 			failed, end = e.err, nil
 		case <-waitCtx.Done():
@@ -159,7 +161,7 @@ func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (Exit, 
 		}
 	}
 	c.engine.log.WithError(failed).WithField("step", c.step.Name).WithField("id", c.id).Warn("cannot be sure that a cancelled step has stopped; its container is removed with its run")
-	return Exit{Code: killedCode}, ctx.Err()
+	return spec.Exit{Code: killedCode}, ctx.Err()
 }
 
 // signal sends a signal to the container. One that has ended, or is gone, needs none.
@@ -175,7 +177,7 @@ func (c *prepared) signal(ctx context.Context, name string) error {
 
 // look finds out whether the container has ended when the call that should have told broke off for cause. A daemon that doesn't answer is asked again for a while: it
 // may be restarting.
-func (c *prepared) look(ctx context.Context, cause error, out *output) (exit Exit, ended bool, err error) {
+func (c *prepared) look(ctx context.Context, cause error, out *output) (exit spec.Exit, ended bool, err error) {
 	poll := backoff.NewExponentialBackOff()
 	poll.InitialInterval, poll.MaxInterval = 100*time.Millisecond, time.Second
 	away := false
@@ -189,19 +191,19 @@ func (c *prepared) look(ctx context.Context, cause error, out *output) (exit Exi
 	}, backoff.WithBackOff(poll), backoff.WithMaxElapsedTime(c.engine.opts.Deadlines.Linger))
 	switch {
 	case errdefs.IsNotFound(err):
-		return Exit{}, true, fmt.Errorf("the container was removed while it ran: %w", err)
+		return spec.Exit{}, true, fmt.Errorf("the container was removed while it ran: %w", err)
 	case ctx.Err() != nil:
-		return Exit{}, false, nil // the caller stops the container
+		return spec.Exit{}, false, nil // the caller stops the container
 	case err != nil:
-		return Exit{}, false, fmt.Errorf("the docker daemon went away while the step ran: %w (then: %w)", cause, err)
+		return spec.Exit{}, false, fmt.Errorf("the docker daemon went away while the step ran: %w (then: %w)", cause, err)
 	case away && !state.Running:
 		return exitOf(state.ExitCode, state), true, fmt.Errorf("the docker daemon went away and came back while the step ran; its container ended with exit code %d: %w", state.ExitCode, cause)
 	case !state.Running:
 		return exitOf(state.ExitCode, state), true, nil
 	case out.ended():
-		return Exit{}, false, fmt.Errorf("the docker daemon broke off while the step ran, and what it printed since is lost: %w", cause)
+		return spec.Exit{}, false, fmt.Errorf("the docker daemon broke off while the step ran, and what it printed since is lost: %w", cause)
 	}
-	return Exit{}, false, nil
+	return spec.Exit{}, false, nil
 }
 
 // output is the way of a container's output to its log: the daemon's stream → demux → spool → log.

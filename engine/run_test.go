@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 func TestRunGivesExitCodeAndOutput(t *testing.T) {
@@ -39,7 +40,7 @@ func TestRunGivesExitCodeAndOutput(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			b := b.in(t)
 			exit, out := b.run(b.step(strings.ReplaceAll(row.name, " ", "-"), row.script))
-			if exit != (engine.Exit{Code: row.code}) {
+			if exit != (spec.Exit{Code: row.code}) {
 				t.Errorf("exit %+v, want code %d", exit, row.code)
 			}
 			if out != row.out {
@@ -54,10 +55,10 @@ func TestRunKeepsTheOrderOfBothStreams(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})
 	seen := t.TempDir()
-	b.volume("seen", engine.VolumeBind, func(v *engine.Volume) { v.ID, v.Path = "", seen })
+	b.volume("seen", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path = "", seen })
 	b.setup()
-	s := b.step("both", `say() { echo $1 $2; until [ -e /seen/$1$2 ]; do sleep 0.01; done; }; for i in 1 2 3; do say out $i; say err $i >&2; done`, func(s *engine.Step) {
-		s.Mounts = []engine.Mount{{Volume: "seen", Path: "/seen"}}
+	s := b.step("both", `say() { echo $1 $2; until [ -e /seen/$1$2 ]; do sleep 0.01; done; }; for i in 1 2 3; do say out $i; say err $i >&2; done`, func(s *spec.Step) {
+		s.Mounts = []spec.Mount{{Volume: "seen", Path: "/seen"}}
 	})
 	out := &answering{dir: seen}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -91,15 +92,15 @@ func TestRunPassesEnvironmentUserAndFolder(t *testing.T) {
 	b := newBench(t, engine.Options{RunnerName: "runner-1"})
 	b.setup()
 	s := b.step("env", `echo "[$EMPTY] ${EMPTY+set} [$PLAIN] [$TOKEN] $(id -u) $(pwd) $(cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null)"; `+
-		`df -k /dev/shm | tail -1 | awk '{print $2}'; grep test.example /etc/hosts; cat /etc/resolv.conf`, func(s *engine.Step) {
+		`df -k /dev/shm | tail -1 | awk '{print $2}'; grep test.example /etc/hosts; cat /etc/resolv.conf`, func(s *spec.Step) {
 		s.Env = map[string]string{"EMPTY": "", "PLAIN": "a=b\nc", "TOKEN": "hidden by the secret"}
-		s.Secrets = []*engine.Secret{{Name: "token", Env: "TOKEN", Data: "s3cret"}}
+		s.Secrets = []*spec.Secret{{Name: "token", Env: "TOKEN", Data: "s3cret"}}
 		s.User = "65534"
 		s.WorkingDir = "/drone/src"
 		s.Labels = map[string]string{"own": "label"}
 		s.ExtraHosts = []string{"test.example:192.0.2.7"}
 		s.DNSSearch = []string{"corp.example"}
-		s.Limits = engine.Limits{Memory: 64 << 20, MemorySwap: 64 << 20, ShmSize: 8 << 20, CPUShares: 512, CPUPeriod: 100000, CPUQuota: 50000, CPUSet: "0"}
+		s.Limits = spec.Limits{Memory: 64 << 20, MemorySwap: 64 << 20, ShmSize: 8 << 20, CPUShares: 512, CPUPeriod: 100000, CPUQuota: 50000, CPUSet: "0"}
 	})
 	out := b.passes(s)
 	for _, want := range []string{"[] set [a=b\nc] [s3cret] 65534 /drone/src 67108864\n", "\n8192\n", "192.0.2.7\ttest.example\n", "corp.example"} {
@@ -111,7 +112,7 @@ func TestRunPassesEnvironmentUserAndFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for label, want := range map[string]string{"io.drone": "true", "own": "label", engine.LabelSpec: b.spec.ID, engine.LabelStep: "env", engine.LabelRunner: "runner-1"} {
+	for label, want := range map[string]string{"io.drone": "true", "own": "label", spec.LabelSpec: b.spec.ID, spec.LabelStep: "env", spec.LabelRunner: "runner-1"} {
 		if got := info.Config.Labels[label]; got != want {
 			t.Errorf("label %s is %q, want %q", label, got, want)
 		}
@@ -125,7 +126,7 @@ func TestRunTellsOutOfMemory(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{Deadlines: engine.Deadlines{OOM: patience}}) // the daemon's news may be late by more than a build would wait
 	b.setup()
-	limited := func(s *engine.Step) { s.Limits = engine.Limits{Memory: 16 << 20, MemorySwap: 16 << 20} }
+	limited := func(s *spec.Step) { s.Limits = spec.Limits{Memory: 16 << 20, MemorySwap: 16 << 20} }
 	for _, row := range []struct{ name, script string }{
 		{"the shell itself", `x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done`},
 		{"a child, whose death the shell reports as 1", `sh -c 'x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done' || exit 1`},
@@ -133,7 +134,7 @@ func TestRunTellsOutOfMemory(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			b := b.in(t)
 			exit, out := b.run(b.step(fmt.Sprintf("oom%d", len(b.spec.Steps)), row.script, limited))
-			if want := (engine.Exit{Code: 137, OOMKilled: true}); exit != want {
+			if want := (spec.Exit{Code: 137, OOMKilled: true}); exit != want {
 				t.Errorf("exit %+v, want %+v\n%s", exit, want, out)
 			}
 		})
@@ -248,14 +249,14 @@ func TestRunErrorsNameStepImageAndCure(t *testing.T) {
 	b.setup()
 	for _, row := range []struct {
 		name   string
-		change func(*engine.Step)
+		change func(*spec.Step)
 		want   []string
 	}{
-		{"no such program", func(s *engine.Step) { s.Entrypoint = []string{"nowhere"} }, []string{"standin/busybox:1", "nowhere", "the image has no such program"}},
-		{"no such path", func(s *engine.Step) { s.Entrypoint = []string{"/no/such"} }, []string{"/no/such", "the image has no such program"}},
-		{"not executable", func(s *engine.Step) { s.Entrypoint = []string{"/etc/passwd"} }, []string{"isn't executable"}},
-		{"no such user", func(s *engine.Step) { s.User = "jane" }, []string{"jane", "the image doesn't know the step's user"}},
-		{"no such group", func(s *engine.Step) { s.User = "0:staff" }, []string{"staff", "the image doesn't know the step's group"}},
+		{"no such program", func(s *spec.Step) { s.Entrypoint = []string{"nowhere"} }, []string{"standin/busybox:1", "nowhere", "the image has no such program"}},
+		{"no such path", func(s *spec.Step) { s.Entrypoint = []string{"/no/such"} }, []string{"/no/such", "the image has no such program"}},
+		{"not executable", func(s *spec.Step) { s.Entrypoint = []string{"/etc/passwd"} }, []string{"isn't executable"}},
+		{"no such user", func(s *spec.Step) { s.User = "jane" }, []string{"jane", "the image doesn't know the step's user"}},
+		{"no such group", func(s *spec.Step) { s.User = "0:staff" }, []string{"staff", "the image doesn't know the step's group"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := b.in(t)
@@ -309,7 +310,7 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 		// The grace of 30 s would outlast the test's patience.
 		wait := b.background(ctx, b.prepare(b.step("service", `trap 'echo goodbye; exit 0' TERM; echo ready; while :; do sleep 0.1; done`)), &out)
 		out.waitFor(t, "ready")
-		cancel(fmt.Errorf("over: %w", engine.ErrKill))
+		cancel(fmt.Errorf("over: %w", spec.ErrKill))
 		if exit, err := wait(); !errors.Is(err, context.Canceled) || exit.Code != 137 {
 			t.Errorf("exit %+v, error %v", exit, err)
 		}

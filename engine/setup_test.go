@@ -12,6 +12,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 func TestSetupRefusesBeforeItCreatesAnything(t *testing.T) {
@@ -21,28 +22,28 @@ func TestSetupRefusesBeforeItCreatesAnything(t *testing.T) {
 		want   []string
 	}{
 		{"a docker socket", func(b *bench) {
-			b.volume("docker", engine.VolumeSocket, func(v *engine.Volume) { v.ID, v.Path = "", "/var/run/docker.sock" })
+			b.volume("docker", spec.VolumeSocket, func(v *spec.Volume) { v.ID, v.Path = "", "/var/run/docker.sock" })
 		}, []string{`volume "docker" (/var/run/docker.sock) is a docker socket`, "gives none to builds"}},
 		{"the folder of a docker socket", func(b *bench) {
-			b.volume("run", engine.VolumeSocketDir, func(v *engine.Volume) { v.ID, v.Path = "", "/var/run" })
+			b.volume("run", spec.VolumeSocketDir, func(v *spec.Volume) { v.ID, v.Path = "", "/var/run" })
 		}, []string{`volume "run" (/var/run) is a docker socket`, "gives none to builds"}},
 		{"an unknown kind", func(b *bench) { b.volume("x", "nfs") }, []string{`"x"`, `"nfs"`}},
-		{"a volume without id", func(b *bench) { b.volume("x", engine.VolumeTemp, func(v *engine.Volume) { v.ID = "" }) }, []string{`"x"`, "no id"}},
+		{"a volume without id", func(b *bench) { b.volume("x", spec.VolumeTemp, func(v *spec.Volume) { v.ID = "" }) }, []string{`"x"`, "no id"}},
 		{"a relative bind", func(b *bench) {
-			b.volume("x", engine.VolumeBind, func(v *engine.Volume) { v.ID, v.Path = "", "a/b" })
+			b.volume("x", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path = "", "a/b" })
 		}, []string{`"x"`, `"a/b"`, "absolute"}},
-		{"a bind with an id", func(b *bench) { b.volume("x", engine.VolumeBind, func(v *engine.Volume) { v.Path = "/tmp" }) }, []string{`"x"`, "id"}},
-		{"a negative size", func(b *bench) { b.volume("x", engine.VolumeMemory, func(v *engine.Volume) { v.SizeLimit = -1 }) }, []string{`"x"`, "-1"}},
-		{"two volumes of a name", func(b *bench) { b.volume("x", engine.VolumeTemp); b.volume("x", engine.VolumeTemp) }, []string{`"x"`}},
-		{"a nil volume", func(b *bench) { b.spec.Volumes = []*engine.Volume{nil} }, []string{"volume 1"}},
-		{"a nil step", func(b *bench) { b.spec.Steps = []*engine.Step{nil} }, []string{"step 1"}},
-		{"a step without id", func(b *bench) { b.spec.Steps = []*engine.Step{{Name: "build"}} }, []string{`"build"`, "id"}},
-		{"two steps of an id", func(b *bench) { b.spec.Steps = []*engine.Step{{ID: "a"}, {ID: "a"}} }, []string{`"a"`}},
+		{"a bind with an id", func(b *bench) { b.volume("x", spec.VolumeBind, func(v *spec.Volume) { v.Path = "/tmp" }) }, []string{`"x"`, "id"}},
+		{"a negative size", func(b *bench) { b.volume("x", spec.VolumeMemory, func(v *spec.Volume) { v.SizeLimit = -1 }) }, []string{`"x"`, "-1"}},
+		{"two volumes of a name", func(b *bench) { b.volume("x", spec.VolumeTemp); b.volume("x", spec.VolumeTemp) }, []string{`"x"`}},
+		{"a nil volume", func(b *bench) { b.spec.Volumes = []*spec.Volume{nil} }, []string{"volume 1"}},
+		{"a nil step", func(b *bench) { b.spec.Steps = []*spec.Step{nil} }, []string{"step 1"}},
+		{"a step without id", func(b *bench) { b.spec.Steps = []*spec.Step{{Name: "build"}} }, []string{`"build"`, "id"}},
+		{"two steps of an id", func(b *bench) { b.spec.Steps = []*spec.Step{{ID: "a"}, {ID: "a"}} }, []string{`"a"`}},
 		{"no network name", func(b *bench) { b.spec.Network.Name = "" }, []string{"network"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t, engine.Options{})
-			b.volume("other", engine.VolumeTemp)
+			b.volume("other", spec.VolumeTemp)
 			row.change(b)
 			wantError(t, b.engine.Setup(t.Context(), b.spec), append(row.want, b.spec.Name)...)
 			if left := b.left(t.Context()); len(left) > 0 {
@@ -52,7 +53,7 @@ func TestSetupRefusesBeforeItCreatesAnything(t *testing.T) {
 	}
 	b := newBench(t, engine.Options{})
 	wantError(t, b.engine.Setup(t.Context(), nil), "no spec")
-	wantError(t, b.engine.Setup(t.Context(), &engine.Spec{Name: "p"}), `"p"`, "no id")
+	wantError(t, b.engine.Setup(t.Context(), &spec.Spec{Name: "p"}), `"p"`, "no id")
 	wantError(t, b.engine.Destroy(t.Context(), nil), "no spec")
 }
 
@@ -67,7 +68,7 @@ func TestSetupFailsWithTheNetwork(t *testing.T) {
 			t.Errorf("the network of somebody else is gone: %v", err)
 		}
 	}()
-	b.volume("temp", engine.VolumeTemp)
+	b.volume("temp", spec.VolumeTemp)
 	wantError(t, b.engine.Setup(t.Context(), b.spec), "create network", b.spec.Network.Name, "docker network rm")
 	if err := b.engine.Destroy(t.Context(), b.spec); err != nil {
 		t.Fatal(err)
@@ -88,7 +89,7 @@ func TestSetupGivesTheNetworkItsOptionsAndLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n.Driver != "bridge" || n.Options["com.docker.network.driver.mtu"] != "1234" || n.Labels[engine.LabelSpec] != b.spec.ID || n.Labels["io.drone"] != "true" || n.Labels[engine.LabelRunner] != "runner-1" {
+	if n.Driver != "bridge" || n.Options["com.docker.network.driver.mtu"] != "1234" || n.Labels[spec.LabelSpec] != b.spec.ID || n.Labels["io.drone"] != "true" || n.Labels[spec.LabelRunner] != "runner-1" {
 		t.Errorf("network %+v", n)
 	}
 	if out := b.passes(b.step("mtu", "cat /sys/class/net/eth0/mtu")); out != "1234\n" {
@@ -99,7 +100,7 @@ func TestSetupGivesTheNetworkItsOptionsAndLabels(t *testing.T) {
 func TestStepsFindEachOtherByName(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.setup()
-	service := b.step("database", `while :; do echo pong | nc -l -p 5432; done`, func(s *engine.Step) { s.Service = true })
+	service := b.step("database", `while :; do echo pong | nc -l -p 5432; done`, func(s *spec.Step) { s.Service = true })
 	ctx, cancel := context.WithCancel(t.Context())
 	var out transcript
 	wait := b.background(ctx, b.prepare(service), &out)
@@ -115,7 +116,7 @@ func TestStepsFindEachOtherByName(t *testing.T) {
 func TestStepWithoutNetwork(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.setup()
-	out := b.passes(b.step("alone", "ls /sys/class/net", func(s *engine.Step) { s.NoNetwork, s.Networks = true, []string{"no-such-network"} }))
+	out := b.passes(b.step("alone", "ls /sys/class/net", func(s *spec.Step) { s.NoNetwork, s.Networks = true, []string{"no-such-network"} }))
 	if out != "lo\n" {
 		t.Errorf("it has %q", out)
 	}
@@ -125,15 +126,15 @@ func TestStepOnFurtherNetworks(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.setup()
 	name := b.spec.ID + "-extra"
-	if _, err := b.client.NetworkCreate(t.Context(), name, network.CreateOptions{Driver: "bridge", Labels: map[string]string{engine.LabelSpec: b.spec.ID}}); err != nil {
+	if _, err := b.client.NetworkCreate(t.Context(), name, network.CreateOptions{Driver: "bridge", Labels: map[string]string{spec.LabelSpec: b.spec.ID}}); err != nil {
 		t.Fatal(err)
 	}
-	out := b.passes(b.step("both", "ls /sys/class/net", func(s *engine.Step) { s.Networks = []string{name} }))
+	out := b.passes(b.step("both", "ls /sys/class/net", func(s *spec.Step) { s.Networks = []string{name} }))
 	if out != "eth0\neth1\nlo\n" {
 		t.Errorf("it has %q", out)
 	}
 	// Older daemons take note of a network that isn't there, and fail to start the container.
-	c, err := b.engine.Prepare(t.Context(), b.spec, b.step("lost", "true", func(s *engine.Step) { s.Networks = []string{"no-such-network"} }), nil)
+	c, err := b.engine.Prepare(t.Context(), b.spec, b.step("lost", "true", func(s *spec.Step) { s.Networks = []string{"no-such-network"} }), nil)
 	if err == nil {
 		_, err = c.Run(t.Context(), nil, nil)
 	}
@@ -160,10 +161,10 @@ func TestNetworkOfTheRunIsLost(t *testing.T) {
 
 func TestVolumesAreSharedAndGo(t *testing.T) {
 	b := newBench(t, engine.Options{})
-	b.volume("temp", engine.VolumeTemp)
-	b.volume("memory", engine.VolumeMemory, func(v *engine.Volume) { v.SizeLimit = 4 << 20 })
-	mounted := func(s *engine.Step) {
-		s.Mounts = []engine.Mount{{Volume: "temp", Path: "/temp"}, {Volume: "memory", Path: "/memory/"}}
+	b.volume("temp", spec.VolumeTemp)
+	b.volume("memory", spec.VolumeMemory, func(v *spec.Volume) { v.SizeLimit = 4 << 20 })
+	mounted := func(s *spec.Step) {
+		s.Mounts = []spec.Mount{{Volume: "temp", Path: "/temp"}, {Volume: "memory", Path: "/memory/"}}
 	}
 	b.setup()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -199,9 +200,9 @@ func TestPersistentVolumeOutlivesTheRun(t *testing.T) {
 	}()
 	for i, script := range []string{"echo kept >/cache/file", "cat /cache/file"} {
 		b := newBench(t, engine.Options{RunnerName: "runner-1"})
-		b.volume("cache", engine.VolumePersistent, func(v *engine.Volume) { v.ID, v.Path = cache, "/cache/npm" })
+		b.volume("cache", spec.VolumePersistent, func(v *spec.Volume) { v.ID, v.Path = cache, "/cache/npm" })
 		b.setup()
-		out := b.passes(b.step("step", script, func(s *engine.Step) { s.Mounts = []engine.Mount{{Volume: "cache", Path: "/cache"}} }))
+		out := b.passes(b.step("step", script, func(s *spec.Step) { s.Mounts = []spec.Mount{{Volume: "cache", Path: "/cache"}} }))
 		if i == 1 && out != "kept\n" {
 			t.Errorf("the second run sees %q", out)
 		}
@@ -213,7 +214,7 @@ func TestPersistentVolumeOutlivesTheRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if v.Labels[engine.LabelPersistent] != "/cache/npm" || v.Labels[engine.LabelSpec] != "" || v.Labels[engine.LabelRunner] != "runner-1" {
+	if v.Labels[spec.LabelPersistent] != "/cache/npm" || v.Labels[spec.LabelSpec] != "" || v.Labels[spec.LabelRunner] != "runner-1" {
 		t.Errorf("labels %v", v.Labels)
 	}
 }
@@ -221,25 +222,25 @@ func TestPersistentVolumeOutlivesTheRun(t *testing.T) {
 func TestBinds(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	dir := t.TempDir()
-	b.volume("host", engine.VolumeBind, func(v *engine.Volume) { v.ID, v.Path, v.ReadOnly = "", dir, true })
-	b.volume("gone", engine.VolumeBind, func(v *engine.Volume) { v.ID, v.Path = "", filepath.Join(dir, "nowhere") })
+	b.volume("host", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path, v.ReadOnly = "", dir, true })
+	b.volume("gone", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path = "", filepath.Join(dir, "nowhere") })
 	b.setup()
-	out := b.passes(b.step("bound", `touch /host/file 2>&1 || echo refused`, func(s *engine.Step) { s.Mounts = []engine.Mount{{Volume: "host", Path: "/host"}} }))
+	out := b.passes(b.step("bound", `touch /host/file 2>&1 || echo refused`, func(s *spec.Step) { s.Mounts = []spec.Mount{{Volume: "host", Path: "/host"}} }))
 	if !strings.Contains(out, "Read-only") || !strings.Contains(out, "refused") {
 		t.Errorf("output %q", out)
 	}
 	for _, row := range []struct {
 		name  string
-		mount engine.Mount
+		mount spec.Mount
 		want  []string
 	}{
-		{"no source", engine.Mount{Volume: "gone", Path: "/gone"}, []string{"nowhere", "make the folder"}},
-		{"no such volume", engine.Mount{Volume: "unknown", Path: "/x"}, []string{`"unknown"`, "/x", "declares no volume"}},
-		{"relative path", engine.Mount{Volume: "host", Path: "x"}, []string{`"host"`, `"x"`, "absolute"}},
-		{"the root", engine.Mount{Volume: "host", Path: "/a/.."}, []string{`"host"`, "hide the whole image"}},
+		{"no source", spec.Mount{Volume: "gone", Path: "/gone"}, []string{"nowhere", "make the folder"}},
+		{"no such volume", spec.Mount{Volume: "unknown", Path: "/x"}, []string{`"unknown"`, "/x", "declares no volume"}},
+		{"relative path", spec.Mount{Volume: "host", Path: "x"}, []string{`"host"`, `"x"`, "absolute"}},
+		{"the root", spec.Mount{Volume: "host", Path: "/a/.."}, []string{`"host"`, "hide the whole image"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			s := b.step(fmt.Sprintf("bad%d", len(b.spec.Steps)), "true", func(s *engine.Step) { s.Mounts = []engine.Mount{row.mount} })
+			s := b.step(fmt.Sprintf("bad%d", len(b.spec.Steps)), "true", func(s *spec.Step) { s.Mounts = []spec.Mount{row.mount} })
 			_, err := b.engine.Prepare(t.Context(), b.spec, s, nil)
 			wantError(t, err, append(row.want, s.Name)...)
 		})
@@ -249,7 +250,7 @@ func TestBinds(t *testing.T) {
 func TestPrepareAnewReplaces(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.setup()
-	s := b.step("again", `echo "$STATUS"`, func(s *engine.Step) { s.Env = map[string]string{"STATUS": "success"} })
+	s := b.step("again", `echo "$STATUS"`, func(s *spec.Step) { s.Env = map[string]string{"STATUS": "success"} })
 	former := b.prepare(s)
 	s.Env["STATUS"] = "failure"
 	if out := b.passes(s); out != "failure\n" {

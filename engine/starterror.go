@@ -6,11 +6,13 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // explainStart adds what to do to an error of ContainerStart for the step. They come from runc through three programs as text, so the text is all there is to tell them
 // apart; an unknown one is passed on as it is.
-func explainStart(step *Step, err error) error {
+func explainStart(step *spec.Step, err error) error {
 	text := err.Error()
 	if errdefs.IsNotFound(err) && strings.Contains(text, "network") {
 		if slices.ContainsFunc(step.Networks, func(name string) bool { return strings.Contains(text, name) }) {

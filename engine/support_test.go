@@ -17,6 +17,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // patience is how long a test waits for something that should take seconds.
@@ -39,7 +40,7 @@ type bench struct {
 	testing.TB
 	client *client.Client
 	engine *engine.Docker
-	spec   *engine.Spec
+	spec   *spec.Spec
 }
 
 func newBench(tb testing.TB, o engine.Options) *bench {
@@ -51,11 +52,11 @@ func newBench(tb testing.TB, o engine.Options) *bench {
 func newBenchWith(tb testing.TB, c *client.Client, d *engine.Docker) *bench {
 	tb.Helper()
 	id := "test-" + strings.ToLower(rand.Text()[:12])
-	b := &bench{TB: tb, client: c, engine: d, spec: &engine.Spec{
+	b := &bench{TB: tb, client: c, engine: d, spec: &spec.Spec{
 		ID:      id,
 		Name:    tb.Name(),
 		Labels:  map[string]string{"io.drone": "true"},
-		Network: engine.Network{Name: id},
+		Network: spec.Network{Name: id},
 	}}
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), patience)
@@ -81,7 +82,7 @@ func (b *bench) in(t *testing.T) *bench {
 func (b *bench) left(ctx context.Context) []string {
 	b.Helper()
 	var out []string
-	label := filters.NewArgs(filters.Arg("label", engine.LabelSpec+"="+b.spec.ID))
+	label := filters.NewArgs(filters.Arg("label", spec.LabelSpec+"="+b.spec.ID))
 	byName := filters.NewArgs(filters.Arg("name", b.spec.ID))
 	seen := map[string]bool{}
 	add := func(what string) {
@@ -110,7 +111,7 @@ func (b *bench) left(ctx context.Context) []string {
 			b.Fatal(err)
 		}
 		for _, v := range volumes.Volumes {
-			if v.Labels[engine.LabelPersistent] == "" {
+			if v.Labels[spec.LabelPersistent] == "" {
 				add("volume " + v.Name)
 			}
 		}
@@ -119,8 +120,8 @@ func (b *bench) left(ctx context.Context) []string {
 }
 
 // step adds a step that runs a shell script.
-func (b *bench) step(name, script string, change ...func(*engine.Step)) *engine.Step {
-	s := &engine.Step{
+func (b *bench) step(name, script string, change ...func(*spec.Step)) *spec.Step {
+	s := &spec.Step{
 		ID:         b.spec.ID + "-" + name,
 		Name:       name,
 		Number:     len(b.spec.Steps) + 1,
@@ -136,8 +137,8 @@ func (b *bench) step(name, script string, change ...func(*engine.Step)) *engine.
 }
 
 // volume adds a volume.
-func (b *bench) volume(name string, kind engine.VolumeKind, change ...func(*engine.Volume)) *engine.Volume {
-	v := &engine.Volume{Name: name, Kind: kind, ID: b.spec.ID + "-" + name}
+func (b *bench) volume(name string, kind spec.VolumeKind, change ...func(*spec.Volume)) *spec.Volume {
+	v := &spec.Volume{Name: name, Kind: kind, ID: b.spec.ID + "-" + name}
 	for _, c := range change {
 		c(v)
 	}
@@ -153,7 +154,7 @@ func (b *bench) setup() {
 }
 
 // prepare prepares a step, and fails the test if that fails.
-func (b *bench) prepare(s *engine.Step) engine.Container {
+func (b *bench) prepare(s *spec.Step) spec.Container {
 	b.Helper()
 	var said transcript
 	c, err := b.engine.Prepare(b.Context(), b.spec, s, &said)
@@ -164,7 +165,7 @@ func (b *bench) prepare(s *engine.Step) engine.Container {
 }
 
 // run prepares and runs a step to its end and returns what it wrote.
-func (b *bench) run(s *engine.Step) (engine.Exit, string) {
+func (b *bench) run(s *spec.Step) (spec.Exit, string) {
 	b.Helper()
 	ctx, cancel := context.WithTimeout(b.Context(), patience)
 	defer cancel()
@@ -177,7 +178,7 @@ func (b *bench) run(s *engine.Step) (engine.Exit, string) {
 }
 
 // passes runs a step that must end with 0, and returns what it wrote.
-func (b *bench) passes(s *engine.Step) string {
+func (b *bench) passes(s *spec.Step) string {
 	b.Helper()
 	exit, out := b.run(s)
 	if exit.Code != 0 {
@@ -187,10 +188,10 @@ func (b *bench) passes(s *engine.Step) string {
 }
 
 // background runs a step and gives a function that waits for its end, once the daemon has started it.
-func (b *bench) background(ctx context.Context, c engine.Container, out *transcript) (wait func() (engine.Exit, error)) {
+func (b *bench) background(ctx context.Context, c spec.Container, out *transcript) (wait func() (spec.Exit, error)) {
 	b.Helper()
 	type result struct {
-		exit engine.Exit
+		exit spec.Exit
 		err  error
 	}
 	results, started := make(chan result, 1), make(chan struct{})
@@ -203,7 +204,7 @@ func (b *bench) background(ctx context.Context, c engine.Container, out *transcr
 	case r := <-results:
 		b.Fatalf("it didn't start: %v", r.err)
 	}
-	return func() (engine.Exit, error) {
+	return func() (spec.Exit, error) {
 		r := <-results
 		return r.exit, r.err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	"golang.org/x/sys/unix"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -53,10 +54,10 @@ func (d *Docker) Remains(ctx context.Context, runner string) ([]Remains, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
-	ours := filters.NewArgs(filters.Arg("label", LabelRunner+"="+runner), filters.Arg("label", LabelSpec))
+	ours := filters.NewArgs(filters.Arg("label", spec.LabelRunner+"="+runner), filters.Arg("label", spec.LabelSpec))
 	found := map[string]*Remains{}
 	of := func(labels map[string]string, created time.Time) *Remains {
-		id := labels[LabelSpec]
+		id := labels[spec.LabelSpec]
 		r := found[id]
 		if r == nil {
 			r = &Remains{Spec: id}
@@ -106,7 +107,7 @@ func (d *Docker) Sweep(ctx context.Context, id string) error {
 	if id == "" || id == "." || id == ".." || strings.ContainsRune(id, filepath.Separator) {
 		return fmt.Errorf("sweep the run %q: that is no run's id", id)
 	}
-	return d.Destroy(ctx, &Spec{ID: id})
+	return d.Destroy(ctx, &spec.Spec{ID: id})
 }
 
 // closeFormerGuard removes what the guard of a run of a former life has left: sockets, mounts and its fence, and in the daemon what carries no label.

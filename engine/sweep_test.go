@@ -16,6 +16,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // A run whose process was killed is found by its labels and removed by its id, running containers, sockets and mounts included, and what was made through its guard
@@ -24,9 +25,9 @@ func TestSweep(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	runner := "sweeper of " + dir
 	former := newBench(t, engine.Options{RunnerName: runner, Guard: &engine.GuardOptions{Dir: dir}})
-	former.spec.Volumes = []*engine.Volume{
-		{Name: "work", Kind: engine.VolumeTemp, ID: former.spec.ID + "-work"},
-		{Name: "cache", Kind: engine.VolumePersistent, ID: former.spec.ID + "-cache", Path: "/cache"},
+	former.spec.Volumes = []*spec.Volume{
+		{Name: "work", Kind: spec.VolumeTemp, ID: former.spec.ID + "-work"},
+		{Name: "cache", Kind: spec.VolumePersistent, ID: former.spec.ID + "-cache", Path: "/cache"},
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
@@ -39,7 +40,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Made as if by the guard.
-	labels := map[string]string{engine.LabelSpec: former.spec.ID, engine.LabelRunner: runner}
+	labels := map[string]string{spec.LabelSpec: former.spec.ID, spec.LabelRunner: runner}
 	c, err := former.client.ContainerCreate(t.Context(), &container.Config{Image: "standin/busybox:1", Cmd: []string{"sleep", "300"}, Labels: labels},
 		&container.HostConfig{NetworkMode: container.NetworkMode(former.spec.Network.Name), Binds: []string{former.spec.ID + "-work:/work", former.spec.ID + "-cache:/cache"}}, nil, nil, "")
 	if err != nil {

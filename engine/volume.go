@@ -8,52 +8,27 @@ import (
 
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// validate tells whether the engine can make such a volume.
-func (v *Volume) validate() error {
-	switch v.Kind {
-	case VolumeTemp, VolumeMemory, VolumePersistent:
-		if v.ID == "" {
-			return fmt.Errorf("volume %q (%s) has no id", v.Name, v.Kind)
-		}
-		if v.SizeLimit < 0 {
-			return fmt.Errorf("volume %q has a size limit below zero: %d", v.Name, v.SizeLimit)
-		}
-	case VolumeBind:
-		if v.ID != "" {
-			return fmt.Errorf("volume %q binds a path and can't have the id %q as well", v.Name, v.ID)
-		}
-		if !path.IsAbs(v.Path) {
-			return fmt.Errorf("volume %q binds %q, which is no absolute path", v.Name, v.Path)
-		}
-	case VolumeSocket, VolumeSocketDir, VolumePluginSocket, VolumeCerts:
-		if v.ID != "" {
-			return fmt.Errorf("volume %q (%s) is the guard's and can't have the id %q as well", v.Name, v.Kind, v.ID)
-		}
-	default:
-		return fmt.Errorf("volume %q is of the unknown kind %q", v.Name, v.Kind)
-	}
-	return nil
-}
-
 // createVolume makes a volume that the daemon holds. One that is there already stays as it is.
-func (d *Docker) createVolume(ctx context.Context, r *run, spec *Spec, v *Volume) error {
+func (d *Docker) createVolume(ctx context.Context, r *run, s *spec.Spec, v *spec.Volume) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	o := volume.CreateOptions{Name: v.ID, Driver: "local", Labels: d.labels(spec)}
+	o := volume.CreateOptions{Name: v.ID, Driver: "local", Labels: d.labels(s)}
 	switch v.Kind {
-	case VolumeMemory:
+	case spec.VolumeMemory:
 		o.DriverOpts = memoryOptions(v.SizeLimit)
-	case VolumePersistent:
+	case spec.VolumePersistent:
 		o.Labels = d.persistentLabels(v)
 	}
 	_, err := made(ctx, r, d.opts.Deadlines.Volume, func(ctx context.Context) (volume.Volume, error) { return d.client.VolumeCreate(ctx, o) })
 	if err != nil {
 		return fmt.Errorf("create volume %q (%s): %w", v.Name, v.Kind, err)
 	}
-	if v.Kind == VolumePersistent {
+	if v.Kind == spec.VolumePersistent {
 		d.opts.Ledger.UsedVolume(v.ID)
 	}
 	return nil
@@ -70,9 +45,9 @@ func memoryOptions(size int64) map[string]string {
 }
 
 // mounts are those of a step.
-func (d *Docker) mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
-	volumes := make(map[string]*Volume, len(spec.Volumes))
-	for _, v := range spec.Volumes {
+func (d *Docker) mounts(s *spec.Spec, step *spec.Step) ([]mount.Mount, error) {
+	volumes := make(map[string]*spec.Volume, len(s.Volumes))
+	for _, v := range s.Volumes {
 		volumes[v.Name] = v
 	}
 	out := make([]mount.Mount, 0, len(step.Mounts))
@@ -88,16 +63,16 @@ func (d *Docker) mounts(spec *Spec, step *Step) ([]mount.Mount, error) {
 		}
 		at := mount.Mount{Type: mount.TypeVolume, Source: v.ID, Target: path.Clean(m.Path), ReadOnly: v.ReadOnly}
 		switch v.Kind {
-		case VolumeBind:
+		case spec.VolumeBind:
 			at.Type, at.Source = mount.TypeBind, v.Path
-		case VolumeSocket:
-			at.Type, at.Source = mount.TypeBind, d.socketOf(spec)
-		case VolumeSocketDir:
-			at.Type, at.Source = mount.TypeBind, d.socketDirOf(spec)
-		case VolumePluginSocket:
-			at.Type, at.Source = mount.TypeBind, d.pluginSocketOf(spec)
-		case VolumeCerts:
-			at.Type, at.Source, at.ReadOnly = mount.TypeBind, d.certsOf(spec), true
+		case spec.VolumeSocket:
+			at.Type, at.Source = mount.TypeBind, d.socketOf(s)
+		case spec.VolumeSocketDir:
+			at.Type, at.Source = mount.TypeBind, d.socketDirOf(s)
+		case spec.VolumePluginSocket:
+			at.Type, at.Source = mount.TypeBind, d.pluginSocketOf(s)
+		case spec.VolumeCerts:
+			at.Type, at.Source, at.ReadOnly = mount.TypeBind, d.certsOf(s), true
 		}
 		out = append(out, at)
 	}

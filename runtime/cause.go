@@ -7,7 +7,7 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Causes for which a stage ends before its time. They are the cause of its context (context.Cause), so that each is told for what it is.
@@ -20,7 +20,7 @@ var (
 	// errFailFast is the cause when a step with failure: fast has failed.
 	errFailFast = errors.New("a step that fails fast has failed")
 	// errGraphEnded is the cause for which services and detached steps are stopped when no other step is left. What they would do in a grace period nobody waits for.
-	errGraphEnded = fmt.Errorf("all steps have ended: %w", engine.ErrKill)
+	errGraphEnded = fmt.Errorf("all steps have ended: %w", spec.ErrKill)
 )
 
 // TimeoutError is the cause when a stage ran longer than it may.

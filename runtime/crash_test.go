@@ -18,9 +18,9 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // severed is the server as a runner sees it that is killed at its n-th call, before that arrives or before its answer does. From then on it says and hears nothing.
@@ -161,7 +161,7 @@ func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole 
 	e := enginetest.New(t)
 	e.Script("db", enginetest.Script{Output: []string{"ready\n"}, Block: true})
 	e.Script("a", enginetest.Script{Output: []string{"one\n", "two\n"}, Delay: 5 * time.Second})
-	e.Script("b", enginetest.Script{Output: []string{"three\n\x1b]1338;eyJzY2hlbWEiOiJzIiwiZGF0YSI6e319\x1b]0m"}, Delay: 5 * time.Second, Exit: engine.Exit{Code: 3}})
+	e.Script("b", enginetest.Script{Output: []string{"three\n\x1b]1338;eyJzY2hlbWEiOiJzIiwiZGF0YSI6e319\x1b]0m"}, Delay: 5 * time.Second, Exit: spec.Exit{Code: 3}})
 	server := newFake(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	defer cancel(nil)
@@ -173,7 +173,7 @@ func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole 
 	j := journalIn(t, state)
 	r := &Runner{
 		Client: s, Machine: "me", Log: quiet(), Journal: j, ReportGrace: time.Second,
-		Compile: func(context.Context, *client.Context) (*engine.Spec, error) {
+		Compile: func(context.Context, *client.Context) (*spec.Spec, error) {
 			return specOf(chain(step("db", service), step("a"), step("b"), step("c"))...), nil
 		},
 		Executor: &Executor{Engine: e, Log: quiet()},
@@ -194,8 +194,8 @@ func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole 
 	// The next life.
 	next := journalIn(t, copied)
 	var swept []string
-	recovery := &Recovery{Journal: next, Client: &survivor{fake: server}, Log: quiet(), Sweep: func(_ context.Context, spec string) error {
-		swept = append(swept, spec)
+	recovery := &Recovery{Journal: next, Client: &survivor{fake: server}, Log: quiet(), Sweep: func(_ context.Context, sp string) error {
+		swept = append(swept, sp)
 		return nil
 	}}
 	ctx, stop := context.WithCancel(t.Context())

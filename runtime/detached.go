@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // detached is a service or a detached step.
 type detached struct {
-	step      *engine.Step
-	container engine.Container
+	step      *spec.Step
+	container spec.Container
 	out       *output
 	// last are the last lines of its log.
 	last *tail
@@ -36,7 +36,7 @@ func (r *stageRun) detach(d *detached) (settle func()) {
 	r.detached.Go(func() {
 		defer announce()
 		defer over()
-		var exit engine.Exit
+		var exit spec.Exit
 		err := protect(fmt.Sprintf("run step %q", d.step.Name), func() (err error) {
 			exit, err = d.container.Run(r.detachedCtx, d.out, announce)
 			return err
@@ -72,7 +72,7 @@ func (r *stageRun) settle(lives context.Context, d *detached) {
 	switch {
 	case err == nil || lives.Err() != nil:
 		// It is ready, or its end has been told.
-	case errors.Is(err, engine.ErrEnded):
+	case errors.Is(err, spec.ErrEnded):
 		<-ctx.Done() // Its end is being told, for the log of the step that follows.
 	default:
 		text := r.masked(err).Error()
@@ -88,7 +88,7 @@ func (r *stageRun) warn(d *detached, line string) {
 
 // concludeDetached ends a detached step. As with Drone it has passed, whatever became of it: being stopped is its usual end, and a stage whose service fails goes on. But
 // a failure is told to the log of the step that follows, where it is missed; so is the end of a service, whose work it is to be there.
-func (r *stageRun) concludeDetached(d *detached, exit engine.Exit, err error) {
+func (r *stageRun) concludeDetached(d *detached, exit spec.Exit, err error) {
 	var end, line string
 	switch {
 	case err != nil && errors.Is(context.Cause(r.detachedCtx), errGraphEnded):

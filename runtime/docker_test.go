@@ -18,12 +18,13 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // shell is a step that runs a script.
 func shell(script string) option {
-	return func(s *engine.Step) {
-		s.Pull, s.Entrypoint, s.Command = engine.PullNever, []string{"/bin/sh", "-c"}, []string{script}
+	return func(s *spec.Step) {
+		s.Pull, s.Entrypoint, s.Command = spec.PullNever, []string{"/bin/sh", "-c"}, []string{script}
 	}
 }
 
@@ -41,7 +42,7 @@ func TestDocker(t *testing.T) {
 	rows := []struct {
 		name string
 		// steps find a file in /ended for each step that has ended.
-		steps []*engine.Step
+		steps []*spec.Step
 		// cancelOn ends the stage, for the cause, when this text is in the log of any step.
 		cancelOn string
 		cause    error
@@ -54,18 +55,18 @@ func TestDocker(t *testing.T) {
 			steps: chain(step("a", shell("echo hello > /shared/file")), step("b", shell("cat /shared/file"))),
 			want:  "a:success b:success => success", logs: map[string]string{"b": "hello\n"}},
 		{name: "a failure skips the rest but for the step that waits for one",
-			steps: chain(step("a", shell("exit 3")), step("b", shell("true")), step("c", policy(engine.RunOnFailure), shell("echo $DRONE_STAGE_STATUS $DRONE_FAILED_STEPS"))),
+			steps: chain(step("a", shell("exit 3")), step("b", shell("true")), step("c", policy(spec.RunOnFailure), shell("echo $DRONE_STAGE_STATUS $DRONE_FAILED_STEPS"))),
 			want:  "a:failure/3 b:skipped c:success => failure", logs: map[string]string{"c": "failure a\n"}},
-		{name: "failure: ignore", steps: chain(step("a", onError(engine.ErrIgnore), shell("exit 1")), step("b", shell("true"))),
+		{name: "failure: ignore", steps: chain(step("a", onError(spec.ErrIgnore), shell("exit 1")), step("b", shell("true"))),
 			want: "a:failure/1 b:success => success"},
-		{name: "failure: fast", steps: []*engine.Step{step("a", onError(engine.ErrFailFast), shell("sleep 1; exit 1")), step("b", shell("sleep 600"))},
+		{name: "failure: fast", steps: []*spec.Step{step("a", onError(spec.ErrFailFast), shell("sleep 1; exit 1")), step("b", shell("sleep 600"))},
 			want: "a:failure/1 b:killed/137 => failure"},
 		{name: "exit 78", steps: chain(step("a", shell("exit 78")), step("b", shell("true"))), want: "a:success/78 b:skipped => success"},
-		{name: "out of memory", steps: chain(step("a", shell("x=0123456789; while true; do x=$x$x; done"), func(s *engine.Step) { s.Limits.Memory = 8 << 20 })),
+		{name: "out of memory", steps: chain(step("a", shell("x=0123456789; while true; do x=$x$x; done"), func(s *spec.Step) { s.Limits.Memory = 8 << 20 })),
 			want: "a:failure/137 => failure", logs: map[string]string{"a": "out of memory"}},
-		{name: "an image that isn't there", steps: chain(step("a", shell("true"), func(s *engine.Step) { s.Image = "standin/nosuch:1" }), step("b", shell("true"))),
+		{name: "an image that isn't there", steps: chain(step("a", shell("true"), func(s *spec.Step) { s.Image = "standin/nosuch:1" }), step("b", shell("true"))),
 			want: "a:error/255 b:skipped => error/255", wantError: "standin/nosuch:1"},
-		{name: "an entrypoint that isn't there", steps: chain(step("a", shell("true"), func(s *engine.Step) { s.Entrypoint = []string{"/nope"} })),
+		{name: "an entrypoint that isn't there", steps: chain(step("a", shell("true"), func(s *spec.Step) { s.Entrypoint = []string{"/nope"} })),
 			want: "a:error/255 => error/255", wantError: "/nope"},
 		{name: "a service is found by its name, and killed at the end",
 			steps: chain(step("web", service, shell("while true; do echo hi | nc -l -p 8000; done")),
@@ -84,14 +85,14 @@ func TestDocker(t *testing.T) {
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
-			spec := specOf(row.steps...)
-			spec.ID = "runtime-test-" + strings.ToLower(rand.Text()[:12])
-			spec.Network.Name = spec.ID
+			sp := specOf(row.steps...)
+			sp.ID = "runtime-test-" + strings.ToLower(rand.Text()[:12])
+			sp.Network.Name = sp.ID
 			ended := t.TempDir()
-			spec.Volumes = []*engine.Volume{{Name: "_workspace", ID: spec.ID + "-workspace", Kind: engine.VolumeTemp}, {Name: "ended", Path: ended, Kind: engine.VolumeBind}}
-			for _, s := range spec.Steps {
-				s.ID = spec.ID + "-" + s.Name
-				s.Mounts = []engine.Mount{{Volume: "_workspace", Path: "/shared"}, {Volume: "ended", Path: "/ended"}}
+			sp.Volumes = []*spec.Volume{{Name: "_workspace", ID: sp.ID + "-workspace", Kind: spec.VolumeTemp}, {Name: "ended", Path: ended, Kind: spec.VolumeBind}}
+			for _, s := range sp.Steps {
+				s.ID = sp.ID + "-" + s.Name
+				s.Mounts = []spec.Mount{{Volume: "_workspace", Path: "/shared"}, {Volume: "ended", Path: "/ended"}}
 				if !strings.HasPrefix(s.Image, "standin/") {
 					s.Image = image
 				}
@@ -101,7 +102,7 @@ func TestDocker(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(patient)
 			defer cancel(nil)
 			reports := newRecorder(t)
-			job := Job{Spec: spec, Stage: &drone.Stage{ID: 1}, Reporter: &trigger{recorder: reports, on: row.cancelOn, do: func() { cancel(row.cause) }, ended: ended}}
+			job := Job{Spec: sp, Stage: &drone.Stage{ID: 1}, Reporter: &trigger{recorder: reports, on: row.cancelOn, do: func() { cancel(row.cause) }, ended: ended}}
 			stage, err := (&Executor{Engine: docker, Log: quiet()}).Run(ctx, job)
 			if err != nil {
 				t.Fatal(err)
@@ -122,7 +123,7 @@ func TestDocker(t *testing.T) {
 					t.Errorf("the log of %q is %q, with %q in it", name, text, unwanted)
 				}
 			}
-			if left := leftovers(t, daemon, spec.ID); len(left) > 0 {
+			if left := leftovers(t, daemon, sp.ID); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
 			}
 		})
@@ -130,9 +131,9 @@ func TestDocker(t *testing.T) {
 }
 
 // leftovers are the objects of a spec that the daemon has.
-func leftovers(t *testing.T, daemon *dockerclient.Client, spec string) []string {
+func leftovers(t *testing.T, daemon *dockerclient.Client, s string) []string {
 	t.Helper()
-	label := filters.NewArgs(filters.Arg("label", engine.LabelSpec+"="+spec))
+	label := filters.NewArgs(filters.Arg("label", spec.LabelSpec+"="+s))
 	var out []string
 	containers, err := daemon.ContainerList(t.Context(), container.ListOptions{All: true, Filters: label})
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // rig is a whole runner, from the poll to the last report, against a server on loopback and an engine in memory.
@@ -26,7 +26,7 @@ type rig struct {
 	server *rpctest.Server
 	engine *enginetest.Engine
 	// steps are those of every stage.
-	steps []*engine.Step
+	steps []*spec.Step
 	// callTimeout is the client's; 0 is its default.
 	callTimeout time.Duration
 
@@ -53,17 +53,17 @@ func (r *rig) start(t *testing.T, capacity int, options ...rpctest.Option) {
 	runner := &Runner{
 		Client: c, Machine: "me", Log: quiet(), Logs: LogOptions{Dir: t.TempDir(), Interval: 10 * time.Millisecond},
 		Executor: &Executor{Engine: r.engine, Log: quiet()},
-		Compile: func(_ context.Context, d *client.Context) (*engine.Spec, error) {
+		Compile: func(_ context.Context, d *client.Context) (*spec.Spec, error) {
 			if strings.Contains(string(d.Config.Data), "broken") {
 				return nil, errors.New(".drone.yml:1: this is broken")
 			}
-			var steps []*engine.Step
+			var steps []*spec.Step
 			for _, s := range r.steps {
 				steps = append(steps, s.Clone())
 			}
-			spec := specOf(steps...)
-			spec.ID = fmt.Sprintf("spec-%d", d.Stage.ID)
-			return spec, nil
+			sp := specOf(steps...)
+			sp.ID = fmt.Sprintf("spec-%d", d.Stage.ID)
+			return sp, nil
 		},
 	}
 	poll, stop := context.WithCancelCause(t.Context())
@@ -166,7 +166,7 @@ func TestEndToEndSuccess(t *testing.T) {
 
 func TestEndToEndFailure(t *testing.T) {
 	t.Parallel()
-	r := &rig{steps: chain(step("a"), step("ignored", onError(engine.ErrIgnore)), step("b"), step("c"), step("d", policy(engine.RunOnFailure)))}
+	r := &rig{steps: chain(step("a"), step("ignored", onError(spec.ErrIgnore)), step("b"), step("c"), step("d", policy(spec.RunOnFailure)))}
 	r.engine = enginetest.New(t).Script("ignored", exits(1)).Script("b", exits(3))
 	r.start(t, 1)
 	result := r.wait(t, r.build())
@@ -374,7 +374,7 @@ func TestEndToEndServerRestarts(t *testing.T) {
 	t.Parallel()
 	r := &rig{steps: chain(step("a"), step("b"))}
 	cont := make(chan struct{})
-	r.engine = enginetest.New(t).Script("a", enginetest.Script{Output: []string{"before\n"}, Do: func(ctx context.Context, _ *engine.Step, w io.Writer) error {
+	r.engine = enginetest.New(t).Script("a", enginetest.Script{Output: []string{"before\n"}, Do: func(ctx context.Context, _ *spec.Step, w io.Writer) error {
 		select {
 		case <-cont:
 		case <-ctx.Done():
@@ -405,7 +405,7 @@ func TestEndToEndServerIsAwayAtTheEnd(t *testing.T) {
 	t.Parallel()
 	r := &rig{steps: chain(step("a"))}
 	cont := make(chan struct{})
-	r.engine = enginetest.New(t).Script("a", enginetest.Script{Do: func(_ context.Context, _ *engine.Step, w io.Writer) error {
+	r.engine = enginetest.New(t).Script("a", enginetest.Script{Do: func(_ context.Context, _ *spec.Step, w io.Writer) error {
 		<-cont
 		fmt.Fprintln(w, "nobody hears this yet")
 		return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // DefaultDestroyTimeout is how long the clean-up of a stage may take.
@@ -41,7 +41,7 @@ type Executor struct {
 
 // Job is one stage to run.
 type Job struct {
-	Spec *engine.Spec
+	Spec *spec.Spec
 	// Build and Stage are the server's records; they aren't changed. Build may be nil: the steps then see no DRONE_BUILD_*.
 	Build *drone.Build
 	Stage *drone.Stage
@@ -64,9 +64,9 @@ func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 		return drone.Stage{}, errors.New("run stage: there is no reporter")
 	}
 	nodes, graphErr := newGraph(job.Spec)
-	spec := job.Spec
+	s := job.Spec
 	if graphErr != nil {
-		spec = &engine.Spec{}
+		s = &spec.Spec{}
 	}
 	if job.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -81,10 +81,10 @@ func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 		engine:   e.Engine,
 		log:      orStandard(e.Log),
 		reporter: job.Reporter,
-		spec:     spec,
-		secrets:  spec.Secrets(),
-		masker:   livelog.NewMasker(io.Discard, spec.Secrets()),
-		state:    NewState(job.Build, job.Stage, spec),
+		spec:     s,
+		secrets:  s.Secrets(),
+		masker:   livelog.NewMasker(io.Discard, s.Secrets()),
+		state:    NewState(job.Build, job.Stage, s),
 		hasBuild: job.Build != nil,
 		ctx:      ctx,
 		cancel:   cancel,
@@ -121,7 +121,7 @@ type stageRun struct {
 	engine   Engine
 	log      logrus.FieldLogger
 	reporter Reporter
-	spec     *engine.Spec
+	spec     *spec.Spec
 	secrets  []string
 	// masker is for texts that don't go through a log.
 	masker   *livelog.Masker

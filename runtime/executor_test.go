@@ -15,19 +15,19 @@ import (
 	"github.com/drone/drone-go/drone"
 	"golang.org/x/sync/semaphore"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 type scripts map[string]enginetest.Script
 
-func exits(code int) enginetest.Script        { return enginetest.Script{Exit: engine.Exit{Code: code}} }
+func exits(code int) enginetest.Script        { return enginetest.Script{Exit: spec.Exit{Code: code}} }
 func takes(d time.Duration) enginetest.Script { return enginetest.Script{Delay: d} }
 
 var blocks = enginetest.Script{Block: true}
 
 // panicsLater is a step that panics after a second.
-func panicsLater(context.Context, *engine.Step, io.Writer) error {
+func panicsLater(context.Context, *spec.Step, io.Writer) error {
 	time.Sleep(time.Second)
 	panic("nil dereference")
 }
@@ -37,7 +37,7 @@ func TestExecutor(t *testing.T) {
 	noImage := errors.New(`pull image "nosuch/image:1.0": not found`)
 	rows := []struct {
 		name    string
-		steps   []*engine.Step
+		steps   []*spec.Step
 		scripts scripts
 		engine  func(*enginetest.Engine)
 		timeout time.Duration
@@ -65,48 +65,48 @@ func TestExecutor(t *testing.T) {
 		{name: "a stage without steps passes", want: " => success"},
 		{name: "a failing step fails the stage and the rest is skipped", steps: chain(step("a"), step("b"), step("c")), scripts: scripts{"a": exits(3)},
 			want: "a:failure/3 b:skipped c:skipped => failure", never: []string{"prepare b", "prepare c"}},
-		{name: "all ready steps run at once", steps: []*engine.Step{step("clone"), step("a", after("clone")), step("b", after("clone")), step("c", after("a", "b"))},
+		{name: "all ready steps run at once", steps: []*spec.Step{step("clone"), step("a", after("clone")), step("b", after("clone")), step("c", after("a", "b"))},
 			scripts: scripts{"a": takes(time.Minute), "b": takes(time.Minute)}, took: time.Minute,
 			want: "clone:success a:success b:success c:success => success"},
-		{name: "a failure in one branch skips what is still to come in another", steps: []*engine.Step{step("a"), step("b"), step("c", after("b"))},
-			scripts: scripts{"a": {Delay: time.Second, Exit: engine.Exit{Code: 1}}, "b": takes(time.Minute)},
+		{name: "a failure in one branch skips what is still to come in another", steps: []*spec.Step{step("a"), step("b"), step("c", after("b"))},
+			scripts: scripts{"a": {Delay: time.Second, Exit: spec.Exit{Code: 1}}, "b": takes(time.Minute)},
 			want:    "a:failure/1 b:success c:skipped => failure"},
-		{name: "a step for failures runs after one", steps: chain(step("a"), step("notify", policy(engine.RunOnFailure))), scripts: scripts{"a": exits(1)},
+		{name: "a step for failures runs after one", steps: chain(step("a"), step("notify", policy(spec.RunOnFailure))), scripts: scripts{"a": exits(1)},
 			want: "a:failure/1 notify:success => failure"},
-		{name: "a step for failures is skipped without one", steps: chain(step("a"), step("notify", policy(engine.RunOnFailure))),
+		{name: "a step for failures is skipped without one", steps: chain(step("a"), step("notify", policy(spec.RunOnFailure))),
 			want: "a:success notify:skipped => success"},
-		{name: "a step for both runs after a failure", steps: chain(step("a"), step("b"), step("notify", policy(engine.RunAlways))), scripts: scripts{"a": exits(1)},
+		{name: "a step for both runs after a failure", steps: chain(step("a"), step("b"), step("notify", policy(spec.RunAlways))), scripts: scripts{"a": exits(1)},
 			want: "a:failure/1 b:skipped notify:success => failure"},
-		{name: "a step for both runs after a success", steps: chain(step("a"), step("notify", policy(engine.RunAlways))),
+		{name: "a step for both runs after a success", steps: chain(step("a"), step("notify", policy(spec.RunAlways))),
 			want: "a:success notify:success => success"},
-		{name: "a step that never runs is reported to nobody and holds nobody up", steps: chain(step("a"), step("b", policy(engine.RunNever)), step("c")),
+		{name: "a step that never runs is reported to nobody and holds nobody up", steps: chain(step("a"), step("b", policy(spec.RunNever)), step("c")),
 			want: "a:success c:success => success", order: []string{"end a", "prepare c"}, never: []string{"prepare b"}},
-		{name: "an ignored failure fails nothing", steps: chain(step("a", onError(engine.ErrIgnore)), step("b")), scripts: scripts{"a": exits(1)},
+		{name: "an ignored failure fails nothing", steps: chain(step("a", onError(spec.ErrIgnore)), step("b")), scripts: scripts{"a": exits(1)},
 			want: "a:failure/1 b:success => success"},
-		{name: "an image that can't be had is an error, ignored or not", steps: chain(step("a", onError(engine.ErrIgnore)), step("b")),
+		{name: "an image that can't be had is an error, ignored or not", steps: chain(step("a", onError(spec.ErrIgnore)), step("b")),
 			scripts: scripts{"a": {PrepareErr: noImage}},
 			want:    "a:error/255 b:skipped => error/255", wantError: noImage.Error()},
-		{name: "exit 78 passes the stage and skips the rest", steps: chain(step("a"), step("b"), step("c", policy(engine.RunAlways))), scripts: scripts{"a": exits(78)},
+		{name: "exit 78 passes the stage and skips the rest", steps: chain(step("a"), step("b"), step("c", policy(spec.RunAlways))), scripts: scripts{"a": exits(78)},
 			want: "a:success/78 b:skipped c:skipped => success"},
-		{name: "exit 78 lets parallel steps end", steps: []*engine.Step{step("a"), step("b"), step("c", after("b"))},
-			scripts: scripts{"a": {Delay: time.Second, Exit: engine.Exit{Code: 78}}, "b": takes(time.Minute)},
+		{name: "exit 78 lets parallel steps end", steps: []*spec.Step{step("a"), step("b"), step("c", after("b"))},
+			scripts: scripts{"a": {Delay: time.Second, Exit: spec.Exit{Code: 78}}, "b": takes(time.Minute)},
 			want:    "a:success/78 b:success c:skipped => success"},
-		{name: "a step that is out of memory fails with 137", steps: chain(step("a")), scripts: scripts{"a": {Exit: engine.Exit{OOMKilled: true}}},
+		{name: "a step that is out of memory fails with 137", steps: chain(step("a")), scripts: scripts{"a": {Exit: spec.Exit{OOMKilled: true}}},
 			want: "a:failure/137 => failure", logs: map[string]string{"a": "out of memory"}},
 		{name: "an image that isn't there is the step's error and the stage's", steps: chain(step("a"), step("b")), scripts: scripts{"a": {PrepareErr: noImage}},
 			want: "a:error/255 b:skipped => error/255", wantError: noImage.Error()},
 		{name: "an entrypoint that isn't there is the same", steps: chain(step("a"), step("b")), scripts: scripts{"a": {RunErr: errors.New(`start container "a": exec: "/nope": not found`)}},
 			want: "a:error/255 b:skipped => error/255", wantError: `"/nope": not found`},
-		{name: "an error counts more than a failure", steps: []*engine.Step{step("a"), step("b")},
-			scripts: scripts{"a": {Delay: time.Second, Exit: engine.Exit{Code: 1}}, "b": {PrepareDelay: time.Minute, PrepareErr: noImage}},
+		{name: "an error counts more than a failure", steps: []*spec.Step{step("a"), step("b")},
+			scripts: scripts{"a": {Delay: time.Second, Exit: spec.Exit{Code: 1}}, "b": {PrepareDelay: time.Minute, PrepareErr: noImage}},
 			want:    "a:failure/1 b:error/255 => error/255", wantError: noImage.Error()},
-		{name: "a timeout kills what runs and skips the rest", steps: chain(step("a"), step("b", policy(engine.RunAlways))), scripts: scripts{"a": blocks}, timeout: time.Hour, took: time.Hour,
+		{name: "a timeout kills what runs and skips the rest", steps: chain(step("a"), step("b", policy(spec.RunAlways))), scripts: scripts{"a": blocks}, timeout: time.Hour, took: time.Hour,
 			want: "a:killed/137 b:skipped => killed/137", wantError: "ran longer than 1h0m0s", logs: map[string]string{"a": "stopped: the build ran longer than 1h0m0s"}},
 		{name: "a step that ends before the timeout is none", steps: chain(step("a")), scripts: scripts{"a": takes(59 * time.Minute)}, timeout: time.Hour,
 			want: "a:success => success"},
-		{name: "a step that takes too long is stopped and has failed", steps: chain(step("a"), step("b"), step("c", policy(engine.RunOnFailure))), scripts: scripts{"a": blocks}, stepTimeout: time.Minute, took: time.Minute,
+		{name: "a step that takes too long is stopped and has failed", steps: chain(step("a"), step("b"), step("c", policy(spec.RunOnFailure))), scripts: scripts{"a": blocks}, stepTimeout: time.Minute, took: time.Minute,
 			want: "a:killed/137 b:skipped c:success => failure", logs: map[string]string{"a": "stopped: the step ran longer than 1m0s, the timeout of this runner's steps"}},
-		{name: "a step that takes too long and fails fast stops the others", steps: []*engine.Step{step("a", onError(engine.ErrFailFast)), step("b")},
+		{name: "a step that takes too long and fails fast stops the others", steps: []*spec.Step{step("a", onError(spec.ErrFailFast)), step("b")},
 			scripts: scripts{"a": blocks, "b": {PrepareDelay: time.Hour}}, stepTimeout: time.Minute, took: time.Minute,
 			want: "a:killed/137 b:killed/137 => failure"},
 		{name: "a pull and a service may take longer than a step", steps: chain(step("db", service), step("a"), step("b")), stepTimeout: time.Minute, took: time.Hour + 100*time.Second,
@@ -129,7 +129,7 @@ func TestExecutor(t *testing.T) {
 			want: "a:killed/137 => killed/137"},
 		{name: "a runner that stops makes it an error that says so", steps: chain(step("a"), step("b")), scripts: scripts{"a": blocks}, cancelAt: time.Second, cause: ErrStopped,
 			want: "a:killed/137 b:skipped => error/255", wantError: "the runner was stopped", logs: map[string]string{"a": "the runner was stopped"}},
-		{name: "a cancel while steps wait for a slot", steps: []*engine.Step{step("a"), step("b"), step("c")}, procs: 1,
+		{name: "a cancel while steps wait for a slot", steps: []*spec.Step{step("a"), step("b"), step("c")}, procs: 1,
 			scripts: scripts{"a": blocks, "b": blocks, "c": blocks}, cancelAt: time.Second, cause: ErrCancelled, took: time.Second,
 			want: "one of three"},
 		{name: "a setup that fails is the stage's error", steps: chain(step("a"), step("b")), engine: func(e *enginetest.Engine) { e.SetupErr = errors.New("create network: no room") },
@@ -138,17 +138,17 @@ func TestExecutor(t *testing.T) {
 			want: "a:success => success"},
 		{name: "a clean-up that hangs is given up", steps: chain(step("a")), engine: func(e *enginetest.Engine) { e.DestroyDelay = 24 * time.Hour }, took: DefaultDestroyTimeout,
 			want: "a:success => success"},
-		{name: "failure: fast kills what runs at once", steps: []*engine.Step{step("a", onError(engine.ErrFailFast)), step("b"), step("c", after("b"))},
-			scripts: scripts{"a": {Delay: time.Second, Exit: engine.Exit{Code: 2}}, "b": blocks}, took: time.Second,
+		{name: "failure: fast kills what runs at once", steps: []*spec.Step{step("a", onError(spec.ErrFailFast)), step("b"), step("c", after("b"))},
+			scripts: scripts{"a": {Delay: time.Second, Exit: spec.Exit{Code: 2}}, "b": blocks}, took: time.Second,
 			want: "a:failure/2 b:killed/137 c:skipped => failure", logs: map[string]string{"b": "stopped: a step that fails fast has failed"}},
-		{name: "failure: fast with an image that isn't there", steps: []*engine.Step{step("a", onError(engine.ErrFailFast)), step("b")},
+		{name: "failure: fast with an image that isn't there", steps: []*spec.Step{step("a", onError(spec.ErrFailFast)), step("b")},
 			scripts: scripts{"a": {PrepareDelay: time.Second, PrepareErr: noImage}, "b": blocks}, took: time.Second,
 			want: "a:error/255 b:killed/137 => error/255", wantError: noImage.Error()},
-		{name: "failure: fast of a step that passes", steps: []*engine.Step{step("a", onError(engine.ErrFailFast)), step("b")}, scripts: scripts{"b": takes(time.Second)},
+		{name: "failure: fast of a step that passes", steps: []*spec.Step{step("a", onError(spec.ErrFailFast)), step("b")}, scripts: scripts{"b": takes(time.Second)},
 			want: "a:success b:success => success"},
-		{name: "failure: fast with a when that doesn't match", steps: chain(step("a", onError(engine.ErrFailFast), policy(engine.RunNever)), step("b")),
+		{name: "failure: fast with a when that doesn't match", steps: chain(step("a", onError(spec.ErrFailFast), policy(spec.RunNever)), step("b")),
 			want: "b:success => success"},
-		{name: "failure: fast with a status that isn't met", steps: chain(step("a", onError(engine.ErrFailFast), policy(engine.RunOnFailure)), step("b")),
+		{name: "failure: fast with a status that isn't met", steps: chain(step("a", onError(spec.ErrFailFast), policy(spec.RunOnFailure)), step("b")),
 			want: "a:skipped b:success => success"},
 		{name: "a service runs beside the steps and is stopped at the end", steps: chain(step("db", service), step("a"), step("b")),
 			scripts: scripts{"db": {Block: true, StopDelay: time.Second, StopOutput: "shut down\n"}, "a": takes(time.Minute)}, took: time.Minute + time.Second,
@@ -164,13 +164,13 @@ func TestExecutor(t *testing.T) {
 			want: "db:success a:success => success", logs: map[string]string{"db": "error: " + noImage.Error(), "a": `warning: service "db" has failed: ` + noImage.Error()}},
 		{name: "a service that can't be started holds nobody up", steps: chain(step("db", service), step("a")), scripts: scripts{"db": {RunErr: errors.New("no such entrypoint")}},
 			want: "db:success a:success => success", logs: map[string]string{"a": "no such entrypoint"}},
-		{name: "a service that is out of memory", steps: chain(step("db", service), step("a")), scripts: scripts{"db": {Exit: engine.Exit{OOMKilled: true}}, "a": takes(time.Second)},
+		{name: "a service that is out of memory", steps: chain(step("db", service), step("a")), scripts: scripts{"db": {Exit: spec.Exit{OOMKilled: true}}, "a": takes(time.Second)},
 			want: "db:success a:success => success", logs: map[string]string{"a": "out of memory"}},
 		{name: "steps wait until a service is healthy", steps: chain(step("db", service), step("cache", detach), step("a")), procs: 1,
 			scripts: scripts{"db": {Block: true, ReadyDelay: 20 * time.Second}, "cache": {Block: true, ReadyDelay: 30 * time.Second}}, took: 50 * time.Second,
 			want: "db:success cache:success a:success => success", notLogs: map[string]string{"a": "warning"}},
 		{name: "a service that waits for its health holds nobody up but those that need it", procs: 1, took: 40 * time.Second,
-			steps:   []*engine.Step{step("db", service), step("gate", detach), step("a", after("db")), step("b", after("gate"))},
+			steps:   []*spec.Step{step("db", service), step("gate", detach), step("a", after("db")), step("b", after("gate"))},
 			scripts: scripts{"db": {Block: true, ReadyDelay: 40 * time.Second}, "gate": {Block: true, ReadyDelay: time.Second}, "b": takes(30 * time.Second)},
 			want:    "db:success gate:success a:success b:success => success"},
 		{name: "a service that is never healthy", steps: chain(step("db", service, withSecret("TOKEN", "s3cr3tvalue")), step("a"), step("b")), took: time.Minute,
@@ -179,7 +179,7 @@ func TestExecutor(t *testing.T) {
 			logs: map[string]string{"a": `warning: service "db" isn't healthy after 1m0s, which is how long this runner's steps wait (DRONE_RUNNER_SERVICE_WAIT); the stage goes on: its check says ******` +
 				"\n  db: one\n  db: no table ******\n  db: open\n"}},
 		{name: "a service that dies before it is healthy", steps: chain(step("db", service), step("a")), took: time.Second,
-			scripts: scripts{"db": {Output: []string{"bad option\n"}, Delay: time.Second, Exit: engine.Exit{Code: 2}, ReadyErr: engine.ErrEnded}},
+			scripts: scripts{"db": {Output: []string{"bad option\n"}, Delay: time.Second, Exit: spec.Exit{Code: 2}, ReadyErr: spec.ErrEnded}},
 			want:    "db:success a:success => success", logs: map[string]string{"a": "warning: service \"db\" has failed: exit code 2 (the stage goes on; see its log)\n  db: bad option\n"}},
 		{name: "a cancel while a service gets healthy", steps: chain(step("db", service), step("a")), cancelAt: time.Second, cause: ErrCancelled, took: time.Second,
 			scripts: scripts{"db": {Block: true, ReadyDelay: 30 * time.Second}}, want: "db:killed/137 a:skipped => killed/137"},
@@ -188,11 +188,11 @@ func TestExecutor(t *testing.T) {
 			want: "seed:success a:success => success", notLogs: map[string]string{"a": "warning"}},
 		{name: "a detached step that fails doesn't fail the stage", steps: chain(step("bg", detach), step("a")), scripts: scripts{"bg": exits(9), "a": takes(time.Second)},
 			want: "bg:success a:success => success", logs: map[string]string{"a": `warning: detached step "bg" has failed: exit code 9`}},
-		{name: "a service for failures", steps: chain(step("a"), step("svc", service, policy(engine.RunOnFailure)), step("b", policy(engine.RunOnFailure))), scripts: scripts{"a": exits(1), "svc": blocks},
+		{name: "a service for failures", steps: chain(step("a"), step("svc", service, policy(spec.RunOnFailure)), step("b", policy(spec.RunOnFailure))), scripts: scripts{"a": exits(1), "svc": blocks},
 			want: "a:failure/1 svc:success b:success => failure"},
-		{name: "failure: fast kills services", steps: chain(step("db", service), step("a", onError(engine.ErrFailFast))), scripts: scripts{"db": blocks, "a": exits(1)},
+		{name: "failure: fast kills services", steps: chain(step("db", service), step("a", onError(spec.ErrFailFast))), scripts: scripts{"db": blocks, "a": exits(1)},
 			want: "db:killed/137 a:failure/1 => failure"},
-		{name: "one slot, many steps", steps: []*engine.Step{step("a"), step("b"), step("c")}, procs: 1, took: 3 * time.Minute,
+		{name: "one slot, many steps", steps: []*spec.Step{step("a"), step("b"), step("c")}, procs: 1, took: 3 * time.Minute,
 			scripts: scripts{"a": takes(time.Minute), "b": takes(time.Minute), "c": takes(time.Minute)},
 			want:    "a:success b:success c:success => success"},
 		{name: "a service doesn't keep its slot", steps: chain(step("db", service), step("a")), procs: 1, scripts: scripts{"db": blocks, "a": takes(time.Minute)}, took: time.Minute,
@@ -212,9 +212,9 @@ func TestExecutor(t *testing.T) {
 			want:    "a:success b:success => success", logs: map[string]string{"b": "******\nthe token is ******\n"}, notLogs: map[string]string{"b": "s3cr3tvalue"}},
 		{name: "secrets are masked in errors", steps: chain(step("a", withSecret("TOKEN", "s3cr3tvalue"))), scripts: scripts{"a": {PrepareErr: errors.New("no variable s3cr3tvalue")}},
 			want: "a:error/255 => error/255", wantError: "no variable ******"},
-		{name: "two steps of one name are refused", steps: []*engine.Step{step("a"), step("a")}, want: " => error/255", wantError: `two steps are called "a"`, never: []string{"setup"}},
-		{name: "a circle is refused, not waited for", steps: []*engine.Step{step("a", after("b")), step("b", after("a"))}, want: " => error/255", wantError: "in a circle: a -> b -> a", never: []string{"setup"}},
-		{name: "a dependency on nothing is refused", steps: []*engine.Step{step("a", after("b"))}, want: " => error/255", wantError: `depends on "b"`, never: []string{"setup"}},
+		{name: "two steps of one name are refused", steps: []*spec.Step{step("a"), step("a")}, want: " => error/255", wantError: `two steps are called "a"`, never: []string{"setup"}},
+		{name: "a circle is refused, not waited for", steps: []*spec.Step{step("a", after("b")), step("b", after("a"))}, want: " => error/255", wantError: "in a circle: a -> b -> a", never: []string{"setup"}},
+		{name: "a dependency on nothing is refused", steps: []*spec.Step{step("a", after("b"))}, want: " => error/255", wantError: `depends on "b"`, never: []string{"setup"}},
 	}
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
@@ -312,7 +312,7 @@ func TestExecutorReporterPanics(t *testing.T) {
 		t.Run(row.on, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := enginetest.New(t).Script("a", enginetest.Script{Output: []string{"x\n"}, Delay: time.Minute})
-				e.Script("db", enginetest.Script{Do: func(ctx context.Context, _ *engine.Step, w io.Writer) error {
+				e.Script("db", enginetest.Script{Do: func(ctx context.Context, _ *spec.Step, w io.Writer) error {
 					time.Sleep(time.Second)
 					io.WriteString(w, "x\n")
 					<-ctx.Done()
@@ -386,7 +386,7 @@ func TestExecutorCards(t *testing.T) {
 		want   string
 	}{
 		"a step that passes":                   {enginetest.Script{Output: []string{card}}, "a:success => success"},
-		"a step that fails":                    {enginetest.Script{Output: []string{card}, Exit: engine.Exit{Code: 1}}, "a:failure/1 => failure"},
+		"a step that fails":                    {enginetest.Script{Output: []string{card}, Exit: spec.Exit{Code: 1}}, "a:failure/1 => failure"},
 		"a step that ends in an engine error":  {enginetest.Script{PrepareOutput: card, PrepareErr: errors.New("daemon gone")}, "a:error/255 => error/255"},
 		"a step that ends in an engine panic":  {enginetest.Script{Output: []string{card}, RunPanic: "oh"}, "a:error/255 => error/255"},
 		"a step whose output comes byte after": {enginetest.Script{Output: strings.Split(card, "")}, "a:success => success"},
@@ -410,7 +410,7 @@ func TestExecutorCards(t *testing.T) {
 // TestExecutorEnvironment shows what a step sees of those before it.
 func TestExecutorEnvironment(t *testing.T) {
 	e := enginetest.New(t).Script("b", exits(1)).Script("ignored", exits(1))
-	steps := chain(step("a", env("FOO", "bar")), step("ignored", onError(engine.ErrIgnore)), step("b"), step("c", policy(engine.RunAlways)))
+	steps := chain(step("a", env("FOO", "bar")), step("ignored", onError(spec.ErrIgnore)), step("b"), step("c", policy(spec.RunAlways)))
 	build := &drone.Build{ID: 7, Number: 42, Status: drone.StatusRunning, Target: "main", Stages: []*drone.Stage{nil, {Name: "other", Status: drone.StatusRunning}}}
 	job := Job{Spec: specOf(steps...), Build: build, Stage: &drone.Stage{ID: 1, Name: "default", Number: 1}, Reporter: newRecorder(t)}
 	if _, err := (&Executor{Engine: e, Log: quiet()}).Run(t.Context(), job); err != nil {
@@ -445,8 +445,8 @@ func TestExecutorEnvironment(t *testing.T) {
 // TestExecutorReportsDependencies shows that the server is told of no step that it doesn't know.
 func TestExecutorReportsDependencies(t *testing.T) {
 	reports := newRecorder(t)
-	never := policy(engine.RunNever)
-	steps := []*engine.Step{step("clone"), step("x", never, after("clone")), step("y", never, after("x")), step("a", after("x", "y")), step("svc", service, after("clone"))}
+	never := policy(spec.RunNever)
+	steps := []*spec.Step{step("clone"), step("x", never, after("clone")), step("y", never, after("x")), step("a", after("x", "y")), step("svc", service, after("clone"))}
 	_, err := (&Executor{Engine: enginetest.New(t), Log: quiet()}).Run(t.Context(), Job{Spec: specOf(steps...), Stage: &drone.Stage{ID: 5}, Reporter: reports})
 	if err != nil {
 		t.Fatal(err)
@@ -471,11 +471,11 @@ func TestExecutorManyStages(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
-			steps := []*engine.Step{step("clone"), step("db", service, after("clone")), step("work", after("db")), step("more", after("db")), step("broken", after("work", "more")), step("last", after("broken"), policy(engine.RunAlways))}
-			spec := specOf(steps...)
-			spec.ID = fmt.Sprintf("spec-%d", i)
+			steps := []*spec.Step{step("clone"), step("db", service, after("clone")), step("work", after("db")), step("more", after("db")), step("broken", after("work", "more")), step("last", after("broken"), policy(spec.RunAlways))}
+			s := specOf(steps...)
+			s.ID = fmt.Sprintf("spec-%d", i)
 			reports := newRecorder(t)
-			stage, err := x.Run(t.Context(), Job{Spec: spec, Stage: &drone.Stage{ID: int64(i)}, Reporter: reports, Timeout: time.Hour})
+			stage, err := x.Run(t.Context(), Job{Spec: s, Stage: &drone.Stage{ID: int64(i)}, Reporter: reports, Timeout: time.Hour})
 			const want = "clone:success db:success work:success more:success broken:failure/1 last:success => failure"
 			if got := render(stage); err != nil || got != want {
 				t.Errorf("stage %d: got %s, %v", i, got, err)
@@ -500,9 +500,9 @@ func TestExecutorProcs(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 5 {
 			wg.Go(func() {
-				spec := specOf(step("a"), step("b"))
-				spec.ID = fmt.Sprint(i)
-				if stage, err := x.Run(t.Context(), Job{Spec: spec, Reporter: newRecorder(t)}); err != nil || stage.Status != drone.StatusPassing {
+				s := specOf(step("a"), step("b"))
+				s.ID = fmt.Sprint(i)
+				if stage, err := x.Run(t.Context(), Job{Spec: s, Reporter: newRecorder(t)}); err != nil || stage.Status != drone.StatusPassing {
 					t.Errorf("got %s, %v", render(stage), err)
 				}
 			})
@@ -517,7 +517,7 @@ func TestExecutorProcs(t *testing.T) {
 // TestExecutorLateOutput shows that an engine which writes after Run, or from two sides, does no harm.
 func TestExecutorLateOutput(t *testing.T) {
 	var late io.Writer
-	e := enginetest.New(t).Script("a", enginetest.Script{Do: func(_ context.Context, _ *engine.Step, w io.Writer) error {
+	e := enginetest.New(t).Script("a", enginetest.Script{Do: func(_ context.Context, _ *spec.Step, w io.Writer) error {
 		late = w
 		var wg sync.WaitGroup
 		for range 4 {

@@ -5,12 +5,12 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // node is one step in the graph.
 type node struct {
-	step *engine.Step
+	step *spec.Step
 	deps []*node
 	// released is closed when the steps that depend on this one may go on: it has ended or, detached, started, or it doesn't run.
 	released chan struct{}
@@ -18,23 +18,23 @@ type node struct {
 
 // newGraph ties the steps of a spec together. A spec whose graph could never end, or whose records would be ambiguous, is an error: the compiler doesn't make
 // one, but nothing may hang if it did.
-func newGraph(spec *engine.Spec) ([]*node, error) {
-	if spec == nil {
+func newGraph(s *spec.Spec) ([]*node, error) {
+	if s == nil {
 		return nil, errors.New("run stage: there is no spec")
 	}
-	byName := make(map[string]*node, len(spec.Steps))
-	numbers := make(map[int]string, len(spec.Steps))
-	nodes := make([]*node, 0, len(spec.Steps))
-	for i, step := range spec.Steps {
+	byName := make(map[string]*node, len(s.Steps))
+	numbers := make(map[int]string, len(s.Steps))
+	nodes := make([]*node, 0, len(s.Steps))
+	for i, step := range s.Steps {
 		switch {
 		case step == nil:
-			return nil, fmt.Errorf("run stage %q: step %d of its spec is nil", spec.Name, i+1)
+			return nil, fmt.Errorf("run stage %q: step %d of its spec is nil", s.Name, i+1)
 		case byName[step.Name] != nil:
-			return nil, fmt.Errorf("run stage %q: two steps are called %q", spec.Name, step.Name)
+			return nil, fmt.Errorf("run stage %q: two steps are called %q", s.Name, step.Name)
 		}
-		if step.RunPolicy != engine.RunNever {
+		if step.RunPolicy != spec.RunNever {
 			if other, taken := numbers[step.Number]; taken || step.Number < 1 {
-				return nil, fmt.Errorf("run stage %q: step %q has number %d, which is taken (%q) or less than 1", spec.Name, step.Name, step.Number, other)
+				return nil, fmt.Errorf("run stage %q: step %q has number %d, which is taken (%q) or less than 1", s.Name, step.Name, step.Number, other)
 			}
 			numbers[step.Number] = step.Name
 		}
@@ -46,13 +46,13 @@ func newGraph(spec *engine.Spec) ([]*node, error) {
 		for _, name := range n.step.DependsOn {
 			dep := byName[name]
 			if dep == nil {
-				return nil, fmt.Errorf("run stage %q: step %q depends on %q, which is no step of it", spec.Name, n.step.Name, name)
+				return nil, fmt.Errorf("run stage %q: step %q depends on %q, which is no step of it", s.Name, n.step.Name, name)
 			}
 			n.deps = append(n.deps, dep)
 		}
 	}
 	if cycle := findCycle(nodes); cycle != nil {
-		return nil, fmt.Errorf("run stage %q: steps depend on each other in a circle: %s", spec.Name, strings.Join(cycle, " -> "))
+		return nil, fmt.Errorf("run stage %q: steps depend on each other in a circle: %s", s.Name, strings.Join(cycle, " -> "))
 	}
 	return nodes, nil
 }

@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // outageLasts is thirty of the rig's longest pauses between two attempts of a call: as many as ten minutes have of the runner's own.
@@ -80,7 +80,7 @@ func TestEndToEndOutage(t *testing.T) {
 				t.Parallel()
 				r := &rig{steps: chain(step("a"), step("b"), step("c")), callTimeout: o.callTimeout}
 				r.engine = enginetest.New(t).Script("b", exits(1)).Script("spec-2/a", blocks)
-				r.engine.Script("spec-1/a", enginetest.Script{Output: []string{"one\n"}, Do: func(_ context.Context, _ *engine.Step, w io.Writer) error {
+				r.engine.Script("spec-1/a", enginetest.Script{Output: []string{"one\n"}, Do: func(_ context.Context, _ *spec.Step, w io.Writer) error {
 					time.Sleep(100 * time.Millisecond)
 					_, err := io.WriteString(w, "two\n")
 					return err

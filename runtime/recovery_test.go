@@ -17,12 +17,12 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // interruptedStage is a journal with the entry of a stage whose step a ran, and the server that knows of it.
@@ -234,8 +234,8 @@ func TestRecoveryOfThisLife(t *testing.T) {
 			return rpc.ErrUnauthorized
 		}
 		var swept []string
-		recovery := &Recovery{Journal: j, Client: server, Log: quiet(), Sweep: func(_ context.Context, spec string) error {
-			swept = append(swept, spec)
+		recovery := &Recovery{Journal: j, Client: server, Log: quiet(), Sweep: func(_ context.Context, s string) error {
+			swept = append(swept, s)
 			return nil
 		}}
 		ctx, cancel := context.WithCancel(t.Context())
@@ -244,7 +244,7 @@ func TestRecoveryOfThisLife(t *testing.T) {
 		synctest.Wait()
 		r := &Runner{
 			Client: server, Machine: "me", Log: quiet(), Journal: j, Logs: LogOptions{Dir: j.Logs()},
-			Compile:  func(context.Context, *client.Context) (*engine.Spec, error) { return specOf(step("a")), nil },
+			Compile:  func(context.Context, *client.Context) (*spec.Spec, error) { return specOf(step("a")), nil },
 			Executor: &Executor{Engine: enginetest.New(t).Script("a", enginetest.Script{Output: []string{"one\n"}}), Log: quiet()},
 		}
 		if err := r.Run(t.Context(), &drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}); err == nil {
@@ -284,7 +284,7 @@ func TestRunnerWithoutRoom(t *testing.T) {
 				server, e := newFake(t), enginetest.New(t)
 				r := &Runner{
 					Client: server, Machine: "me", Log: quiet(), Journal: j, Logs: LogOptions{Dir: j.Logs()}, Executor: &Executor{Engine: e, Log: quiet()},
-					Compile: func(context.Context, *client.Context) (*engine.Spec, error) {
+					Compile: func(context.Context, *client.Context) (*spec.Spec, error) {
 						full()
 						return specOf(step("a")), nil
 					},

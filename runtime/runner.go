@@ -10,8 +10,8 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Defaults of a Runner.
@@ -28,7 +28,7 @@ type Runner struct {
 	// Machine is the runner's name, by which the server knows who has a stage.
 	Machine string
 	// Compile makes a spec of the server's details. Its error is shown on the build's page.
-	Compile func(context.Context, *client.Context) (*engine.Spec, error)
+	Compile func(context.Context, *client.Context) (*spec.Spec, error)
 	// Permit says why this runner doesn't run a build, by an error that is shown on its page; nil permits all.
 	Permit   func(*drone.Repo, *drone.Build) error
 	Executor *Executor
@@ -165,18 +165,18 @@ func (l *life) live(ctx context.Context) error {
 			return err
 		}
 	}
-	spec, err := r.Compile(ctx, details)
+	s, err := r.Compile(ctx, details)
 	if err != nil {
 		return err
 	}
-	if spec == nil {
+	if s == nil {
 		return errors.New("compile the pipeline: there is no spec and no error")
 	}
 
 	// From here on there may be something to clean up.
 	err = l.entry.Update(func(record *journal.Record) {
 		record.Stage, record.Stage.Steps = l.stage, nil
-		record.Repo, record.Build, record.Spec = details.Repo.Slug, details.Build.Number, spec.ID
+		record.Repo, record.Build, record.Spec = details.Repo.Slug, details.Build.Number, s.ID
 	})
 	if err != nil {
 		return fmt.Errorf("the runner has no room to keep account of the build: %w", err)
@@ -186,7 +186,7 @@ func (l *life) live(ctx context.Context) error {
 	remote.entry = l.entry
 	defer remote.Close()
 	record, err := r.Executor.Run(ctx, Job{
-		Spec:     spec,
+		Spec:     s,
 		Build:    details.Build,
 		Stage:    &l.stage,
 		Timeout:  r.timeout(details.Repo),

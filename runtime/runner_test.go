@@ -13,8 +13,8 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // on fails the named calls.
@@ -32,7 +32,7 @@ func TestRunner(t *testing.T) {
 	refused := errors.New("400 Bad Request")
 	rows := []struct {
 		name    string
-		steps   []*engine.Step
+		steps   []*spec.Step
 		scripts scripts
 		server  func(*fake)
 		runner  func(*Runner)
@@ -69,15 +69,15 @@ func TestRunner(t *testing.T) {
 			}
 		}, want: "=> error/255", wantError: "this runner doesn't run push of octo/lab", fails: "doesn't run", never: []string{"update running"}},
 		{name: "a pipeline that can't be compiled", runner: func(r *Runner) {
-			r.Compile = func(context.Context, *client.Context) (*engine.Spec, error) {
+			r.Compile = func(context.Context, *client.Context) (*spec.Spec, error) {
 				return nil, errors.New(".drone.yml:3: image is missing")
 			}
 		}, want: "=> error/255", wantError: ".drone.yml:3: image is missing", fails: "image is missing", never: []string{"update running"}},
 		{name: "a compiler that gives nothing", runner: func(r *Runner) {
-			r.Compile = func(context.Context, *client.Context) (*engine.Spec, error) { return nil, nil }
+			r.Compile = func(context.Context, *client.Context) (*spec.Spec, error) { return nil, nil }
 		}, want: "=> error/255", wantError: "no spec", fails: "no spec"},
 		{name: "a compiler that panics", runner: func(r *Runner) {
-			r.Compile = func(context.Context, *client.Context) (*engine.Spec, error) { panic("nil dereference") }
+			r.Compile = func(context.Context, *client.Context) (*spec.Spec, error) { panic("nil dereference") }
 		}, want: "=> error/255", wantError: "the runner panicked: nil dereference", fails: "panicked"},
 		{name: "a permit that panics", runner: func(r *Runner) { r.Permit = func(*drone.Repo, *drone.Build) error { panic("oh") } },
 			want: "=> error/255", wantError: "panicked: oh", fails: "panicked"},
@@ -181,7 +181,7 @@ func TestRunner(t *testing.T) {
 		{name: "a runner that stops", steps: chain(step("a"), step("b")), scripts: scripts{"a": blocks}, stopAt: time.Minute, took: time.Minute,
 			want: "a:killed/137 b:skipped => error/255", wantError: "the runner was stopped"},
 		{name: "a runner that stops while it compiles", stopAt: time.Minute, took: time.Minute, runner: func(r *Runner) {
-			r.Compile = func(ctx context.Context, _ *client.Context) (*engine.Spec, error) {
+			r.Compile = func(ctx context.Context, _ *client.Context) (*spec.Spec, error) {
 				<-ctx.Done()
 				return nil, fmt.Errorf("ask the secret plugin: %w", ctx.Err())
 			}
@@ -223,7 +223,7 @@ func TestRunner(t *testing.T) {
 				}
 				r := &Runner{
 					Client: server, Machine: "me", Log: quiet(),
-					Compile:  func(context.Context, *client.Context) (*engine.Spec, error) { return specOf(row.steps...), nil },
+					Compile:  func(context.Context, *client.Context) (*spec.Spec, error) { return specOf(row.steps...), nil },
 					Executor: &Executor{Engine: e, Log: quiet()},
 					Logs:     LogOptions{Dir: t.TempDir()},
 				}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Engine runs the containers of a stage. Its life:
@@ -26,10 +26,10 @@ import (
 // Every call obeys its context; a caller that wants clean-up after a cancel passes Destroy a context of its own. Errors say what was being done,
 // on which object, and are ready to be shown to the developer whose pipeline it is. An Engine may be used by any number of stages at once.
 type Engine interface {
-	Setup(ctx context.Context, spec *engine.Spec) error
+	Setup(ctx context.Context, spec *spec.Spec) error
 	// Prepare writes what it has to say (the progress of a pull, a warning) to output, and to nothing else.
-	Prepare(ctx context.Context, spec *engine.Spec, step *engine.Step, output io.Writer) (engine.Container, error)
-	Destroy(ctx context.Context, spec *engine.Spec) error
+	Prepare(ctx context.Context, spec *spec.Spec, step *spec.Step, output io.Writer) (spec.Container, error)
+	Destroy(ctx context.Context, spec *spec.Spec) error
 }
 
 // Reporter is told what a stage does: the Drone server for the daemon, the terminal for exec.

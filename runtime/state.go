@@ -8,7 +8,7 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // The exit codes that Drone records for what is no exit of a process.
@@ -36,7 +36,7 @@ type State struct {
 
 // NewState is the record of a stage at its start, every step pending. build may be nil. The steps of the spec that never run are left out, as Drone
 // shows them nowhere; what depended on them depends on their dependencies instead.
-func NewState(build *drone.Build, stage *drone.Stage, spec *engine.Spec) *State {
+func NewState(build *drone.Build, stage *drone.Stage, sp *spec.Spec) *State {
 	s := &State{steps: map[string]*drone.Step{}}
 	if build != nil {
 		s.build = *build
@@ -52,8 +52,8 @@ func NewState(build *drone.Build, stage *drone.Stage, spec *engine.Spec) *State 
 		s.stage = copyStage(*stage)
 	}
 	s.stage.Steps = nil
-	for _, step := range spec.Steps {
-		if step.RunPolicy == engine.RunNever {
+	for _, step := range sp.Steps {
+		if step.RunPolicy == spec.RunNever {
 			continue
 		}
 		record := &drone.Step{
@@ -61,8 +61,8 @@ func NewState(build *drone.Build, stage *drone.Stage, spec *engine.Spec) *State 
 			Number:    step.Number,
 			Name:      step.Name,
 			Status:    drone.StatusPending,
-			ErrIgnore: step.ErrPolicy == engine.ErrIgnore,
-			DependsOn: reported(spec, step, map[string]bool{}),
+			ErrIgnore: step.ErrPolicy == spec.ErrIgnore,
+			DependsOn: reported(sp, step, map[string]bool{}),
 			Image:     step.Image,
 			Detached:  step.Detach || step.Service,
 		}
@@ -73,16 +73,16 @@ func NewState(build *drone.Build, stage *drone.Stage, spec *engine.Spec) *State 
 }
 
 // reported are the dependencies of a step that the server is told of: a step that never runs is replaced by its own.
-func reported(spec *engine.Spec, step *engine.Step, seen map[string]bool) []string {
+func reported(s *spec.Spec, step *spec.Step, seen map[string]bool) []string {
 	var out []string
 	for _, name := range step.DependsOn {
-		dep := spec.Find(name)
+		dep := s.Find(name)
 		if dep == nil || seen[name] {
 			continue
 		}
 		seen[name] = true
-		if dep.RunPolicy == engine.RunNever {
-			out = append(out, reported(spec, dep, seen)...)
+		if dep.RunPolicy == spec.RunNever {
+			out = append(out, reported(s, dep, seen)...)
 		} else {
 			out = append(out, name)
 		}
@@ -219,18 +219,18 @@ func (s *State) skipAll(cause error) []drone.Step {
 }
 
 // runs tells whether a step of that policy runs, as things are now.
-func (s *State) runs(policy engine.RunPolicy) bool {
+func (s *State) runs(policy spec.RunPolicy) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.skipRest {
 		return false
 	}
 	switch policy {
-	case engine.RunNever:
+	case spec.RunNever:
 		return false
-	case engine.RunAlways:
+	case spec.RunAlways:
 		return true
-	case engine.RunOnFailure:
+	case spec.RunOnFailure:
 		return s.failed()
 	default:
 		return !s.failed()

@@ -7,7 +7,7 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // visit lives one step of the graph: it waits for its dependencies, runs it or not, and releases those that wait for it, whatever happens.
@@ -16,7 +16,7 @@ func (r *stageRun) visit(n *node) {
 	for _, dep := range n.deps {
 		<-dep.released
 	}
-	if n.step.RunPolicy == engine.RunNever {
+	if n.step.RunPolicy == spec.RunNever {
 		return
 	}
 	err := protect(fmt.Sprintf("run step %q", n.step.Name), func() error {
@@ -32,7 +32,7 @@ func (r *stageRun) visit(n *node) {
 }
 
 // admit runs the step if its policy allows it and once there is a free slot, and skips it otherwise. What it returns, unless it is nil, is still to be waited for, without a slot.
-func (r *stageRun) admit(step *engine.Step) (settle func()) {
+func (r *stageRun) admit(step *spec.Step) (settle func()) {
 	if r.skipped(step) {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (r *stageRun) admit(step *engine.Step) (settle func()) {
 }
 
 // skipped tells whether the step doesn't run, and has reported that then.
-func (r *stageRun) skipped(step *engine.Step) bool {
+func (r *stageRun) skipped(step *spec.Step) bool {
 	var cause error
 	if r.ctx.Err() != nil {
 		cause = context.Cause(r.ctx)
@@ -73,10 +73,10 @@ func (r *stageRun) acquire() (release func(), err error) {
 }
 
 // run runs the step; a detached one until it has started, and then returns what waits until it is ready. A panic on the way ends it as an error, its log closed.
-func (r *stageRun) run(step *engine.Step) (settle func()) {
+func (r *stageRun) run(step *spec.Step) (settle func()) {
 	var out *output
 	var last *tail
-	var container engine.Container
+	var container spec.Container
 	err := protect(fmt.Sprintf("prepare step %q", step.Name), func() (err error) {
 		record := r.state.start(step.Name)
 		log := r.reporter.StepStarted(r.reportCtx, record)
@@ -99,7 +99,7 @@ func (r *stageRun) run(step *engine.Step) (settle func()) {
 	case err == nil && step.Detach:
 		return r.detach(&detached{step: step, container: container, out: out, last: last})
 	case err == nil:
-		var exit engine.Exit
+		var exit spec.Exit
 		err = protect(fmt.Sprintf("run step %q", step.Name), func() (err error) {
 			ctx, cancel := r.limited()
 			defer cancel()
@@ -114,7 +114,7 @@ func (r *stageRun) run(step *engine.Step) (settle func()) {
 			return nil
 		}
 	case step.Detach && !isPanic(err) && r.ctx.Err() == nil:
-		r.concludeDetached(&detached{step: step, out: out, last: last}, engine.Exit{}, err)
+		r.concludeDetached(&detached{step: step, out: out, last: last}, spec.Exit{}, err)
 		return nil
 	}
 	r.broken(step, out, err)
@@ -131,7 +131,7 @@ func (r *stageRun) limited() (context.Context, context.CancelFunc) {
 }
 
 // conclude ends a step whose process has ended.
-func (r *stageRun) conclude(step *engine.Step, out *output, exit engine.Exit) {
+func (r *stageRun) conclude(step *spec.Step, out *output, exit spec.Exit) {
 	code := exit.Code
 	if exit.OOMKilled {
 		code = exitKilled
@@ -142,7 +142,7 @@ func (r *stageRun) conclude(step *engine.Step, out *output, exit engine.Exit) {
 }
 
 // broken ends a step that has no exit code: it was stopped, or it couldn't be run.
-func (r *stageRun) broken(step *engine.Step, out *output, err error) {
+func (r *stageRun) broken(step *spec.Step, out *output, err error) {
 	r.logPanic(err)
 	var record drone.Step
 	var late *StepTimeoutError
@@ -162,8 +162,8 @@ func (r *stageRun) broken(step *engine.Step, out *output, err error) {
 }
 
 // afterwards is what follows the end of a step of any kind: others are stopped if it failed fast, its log is closed, the reporter told.
-func (r *stageRun) afterwards(step *engine.Step, out *output, record drone.Step) {
-	if step.ErrPolicy == engine.ErrFailFast && record.Status != drone.StatusPassing {
+func (r *stageRun) afterwards(step *spec.Step, out *output, record drone.Step) {
+	if step.ErrPolicy == spec.ErrFailFast && record.Status != drone.StatusPassing {
 		r.cancel(errFailFast) // which does nothing where the step was stopped with the others
 	}
 	if !step.Detach {

@@ -24,6 +24,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // mortal is a runner that is killed and started again, as the same one.
@@ -76,7 +77,7 @@ func (m *mortal) clean(t testing.TB) {
 	t.Helper()
 	m.settle(t)
 	// What the docker daemon was making for the runner when that was killed may come to be after the sweep. The reaper gets it.
-	eventually(t, "the end of what builds left", func() bool { return len(objects(t, engine.LabelRunner+"="+m.name)) == 0 })
+	eventually(t, "the end of what builds left", func() bool { return len(objects(t, spec.LabelRunner+"="+m.name)) == 0 })
 	for _, dir := range []string{"journal", "logs"} {
 		if found, err := os.ReadDir(filepath.Join(m.state, dir)); err != nil || len(found) > 0 {
 			t.Errorf("%s holds %v (%v)", dir, found, err)
@@ -120,7 +121,7 @@ func TestCrashDuringAStep(t *testing.T) {
 			id := m.enqueue(rpctest.Build{YAML: pages})
 			m.until(t, id, "slow", "\nit runs\n")
 			m.until(t, id, "web", "served\n")
-			if len(objects(t, engine.LabelRunner+"="+m.name)) < 5 {
+			if len(objects(t, spec.LabelRunner+"="+m.name)) < 5 {
 				t.Error("two containers, a network and a volume run")
 			}
 			if row.down {
@@ -130,7 +131,7 @@ func TestCrashDuringAStep(t *testing.T) {
 			if row.down {
 				m.process = m.again.start(t)
 				m.stderr.await(t, "the server can't be reached")
-				if left := objects(t, engine.LabelRunner+"="+m.name); len(left) > 0 {
+				if left := objects(t, spec.LabelRunner+"="+m.name); len(left) > 0 {
 					t.Errorf("before the server is back there is left: %q", left)
 				}
 				m.server.Up()
@@ -183,7 +184,7 @@ func TestCrashDuringAPullAndAClone(t *testing.T) {
 			id := m.enqueue(row.build(silent(t, row.host)))
 			eventually(t, "the start of the step", func() bool {
 				step := m.server.Result(id).Step(row.step)
-				return step != nil && step.Status == drone.StatusRunning && len(objects(t, engine.LabelRunner+"="+m.name)) > 0
+				return step != nil && step.Status == drone.StatusRunning && len(objects(t, spec.LabelRunner+"="+m.name)) > 0
 			})
 			m.kill(t)
 			m.start(t)
@@ -272,7 +273,7 @@ func TestCrashBesideAnother(t *testing.T) {
 	dead.until(t, first, "slow", "it runs")
 	alive.until(t, second, "wait", "it runs")
 	dead.kill(t)
-	if len(objects(t, engine.LabelRunner+"="+dead.name)) == 0 {
+	if len(objects(t, spec.LabelRunner+"="+dead.name)) == 0 {
 		t.Error("the other runner has swept what isn't its own")
 	}
 	dead.start(t)
@@ -304,12 +305,12 @@ func leftover(t *testing.T, runner string) (ours, others func() int) {
 		t.Fatal(err)
 	}
 	defer docker.Close()
-	spec, mark := "drone-"+unique("left"), "io.drone-runner-sysbox.test="+unique("mark")
+	s, mark := "drone-"+unique("left"), "io.drone-runner-sysbox.test="+unique("mark")
 	key, value, _ := strings.Cut(mark, "=")
 	rows := []map[string]string{
-		{engine.LabelRunner: runner, engine.LabelSpec: spec},
-		{engine.LabelRunner: runner + "2", engine.LabelSpec: spec + "2", key: value},
-		{engine.LabelRunner: runner, engine.LabelPersistent: "/cache", key: value},
+		{spec.LabelRunner: runner, spec.LabelSpec: s},
+		{spec.LabelRunner: runner + "2", spec.LabelSpec: s + "2", key: value},
+		{spec.LabelRunner: runner, spec.LabelPersistent: "/cache", key: value},
 		{key: value},
 	}
 	for _, labels := range rows {
@@ -330,7 +331,7 @@ func leftover(t *testing.T, runner string) (ours, others func() int) {
 		}
 		t.Cleanup(func() { remove(t, name) })
 	}
-	return func() int { return len(objects(t, engine.LabelSpec+"="+spec)) }, func() int { return len(objects(t, mark)) }
+	return func() int { return len(objects(t, spec.LabelSpec+"="+s)) }, func() int { return len(objects(t, mark)) }
 }
 
 // remove removes the container, the network and the volume of that name, as far as they are there.
@@ -360,10 +361,10 @@ func TestReaper(t *testing.T) {
 	defer docker.Close()
 	lost := unique("lost")
 	t.Cleanup(func() { remove(t, lost) })
-	if _, err := docker.VolumeCreate(t.Context(), volume.CreateOptions{Name: lost, Labels: map[string]string{engine.LabelRunner: m.name, engine.LabelSpec: lost}}); err != nil {
+	if _, err := docker.VolumeCreate(t.Context(), volume.CreateOptions{Name: lost, Labels: map[string]string{spec.LabelRunner: m.name, spec.LabelSpec: lost}}); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the end of what was lost", func() bool { return len(objects(t, engine.LabelSpec+"="+lost)) == 0 })
+	eventually(t, "the end of what was lost", func() bool { return len(objects(t, spec.LabelSpec+"="+lost)) == 0 })
 	m.stderr.await(t, "removed what a build that is over had left: 1 volume")
 	if out := m.stderr.String(); !regexp.MustCompile(`age="?[^ ].* owner=` + m.name).MatchString(out) {
 		t.Errorf("the log says how old it was, and whose: %s", out)
@@ -411,7 +412,7 @@ func TestPrune(t *testing.T) {
 	m.kill(t)
 	// Now it is a leftover too.
 	prune().expect(t, 0, "removed 3 containers, 1 network, ")
-	if left := objects(t, engine.LabelSpec); slices.ContainsFunc(left, func(s string) bool { return strings.Contains(s, m.name) }) {
+	if left := objects(t, spec.LabelSpec); slices.ContainsFunc(left, func(s string) bool { return strings.Contains(s, m.name) }) {
 		t.Errorf("left: %q", left)
 	}
 	wrong := append(slices.Clone(m.again.env), "DRONE_RUNNER_STATE="+t.TempDir())

@@ -7,6 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
@@ -67,26 +68,26 @@ type accounted struct {
 }
 
 // Setup is the engine's.
-func (a *accounted) Setup(ctx context.Context, spec *engine.Spec) error {
-	leave, err := a.account.execs.enter(spec.ID)
+func (a *accounted) Setup(ctx context.Context, s *spec.Spec) error {
+	leave, err := a.account.execs.enter(s.ID)
 	if err != nil {
 		// The next call of exec would take it for dead.
 		return err
 	}
 	a.mu.Lock()
-	a.leave[spec.ID] = leave
+	a.leave[s.ID] = leave
 	a.mu.Unlock()
-	return a.Engine.Setup(ctx, spec)
+	return a.Engine.Setup(ctx, s)
 }
 
 // Destroy is the engine's. A run that can't be destroyed is left to the next call.
-func (a *accounted) Destroy(ctx context.Context, spec *engine.Spec) error {
-	err := a.Engine.Destroy(ctx, spec)
+func (a *accounted) Destroy(ctx context.Context, s *spec.Spec) error {
+	err := a.Engine.Destroy(ctx, s)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if leave := a.leave[spec.ID]; leave != nil {
+	if leave := a.leave[s.ID]; leave != nil {
 		leave()
-		delete(a.leave, spec.ID)
+		delete(a.leave, s.ID)
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
@@ -107,17 +108,17 @@ type watchedEngine struct {
 }
 
 // Setup waits for a daemon that is on its way back up.
-func (w *watchedEngine) Setup(ctx context.Context, spec *engine.Spec) error {
+func (w *watchedEngine) Setup(ctx context.Context, s *spec.Spec) error {
 	if err := w.daemon.Ready(ctx); err != nil {
 		return err
 	}
-	return w.during(func() error { return w.engine.Setup(ctx, spec) })
+	return w.during(func() error { return w.engine.Setup(ctx, s) })
 }
 
 // Prepare is the engine's.
-func (w *watchedEngine) Prepare(ctx context.Context, spec *engine.Spec, step *engine.Step, output io.Writer) (c engine.Container, err error) {
+func (w *watchedEngine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, output io.Writer) (c spec.Container, err error) {
 	err = w.during(func() (err error) {
-		c, err = w.engine.Prepare(ctx, spec, step, output)
+		c, err = w.engine.Prepare(ctx, s, step, output)
 		return err
 	})
 	if err != nil {
@@ -127,13 +128,13 @@ func (w *watchedEngine) Prepare(ctx context.Context, spec *engine.Spec, step *en
 }
 
 // Destroy waits for a daemon that is on its way back up: what its former life left is still to be removed.
-func (w *watchedEngine) Destroy(ctx context.Context, spec *engine.Spec) error {
+func (w *watchedEngine) Destroy(ctx context.Context, s *spec.Spec) error {
 	for {
 		if err := w.daemon.Ready(ctx); err != nil {
-			return fmt.Errorf("remove what the run %s left: %w", spec.ID, err)
+			return fmt.Errorf("remove what the run %s left: %w", s.ID, err)
 		}
 		before, _ := w.daemon.Deaths()
-		err := w.engine.Destroy(ctx, spec)
+		err := w.engine.Destroy(ctx, s)
 		if after, _ := w.daemon.Deaths(); err == nil || after == before {
 			return err
 		}
@@ -152,12 +153,12 @@ func (w *watchedEngine) during(f func() error) error {
 
 // watchedContainer is a container that may lose its daemon.
 type watchedContainer struct {
-	engine.Container
+	spec.Container
 	engine *watchedEngine
 }
 
 // Run is the container's. An end that came with the death of the daemon is an error: nobody knows how the process would have ended.
-func (c *watchedContainer) Run(ctx context.Context, output io.Writer, started func()) (exit engine.Exit, err error) {
+func (c *watchedContainer) Run(ctx context.Context, output io.Writer, started func()) (exit spec.Exit, err error) {
 	err = c.engine.during(func() (err error) {
 		exit, err = c.Container.Run(ctx, output, started)
 		return err

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
@@ -77,11 +77,11 @@ type hasty struct {
 }
 
 // Destroy is the engine's, cut short by hurry.
-func (h hasty) Destroy(ctx context.Context, spec *engine.Spec) error {
+func (h hasty) Destroy(ctx context.Context, s *spec.Spec) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(h.hurry, cancel)()
-	return h.Engine.Destroy(ctx, spec)
+	return h.Engine.Destroy(ctx, s)
 }
 
 // pipe is standard output that may be closed by who reads it (exec | head). It then ends the program as if by SIGPIPE, but lets it clean up.

@@ -25,9 +25,9 @@ import (
 	docker "github.com/docker/docker/client"
 	"github.com/google/go-containerregistry/pkg/registry"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // world is a runner as a process, the server that it works for, a registry, a git server, and a docker daemon that it may share with other worlds. Each of them can hold what
@@ -101,7 +101,7 @@ func (w *world) left(t testing.TB) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	with := filters.NewArgs(filters.Arg("label", engine.LabelRunner+"="+w.name))
+	with := filters.NewArgs(filters.Arg("label", spec.LabelRunner+"="+w.name))
 	var out []string
 	containers, err := w.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: with})
 	if err != nil {
@@ -128,11 +128,11 @@ func (w *world) left(t testing.TB) []string {
 }
 
 // networkOf is the id of a run's network.
-func (w *world) networkOf(t testing.TB, spec string) string {
+func (w *world) networkOf(t testing.TB, s string) string {
 	t.Helper()
-	found, err := w.docker.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", engine.LabelSpec+"="+spec))})
+	found, err := w.docker.NetworkList(t.Context(), network.ListOptions{Filters: filters.NewArgs(filters.Arg("label", spec.LabelSpec+"="+s))})
 	if err != nil || len(found) != 1 {
-		t.Fatalf("%d networks of the run %s: %v", len(found), spec, err)
+		t.Fatalf("%d networks of the run %s: %v", len(found), s, err)
 	}
 	return found[0].ID
 }

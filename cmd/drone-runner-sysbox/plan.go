@@ -12,9 +12,9 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/drone/runner-go/manifest"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // selection says which pipelines of a file are meant, and which of their steps.
@@ -27,7 +27,7 @@ type selection struct {
 type planned struct {
 	pipeline *resource.Pipeline
 	stage    *drone.Stage
-	spec     *engine.Spec
+	spec     *spec.Spec
 	skip     string
 }
 
@@ -85,7 +85,7 @@ func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 		}
 		its := *d
 		its.Stage = &stage
-		spec, warnings, err := loader.Load(ctx, &its)
+		sp, warnings, err := loader.Load(ctx, &its)
 		p.warnings = append(p.warnings, warnings...)
 		var invalid *resource.InvalidError
 		switch {
@@ -94,7 +94,7 @@ func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 		case err != nil:
 			return nil, err
 		}
-		planned.spec = spec
+		planned.spec = sp
 	}
 	bad, p.warnings = once(bad), once(p.warnings)
 	if err := bad.Err(); err != nil {

@@ -28,6 +28,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/server"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
@@ -167,18 +168,18 @@ func (w wiring) procs() *semaphore.Weighted {
 }
 
 // compile is the loader's Load, whose warnings open the log of the first step: whoever wrote the file looks there, and nowhere else.
-func (w wiring) compile(loader *pipeline.Loader) func(context.Context, *client.Context) (*engine.Spec, error) {
-	return func(ctx context.Context, d *client.Context) (*engine.Spec, error) {
-		spec, warnings, err := loader.Load(ctx, d)
+func (w wiring) compile(loader *pipeline.Loader) func(context.Context, *client.Context) (*spec.Spec, error) {
+	return func(ctx context.Context, d *client.Context) (*spec.Spec, error) {
+		s, warnings, err := loader.Load(ctx, d)
 		if err != nil {
 			return nil, err
 		}
-		for _, step := range spec.Steps {
+		for _, step := range s.Steps {
 			if step.Number == 1 {
 				step.Notes = append(notes(warnings), step.Notes...)
 			}
 		}
-		return spec, nil
+		return s, nil
 	}
 }
 
@@ -207,7 +208,7 @@ func (w wiring) loader() *pipeline.Loader {
 			NetrcCloneOnly: cfg.Netrc.CloneOnly,
 			CloneImage:     cfg.Runner.CloneImage,
 			Proxy:          proxy(),
-			Limits: engine.Limits{
+			Limits: spec.Limits{
 				Memory:     int64(cfg.Resources.Memory),
 				MemorySwap: int64(cfg.Resources.MemorySwap),
 				CPUPeriod:  cfg.Resources.CPUPeriod,

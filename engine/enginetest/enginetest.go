@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Script is what one step does. The zero value exits with 0 at once and prints nothing.
@@ -47,9 +47,9 @@ type Script struct {
 	StopDelay  time.Duration
 	StopOutput string
 	// Exit is how it ends when nobody stops it.
-	Exit engine.Exit
+	Exit spec.Exit
 	// Do, where set, runs after Output and in place of Delay and Block; its error ends the step as RunErr does.
-	Do func(ctx context.Context, step *engine.Step, output io.Writer) error
+	Do func(ctx context.Context, step *spec.Step, output io.Writer) error
 }
 
 // T is what New needs of a testing.TB.
@@ -149,24 +149,24 @@ func (e *Engine) Violations() []string {
 }
 
 // Setup begins the run of a spec.
-func (e *Engine) Setup(ctx context.Context, spec *engine.Spec) error {
+func (e *Engine) Setup(ctx context.Context, s *spec.Spec) error {
 	e.mu.Lock()
 	if e.runs == nil {
 		e.runs = map[string]*run{}
 	}
 	e.events = append(e.events, "setup")
-	if old := e.runs[spec.ID]; old != nil && old.destroyed == 0 {
-		e.violate("spec %q was set up twice", spec.ID)
+	if old := e.runs[s.ID]; old != nil && old.destroyed == 0 {
+		e.violate("spec %q was set up twice", s.ID)
 	}
 	r := &run{running: map[string]bool{}, prepared: map[string]bool{}}
-	e.runs[spec.ID] = r
+	e.runs[s.ID] = r
 	e.mu.Unlock()
 
 	if e.SetupPanic != nil {
 		panic(e.SetupPanic)
 	}
 	if err := sleep(ctx, e.SetupDelay); err != nil {
-		return fmt.Errorf("set up %q: %w", spec.ID, err)
+		return fmt.Errorf("set up %q: %w", s.ID, err)
 	}
 	if e.SetupErr != nil {
 		return e.SetupErr
@@ -178,9 +178,9 @@ func (e *Engine) Setup(ctx context.Context, spec *engine.Spec) error {
 }
 
 // Prepare makes a container that does what the step's script says.
-func (e *Engine) Prepare(ctx context.Context, spec *engine.Spec, step *engine.Step, output io.Writer) (engine.Container, error) {
+func (e *Engine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, output io.Writer) (spec.Container, error) {
 	e.mu.Lock()
-	script, ok := e.scripts[spec.ID+"/"+step.Name]
+	script, ok := e.scripts[s.ID+"/"+step.Name]
 	if !ok {
 		script = e.scripts[step.Name]
 	}
@@ -189,14 +189,14 @@ func (e *Engine) Prepare(ctx context.Context, spec *engine.Spec, step *engine.St
 		e.env = map[string]map[string]string{}
 	}
 	e.env[step.Name] = maps.Clone(step.Env)
-	r := e.runs[spec.ID]
+	r := e.runs[s.ID]
 	switch {
 	case r == nil || !r.ready:
-		e.violate("step %q was prepared before spec %q was set up", step.Name, spec.ID)
+		e.violate("step %q was prepared before spec %q was set up", step.Name, s.ID)
 	case r.destroyed > 0:
-		e.violate("step %q was prepared after spec %q was destroyed", step.Name, spec.ID)
+		e.violate("step %q was prepared after spec %q was destroyed", step.Name, s.ID)
 	case r.prepared[step.Name]:
-		e.violate("step %q of spec %q was prepared twice", step.Name, spec.ID)
+		e.violate("step %q of spec %q was prepared twice", step.Name, s.ID)
 	default:
 		r.prepared[step.Name] = true
 	}
@@ -214,31 +214,31 @@ func (e *Engine) Prepare(ctx context.Context, spec *engine.Spec, step *engine.St
 	if script.PrepareErr != nil {
 		return nil, script.PrepareErr
 	}
-	return &container{engine: e, spec: spec, step: step, script: script}, nil
+	return &container{engine: e, spec: s, step: step, script: script}, nil
 }
 
 // Destroy ends the run of a spec.
-func (e *Engine) Destroy(ctx context.Context, spec *engine.Spec) error {
+func (e *Engine) Destroy(ctx context.Context, s *spec.Spec) error {
 	e.mu.Lock()
 	e.events = append(e.events, "destroy")
-	r := e.runs[spec.ID]
+	r := e.runs[s.ID]
 	if r == nil {
-		e.violate("spec %q was destroyed and never set up", spec.ID)
+		e.violate("spec %q was destroyed and never set up", s.ID)
 	} else {
 		if len(r.running) > 0 {
-			e.violate("spec %q was destroyed while %s ran", spec.ID, strings.Join(slices.Sorted(maps.Keys(r.running)), ", "))
+			e.violate("spec %q was destroyed while %s ran", s.ID, strings.Join(slices.Sorted(maps.Keys(r.running)), ", "))
 		}
 		r.destroyed++
 	}
 	e.mu.Unlock()
 	if err := ctx.Err(); err != nil {
 		e.mu.Lock()
-		e.violate("spec %q was destroyed with a context that is over", spec.ID)
+		e.violate("spec %q was destroyed with a context that is over", s.ID)
 		e.mu.Unlock()
-		return fmt.Errorf("destroy %q: %w", spec.ID, err)
+		return fmt.Errorf("destroy %q: %w", s.ID, err)
 	}
 	if err := sleep(ctx, e.DestroyDelay); err != nil {
-		return fmt.Errorf("destroy %q: %w", spec.ID, err)
+		return fmt.Errorf("destroy %q: %w", s.ID, err)
 	}
 	return e.DestroyErr
 }
@@ -251,28 +251,28 @@ func (e *Engine) violate(format string, args ...any) {
 // container is one prepared step.
 type container struct {
 	engine *Engine
-	spec   *engine.Spec
-	step   *engine.Step
+	spec   *spec.Spec
+	step   *spec.Step
 	script Script
 	// ran and started are guarded by the engine's lock.
 	ran, started bool
 }
 
 // Run does what the script says.
-func (c *container) Run(ctx context.Context, output io.Writer, started func()) (engine.Exit, error) {
+func (c *container) Run(ctx context.Context, output io.Writer, started func()) (spec.Exit, error) {
 	if err := c.begin(); err != nil {
-		return engine.Exit{}, err
+		return spec.Exit{}, err
 	}
 	defer c.end()
 
 	if err := sleep(ctx, c.script.StartDelay); err != nil {
-		return engine.Exit{}, fmt.Errorf("start container %q: %w", c.step.Name, err)
+		return spec.Exit{}, fmt.Errorf("start container %q: %w", c.step.Name, err)
 	}
 	if c.script.RunErr != nil {
-		return engine.Exit{}, c.script.RunErr
+		return spec.Exit{}, c.script.RunErr
 	}
 	if err := ctx.Err(); err != nil {
-		return engine.Exit{}, fmt.Errorf("start container %q: %w", c.step.Name, err)
+		return spec.Exit{}, fmt.Errorf("start container %q: %w", c.step.Name, err)
 	}
 	c.start()
 	if started != nil {
@@ -290,7 +290,7 @@ func (c *container) Run(ctx context.Context, output io.Writer, started func()) (
 		io.WriteString(output, c.script.StopOutput)
 	}
 	if err != nil {
-		return engine.Exit{}, err
+		return spec.Exit{}, err
 	}
 	exit := c.script.Exit
 	if exit.OOMKilled {
@@ -309,7 +309,7 @@ func (c *container) Ready(ctx context.Context) error {
 	over := !e.runs[c.spec.ID].running[c.step.Name]
 	e.mu.Unlock()
 	if over {
-		return engine.ErrEnded
+		return spec.ErrEnded
 	}
 	if c.script.ReadyErr != nil {
 		<-ctx.Done()

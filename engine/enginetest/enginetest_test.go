@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
@@ -25,15 +25,15 @@ func TestEngineKeepsToTheScript(t *testing.T) {
 		script   Script
 		cancelAt time.Duration
 		prepare  string
-		exit     engine.Exit
+		exit     spec.Exit
 		err      error
 		output   string
 		took     time.Duration
 		started  bool
 	}{
 		{name: "nothing", started: true},
-		{name: "output and exit code", script: Script{PrepareOutput: "pull\n", Output: []string{"a", "b\n"}, Exit: engine.Exit{Code: 3}}, output: "pull\nab\n", exit: engine.Exit{Code: 3}, started: true},
-		{name: "out of memory", script: Script{Exit: engine.Exit{OOMKilled: true}}, exit: engine.Exit{Code: 137, OOMKilled: true}, started: true},
+		{name: "output and exit code", script: Script{PrepareOutput: "pull\n", Output: []string{"a", "b\n"}, Exit: spec.Exit{Code: 3}}, output: "pull\nab\n", exit: spec.Exit{Code: 3}, started: true},
+		{name: "out of memory", script: Script{Exit: spec.Exit{OOMKilled: true}}, exit: spec.Exit{Code: 137, OOMKilled: true}, started: true},
 		{name: "delays add up", script: Script{PrepareDelay: time.Second, StartDelay: time.Second, Delay: time.Second}, took: 3 * time.Second, started: true},
 		{name: "prepare fails", script: Script{PrepareErr: errors.New("no image")}, prepare: "no image"},
 		{name: "prepare is cancelled", script: Script{PrepareDelay: time.Hour}, cancelAt: time.Second, prepare: "context canceled", took: time.Second},
@@ -52,13 +52,13 @@ func TestEngineKeepsToTheScript(t *testing.T) {
 					defer time.AfterFunc(row.cancelAt, cancel).Stop()
 				}
 				began := time.Now()
-				spec, step := &engine.Spec{ID: "s"}, &engine.Step{Name: "a", Env: map[string]string{"FOO": "bar"}}
-				if err := e.Setup(ctx, spec); err != nil {
+				s, step := &spec.Spec{ID: "s"}, &spec.Step{Name: "a", Env: map[string]string{"FOO": "bar"}}
+				if err := e.Setup(ctx, s); err != nil {
 					t.Fatal(err)
 				}
 				var out bytes.Buffer
 				started := false
-				c, err := e.Prepare(ctx, spec, step, &out)
+				c, err := e.Prepare(ctx, s, step, &out)
 				if (row.prepare == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), row.prepare) {
 					t.Fatalf("prepare: got %v, want %q", err, row.prepare)
 				}
@@ -77,7 +77,7 @@ func TestEngineKeepsToTheScript(t *testing.T) {
 				if e.Env("a")["FOO"] != "bar" {
 					t.Errorf("environment %v", e.Env("a"))
 				}
-				if err := e.Destroy(t.Context(), spec); err != nil {
+				if err := e.Destroy(t.Context(), s); err != nil {
 					t.Error(err)
 				}
 			})
@@ -85,11 +85,11 @@ func TestEngineKeepsToTheScript(t *testing.T) {
 	}
 }
 
-func doesNothing(context.Context, *engine.Step, io.Writer) error { return nil }
+func doesNothing(context.Context, *spec.Step, io.Writer) error { return nil }
 
 // TestEngineFindsViolations shows what is found, and that it fails the test.
 func TestEngineFindsViolations(t *testing.T) {
-	spec, step := &engine.Spec{ID: "s"}, &engine.Step{Name: "a"}
+	sp, step := &spec.Spec{ID: "s"}, &spec.Step{Name: "a"}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	rows := []struct {
@@ -97,43 +97,43 @@ func TestEngineFindsViolations(t *testing.T) {
 		do   func(ctx context.Context, e *Engine)
 		want string
 	}{
-		{"prepare before setup", func(ctx context.Context, e *Engine) { e.Prepare(ctx, spec, step, &bytes.Buffer{}) }, "before spec"},
+		{"prepare before setup", func(ctx context.Context, e *Engine) { e.Prepare(ctx, sp, step, &bytes.Buffer{}) }, "before spec"},
 		{"run before setup", func(ctx context.Context, e *Engine) {
-			c, _ := e.Prepare(ctx, spec, step, &bytes.Buffer{})
+			c, _ := e.Prepare(ctx, sp, step, &bytes.Buffer{})
 			c.Run(ctx, &bytes.Buffer{}, nil)
 		}, `"a" was run before`},
-		{"two setups", func(ctx context.Context, e *Engine) { e.Setup(ctx, spec); e.Setup(ctx, spec) }, "set up twice"},
-		{"no destroy", func(ctx context.Context, e *Engine) { e.Setup(ctx, spec) }, "never destroyed"},
-		{"destroy without setup", func(ctx context.Context, e *Engine) { e.Destroy(ctx, spec) }, "never set up"},
-		{"destroy with a context that is over", func(ctx context.Context, e *Engine) { e.Setup(ctx, spec); e.Destroy(over, spec) }, "a context that is over"},
+		{"two setups", func(ctx context.Context, e *Engine) { e.Setup(ctx, sp); e.Setup(ctx, sp) }, "set up twice"},
+		{"no destroy", func(ctx context.Context, e *Engine) { e.Setup(ctx, sp) }, "never destroyed"},
+		{"destroy without setup", func(ctx context.Context, e *Engine) { e.Destroy(ctx, sp) }, "never set up"},
+		{"destroy with a context that is over", func(ctx context.Context, e *Engine) { e.Setup(ctx, sp); e.Destroy(over, sp) }, "a context that is over"},
 		{"prepare twice", func(ctx context.Context, e *Engine) {
-			e.Setup(ctx, spec)
-			e.Prepare(ctx, spec, step, &bytes.Buffer{})
-			e.Prepare(ctx, spec, step, &bytes.Buffer{})
-			e.Destroy(ctx, spec)
+			e.Setup(ctx, sp)
+			e.Prepare(ctx, sp, step, &bytes.Buffer{})
+			e.Prepare(ctx, sp, step, &bytes.Buffer{})
+			e.Destroy(ctx, sp)
 		}, "prepared twice"},
 		{"prepare after destroy", func(ctx context.Context, e *Engine) {
-			e.Setup(ctx, spec)
-			e.Destroy(ctx, spec)
-			e.Prepare(ctx, spec, step, &bytes.Buffer{})
+			e.Setup(ctx, sp)
+			e.Destroy(ctx, sp)
+			e.Prepare(ctx, sp, step, &bytes.Buffer{})
 		}, "prepared after"},
 		{"run twice", func(ctx context.Context, e *Engine) {
-			e.Setup(ctx, spec)
-			c, _ := e.Prepare(ctx, spec, step, &bytes.Buffer{})
+			e.Setup(ctx, sp)
+			c, _ := e.Prepare(ctx, sp, step, &bytes.Buffer{})
 			c.Run(ctx, &bytes.Buffer{}, nil)
 			c.Run(ctx, &bytes.Buffer{}, nil)
-			e.Destroy(ctx, spec)
+			e.Destroy(ctx, sp)
 		}, "run twice"},
 		{"run after destroy", func(ctx context.Context, e *Engine) {
-			e.Setup(ctx, spec)
-			c, _ := e.Prepare(ctx, spec, step, &bytes.Buffer{})
-			e.Destroy(ctx, spec)
+			e.Setup(ctx, sp)
+			c, _ := e.Prepare(ctx, sp, step, &bytes.Buffer{})
+			e.Destroy(ctx, sp)
 			c.Run(ctx, &bytes.Buffer{}, nil)
 		}, "run after"},
 		{"destroy during a run", func(ctx context.Context, e *Engine) {
-			e.Script("a", Script{Do: func(ctx context.Context, _ *engine.Step, _ io.Writer) error { return e.Destroy(ctx, spec) }})
-			e.Setup(ctx, spec)
-			c, _ := e.Prepare(ctx, spec, step, &bytes.Buffer{})
+			e.Script("a", Script{Do: func(ctx context.Context, _ *spec.Step, _ io.Writer) error { return e.Destroy(ctx, sp) }})
+			e.Setup(ctx, sp)
+			c, _ := e.Prepare(ctx, sp, step, &bytes.Buffer{})
 			c.Run(ctx, &bytes.Buffer{}, nil)
 		}, "destroyed while a ran"},
 	}

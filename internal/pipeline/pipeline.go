@@ -17,8 +17,8 @@ import (
 	"github.com/drone/runner-go/environ"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/linter"
 )
 
@@ -43,7 +43,7 @@ type Loader struct {
 //
 // The findings are the warnings, for the caller to show. When the file can't be run as it is, the error is a *resource.InvalidError that prints every reason; any
 // other error is about the build or a provider.
-func (l *Loader) Load(ctx context.Context, d *client.Context) (*engine.Spec, resource.Findings, error) {
+func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resource.Findings, error) {
 	if err := check(d); err != nil {
 		return nil, nil, err
 	}
@@ -88,11 +88,11 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*engine.Spec, res
 	if err := found.Err(); err != nil {
 		return nil, found.Warnings(), err
 	}
-	spec, err := l.compiler().Compile(ctx, args)
+	s, err := l.compiler().Compile(ctx, args)
 	if err != nil {
 		return nil, found.Warnings(), fmt.Errorf("%s: %w", name, err)
 	}
-	return spec, found.Warnings(), nil
+	return s, found.Warnings(), nil
 }
 
 // excuseImages makes warnings of the errors about images that this build doesn't run: "app:${DRONE_TAG}" is the name of an image in builds of a tag, and in others the

@@ -13,8 +13,8 @@ import (
 	"github.com/drone/runner-go/client"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // details are what a server says about a stage of a private repository; the configuration file is the YAML.
@@ -55,85 +55,85 @@ func TestLoad(t *testing.T) {
 		yaml   string
 		loader func(*Loader)
 		build  func(*client.Context)
-		check  func(t *testing.T, spec *engine.Spec)
+		check  func(t *testing.T, sp *spec.Spec)
 	}{
-		{name: "clone and a step", yaml: simple, check: func(t *testing.T, spec *engine.Spec) {
-			if spec.ID != "drone-id" || len(spec.Steps) != 2 || spec.Steps[0].Name != "clone" || spec.Steps[1].Name != "build" {
-				t.Errorf("the spec is %+v", spec)
+		{name: "clone and a step", yaml: simple, check: func(t *testing.T, sp *spec.Spec) {
+			if sp.ID != "drone-id" || len(sp.Steps) != 2 || sp.Steps[0].Name != "clone" || sp.Steps[1].Name != "build" {
+				t.Errorf("the spec is %+v", sp)
 			}
 		}},
-		{name: "parameters of the build are substituted", yaml: simple, check: func(t *testing.T, spec *engine.Spec) {
-			if got := spec.Steps[1].Env["DRONE_SCRIPT"]; !strings.Contains(got, "echo sweet") {
+		{name: "parameters of the build are substituted", yaml: simple, check: func(t *testing.T, sp *spec.Spec) {
+			if got := sp.Steps[1].Env["DRONE_SCRIPT"]; !strings.Contains(got, "echo sweet") {
 				t.Errorf("the script is %q", got)
 			}
 		}},
-		{name: "times that aren't known yet are now", yaml: strings.Replace(simple, "${FLAVOR}", "${DRONE_STAGE_STARTED}", 1), check: func(t *testing.T, spec *engine.Spec) {
-			if got := spec.Steps[1].Env; !strings.Contains(got["DRONE_SCRIPT"], "echo 1700000000") || got["DRONE_STAGE_STARTED"] != "1700000000" {
+		{name: "times that aren't known yet are now", yaml: strings.Replace(simple, "${FLAVOR}", "${DRONE_STAGE_STARTED}", 1), check: func(t *testing.T, sp *spec.Spec) {
+			if got := sp.Steps[1].Env; !strings.Contains(got["DRONE_SCRIPT"], "echo 1700000000") || got["DRONE_STAGE_STARTED"] != "1700000000" {
 				t.Errorf("the script is %q, the time is %q", got["DRONE_SCRIPT"], got["DRONE_STAGE_STARTED"])
 			}
 		}},
 		{name: "the stage's pipeline of several", yaml: simple + "---\nkind: pipeline\nname: second\nclone: { disable: true }\nsteps: [ { name: other, image: alpine } ]\n",
 			build: func(d *client.Context) { d.Stage.Name = "second" },
-			check: func(t *testing.T, spec *engine.Spec) {
-				if spec.Name != "second" || len(spec.Steps) != 1 || spec.Steps[0].Name != "other" {
-					t.Errorf("the spec is %+v", spec)
+			check: func(t *testing.T, sp *spec.Spec) {
+				if sp.Name != "second" || len(sp.Steps) != 1 || sp.Steps[0].Name != "other" {
+					t.Errorf("the spec is %+v", sp)
 				}
 			}},
-		{name: "a pipeline without a name is default", yaml: "kind: pipeline\nsteps: [ { name: a, image: alpine } ]", check: func(t *testing.T, spec *engine.Spec) {
-			if len(spec.Steps) != 2 {
-				t.Errorf("the spec is %+v", spec)
+		{name: "a pipeline without a name is default", yaml: "kind: pipeline\nsteps: [ { name: a, image: alpine } ]", check: func(t *testing.T, sp *spec.Spec) {
+			if len(sp.Steps) != 2 {
+				t.Errorf("the spec is %+v", sp)
 			}
 		}},
-		{name: "errors of other pipelines don't matter", yaml: simple + "---\nkind: pipeline\nname: broken\nsteps: [ { name: a, image: alpine, pull: sometimes } ]\n", check: func(t *testing.T, spec *engine.Spec) {
-			if spec.Name != "default" {
-				t.Errorf("the spec is %+v", spec)
+		{name: "errors of other pipelines don't matter", yaml: simple + "---\nkind: pipeline\nname: broken\nsteps: [ { name: a, image: alpine, pull: sometimes } ]\n", check: func(t *testing.T, sp *spec.Spec) {
+			if sp.Name != "default" {
+				t.Errorf("the spec is %+v", sp)
 			}
 		}},
-		{name: "no clone step when the sources are there", yaml: simple, loader: func(l *Loader) { l.NoClone = true }, check: func(t *testing.T, spec *engine.Spec) {
-			if len(spec.Steps) != 1 || len(spec.Steps[0].DependsOn) != 0 {
-				t.Errorf("the spec is %+v", spec)
+		{name: "no clone step when the sources are there", yaml: simple, loader: func(l *Loader) { l.NoClone = true }, check: func(t *testing.T, sp *spec.Spec) {
+			if len(sp.Steps) != 1 || len(sp.Steps[0].DependsOn) != 0 {
+				t.Errorf("the spec is %+v", sp)
 			}
 		}},
-		{name: "a step may wait for a clone step that is left out", yaml: "kind: pipeline\nsteps: [{name: build, image: alpine, depends_on: [clone]}]\n", loader: func(l *Loader) { l.NoClone = true }, check: func(t *testing.T, spec *engine.Spec) {
-			if len(spec.Steps) != 1 || len(spec.Steps[0].DependsOn) != 0 {
-				t.Errorf("the spec is %+v", spec)
+		{name: "a step may wait for a clone step that is left out", yaml: "kind: pipeline\nsteps: [{name: build, image: alpine, depends_on: [clone]}]\n", loader: func(l *Loader) { l.NoClone = true }, check: func(t *testing.T, sp *spec.Spec) {
+			if len(sp.Steps) != 1 || len(sp.Steps[0].DependsOn) != 0 {
+				t.Errorf("the spec is %+v", sp)
 			}
 		}},
-		{name: "skipped steps never run", yaml: simple, loader: func(l *Loader) { l.Skip = func(step string) bool { return step == "build" } }, check: func(t *testing.T, spec *engine.Spec) {
-			if spec.Steps[1].RunPolicy != engine.RunNever || spec.Steps[0].RunPolicy != engine.RunAlways {
-				t.Errorf("the spec is %+v", spec)
+		{name: "skipped steps never run", yaml: simple, loader: func(l *Loader) { l.Skip = func(step string) bool { return step == "build" } }, check: func(t *testing.T, sp *spec.Spec) {
+			if sp.Steps[1].RunPolicy != spec.RunNever || sp.Steps[0].RunPolicy != spec.RunAlways {
+				t.Errorf("the spec is %+v", sp)
 			}
 		}},
-		{name: "secrets of the repository, and of the file", yaml: simple + "  environment: { P: { from_secret: password }, E: { from_secret: encrypted } }\n---\nkind: secret\nname: encrypted\ndata: ZWE=\n", check: func(t *testing.T, spec *engine.Spec) {
-			build := spec.Steps[1]
-			if !slices.ContainsFunc(build.Secrets, func(s *engine.Secret) bool { return s.Env == "P" && s.Data == "pa55word" }) {
+		{name: "secrets of the repository, and of the file", yaml: simple + "  environment: { P: { from_secret: password }, E: { from_secret: encrypted } }\n---\nkind: secret\nname: encrypted\ndata: ZWE=\n", check: func(t *testing.T, sp *spec.Spec) {
+			build := sp.Steps[1]
+			if !slices.ContainsFunc(build.Secrets, func(s *spec.Secret) bool { return s.Env == "P" && s.Data == "pa55word" }) {
 				t.Error("the repository's secret isn't there")
 			}
 			if !slices.ContainsFunc(build.Notes, func(note string) bool { return strings.Contains(note, `"encrypted": it is encrypted in the file`) }) {
 				t.Errorf("the notes are %q", build.Notes)
 			}
 		}},
-		{name: "trusted repositories get host volumes", yaml: hostVolume, build: func(d *client.Context) { d.Repo.Trusted = true }, check: func(t *testing.T, spec *engine.Spec) {
-			if spec.Volumes[1].Kind != engine.VolumePersistent {
-				t.Errorf("the volume is %+v", spec.Volumes[1])
+		{name: "trusted repositories get host volumes", yaml: hostVolume, build: func(d *client.Context) { d.Repo.Trusted = true }, check: func(t *testing.T, sp *spec.Spec) {
+			if sp.Volumes[1].Kind != spec.VolumePersistent {
+				t.Errorf("the volume is %+v", sp.Volumes[1])
 			}
 		}},
-		{name: "host paths that are open are bound", yaml: hostVolume, build: func(d *client.Context) { d.Repo.Trusted = true }, loader: func(l *Loader) { l.Compiler.HostPaths = []string{"/cache"} }, check: func(t *testing.T, spec *engine.Spec) {
-			if spec.Volumes[1].Kind != engine.VolumeBind {
-				t.Errorf("the volume is %+v", spec.Volumes[1])
+		{name: "host paths that are open are bound", yaml: hostVolume, build: func(d *client.Context) { d.Repo.Trusted = true }, loader: func(l *Loader) { l.Compiler.HostPaths = []string{"/cache"} }, check: func(t *testing.T, sp *spec.Spec) {
+			if sp.Volumes[1].Kind != spec.VolumeBind {
+				t.Errorf("the volume is %+v", sp.Volumes[1])
 			}
 		}},
-		{name: "the docker socket for all when it is open", yaml: strings.Replace(hostVolume, "/cache/npm", "/var/run/docker.sock", 1), loader: func(l *Loader) { l.OpenSocket = true }, check: func(t *testing.T, spec *engine.Spec) {
-			if spec.Volumes[1].Kind != engine.VolumeSocket {
-				t.Errorf("the volume is %+v", spec.Volumes[1])
+		{name: "the docker socket for all when it is open", yaml: strings.Replace(hostVolume, "/cache/npm", "/var/run/docker.sock", 1), loader: func(l *Loader) { l.OpenSocket = true }, check: func(t *testing.T, sp *spec.Spec) {
+			if sp.Volumes[1].Kind != spec.VolumeSocket {
+				t.Errorf("the volume is %+v", sp.Volumes[1])
 			}
 		}},
 		{name: "a docker daemon for trusted repositories is the build's own", yaml: dind, build: func(d *client.Context) { d.Repo.Trusted = true }, check: standsIn(true)},
 		{name: "a docker daemon for all when the socket is open", yaml: dind, loader: func(l *Loader) { l.OpenSocket = true }, check: standsIn(true)},
 		{name: "a docker daemon for nobody else", yaml: dind, check: standsIn(false)},
-		{name: "without a compiler the defaults hold", yaml: simple, loader: func(l *Loader) { l.Compiler = nil }, check: func(t *testing.T, spec *engine.Spec) {
-			if spec.Steps[0].Image != "docker.io/drone/git:latest" {
-				t.Errorf("the clone image is %q", spec.Steps[0].Image)
+		{name: "without a compiler the defaults hold", yaml: simple, loader: func(l *Loader) { l.Compiler = nil }, check: func(t *testing.T, sp *spec.Spec) {
+			if sp.Steps[0].Image != "docker.io/drone/git:latest" {
+				t.Errorf("the clone image is %q", sp.Steps[0].Image)
 			}
 		}},
 	} {
@@ -145,11 +145,11 @@ func TestLoad(t *testing.T) {
 			if tt.build != nil {
 				tt.build(d)
 			}
-			spec, _, err := l.Load(t.Context(), d)
+			sp, _, err := l.Load(t.Context(), d)
 			if err != nil {
 				t.Fatal(err)
 			}
-			tt.check(t, spec)
+			tt.check(t, sp)
 		})
 	}
 }
@@ -231,9 +231,9 @@ func TestLoadFails(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			d := details(simple)
 			tt.build(d)
-			spec, _, err := testLoader().Load(t.Context(), d)
-			if err == nil || !strings.Contains(err.Error(), tt.want) || spec != nil {
-				t.Fatalf("spec %v, error %v, want %q", spec, err, tt.want)
+			s, _, err := testLoader().Load(t.Context(), d)
+			if err == nil || !strings.Contains(err.Error(), tt.want) || s != nil {
+				t.Fatalf("spec %v, error %v, want %q", s, err, tt.want)
 			}
 			if strings.Count(err.Error(), ".drone.yml") > 1 {
 				t.Errorf("error %q names the file twice", err)
@@ -259,12 +259,12 @@ func TestLoadReturnsWarnings(t *testing.T) {
 // TestLoadSurvivesAnImageWithoutATag: such a step is written for tags and is not run for pushes.
 func TestLoadSurvivesAnImageWithoutATag(t *testing.T) {
 	yaml := simple + "- name: release\n  image: \"octo/app:${DRONE_TAG}\"\n  when: { event: [ tag ] }\n"
-	spec, _, err := testLoader().Load(t.Context(), details(yaml))
+	s, _, err := testLoader().Load(t.Context(), details(yaml))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if spec.Steps[2].RunPolicy != engine.RunNever {
-		t.Errorf("the step is %+v", spec.Steps[2])
+	if s.Steps[2].RunPolicy != spec.RunNever {
+		t.Errorf("the step is %+v", s.Steps[2])
 	}
 }
 
@@ -293,9 +293,9 @@ func FuzzLoad(f *testing.F) {
 		if json.Unmarshal(data, &d) != nil {
 			return
 		}
-		spec, _, err := testLoader().Load(t.Context(), d)
-		if (spec == nil) == (err == nil) {
-			t.Errorf("spec %v, error %v", spec, err)
+		s, _, err := testLoader().Load(t.Context(), d)
+		if (s == nil) == (err == nil) {
+			t.Errorf("spec %v, error %v", s, err)
 		}
 	})
 }
@@ -304,14 +304,14 @@ func FuzzLoad(f *testing.F) {
 const dind = "kind: pipeline\nservices: [{name: docker, image: 'docker:dind'}]\nsteps: [{name: build, image: docker, commands: [docker info]}]\n"
 
 // standsIn wants the build's guard in place of that daemon, or the service as an ordinary one.
-func standsIn(want bool) func(*testing.T, *engine.Spec) {
-	return func(t *testing.T, spec *engine.Spec) {
+func standsIn(want bool) func(*testing.T, *spec.Spec) {
+	return func(t *testing.T, s *spec.Spec) {
 		t.Helper()
-		if got := spec.Steps[1].Daemon != nil; got != want {
-			t.Errorf("stands in: %t, want %t: %+v", got, want, spec.Steps[1])
+		if got := s.Steps[1].Daemon != nil; got != want {
+			t.Errorf("stands in: %t, want %t: %+v", got, want, s.Steps[1])
 		}
-		if whole := slices.ContainsFunc(spec.Volumes, func(v *engine.Volume) bool { return v.Kind == engine.VolumeSocket || v.Kind == engine.VolumeCerts }); whole != want {
-			t.Errorf("docker volumes: %t, want %t: %+v", whole, want, spec.Volumes)
+		if whole := slices.ContainsFunc(s.Volumes, func(v *spec.Volume) bool { return v.Kind == spec.VolumeSocket || v.Kind == spec.VolumeCerts }); whole != want {
+			t.Errorf("docker volumes: %t, want %t: %+v", whole, want, s.Volumes)
 		}
 	}
 }

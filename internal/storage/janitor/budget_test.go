@@ -14,8 +14,8 @@ import (
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/volume"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
@@ -120,7 +120,7 @@ func TestBudgetOfASmallDisk(t *testing.T) {
 		for name, path := range map[string]string{"idle": "/cache/idle", "busy": "/cache/busy", "somebodys": ""} {
 			labels := map[string]string{}
 			if path != "" {
-				labels[engine.LabelPersistent] = path
+				labels[spec.LabelPersistent] = path
 			}
 			if _, err := p.client.VolumeCreate(t.Context(), volume.CreateOptions{Name: name, Labels: labels}); err != nil {
 				t.Fatal(err)

@@ -37,6 +37,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
@@ -184,19 +185,19 @@ func (p *place) write(repository string, img v1.Image) name.Tag {
 
 // build lives a build with a step for each image, all of which are prepared; run says whether the first one also runs.
 func (p *place) build(id string, run bool, refs ...string) error {
-	spec := &engine.Spec{ID: id, Name: id, Network: engine.Network{Name: id}}
+	sp := &spec.Spec{ID: id, Name: id, Network: spec.Network{Name: id}}
 	for i, ref := range refs {
-		spec.Steps = append(spec.Steps, &engine.Step{
+		sp.Steps = append(sp.Steps, &spec.Step{
 			ID: fmt.Sprintf("%s-%d", id, i), Name: fmt.Sprintf("step%d", i), Number: i + 1, Image: ref, Entrypoint: []string{"/bin/sh", "-c"}, Command: []string{"test -s /ballast"},
 		})
 	}
 	err := func() error {
-		if err := p.engine.Setup(p.t.Context(), spec); err != nil {
+		if err := p.engine.Setup(p.t.Context(), sp); err != nil {
 			return err
 		}
-		for i, s := range spec.Steps {
+		for i, s := range sp.Steps {
 			var said bytes.Buffer
-			c, err := p.engine.Prepare(p.t.Context(), spec, s, &said)
+			c, err := p.engine.Prepare(p.t.Context(), sp, s, &said)
 			if err != nil {
 				return fmt.Errorf("%s: %w\n%s", s.Image, err, said.String())
 			}
@@ -209,7 +210,7 @@ func (p *place) build(id string, run bool, refs ...string) error {
 		}
 		return nil
 	}()
-	return errors.Join(err, p.engine.Destroy(context.WithoutCancel(p.t.Context()), spec))
+	return errors.Join(err, p.engine.Destroy(context.WithoutCancel(p.t.Context()), sp))
 }
 
 // has tells which of the images the daemon has.

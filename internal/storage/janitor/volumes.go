@@ -14,7 +14,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -42,7 +42,7 @@ func Volumes(ctx context.Context, c client.APIClient, ledger *cache.Ledger) ([]V
 	}
 	var out []Volume
 	for _, v := range df.Volumes {
-		path := v.Labels[engine.LabelPersistent]
+		path := v.Labels[spec.LabelPersistent]
 		if path == "" {
 			continue
 		}

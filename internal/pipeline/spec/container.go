@@ -1,8 +1,9 @@
-package engine
+package spec
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 )
 
@@ -33,4 +34,31 @@ type Container interface {
 	//
 	// It fails with ErrEnded if the container has ended, and with an *UnhealthyError if the check hasn't passed when the context ends.
 	Ready(ctx context.Context) error
+}
+
+// ErrEnded is what Container.Ready fails with when the container has ended; Run tells how.
+var ErrEnded = errors.New("the container has ended")
+
+// UnhealthyError is why a container isn't ready: its health check has never passed.
+type UnhealthyError struct {
+	// Check is the command, as the image gives it.
+	Check string
+	// Output of the check that the daemon has made last, "" if it printed nothing or none has ended. It may hold secrets.
+	Output string
+	// ExitCode of that check; -1 if none has ended, or it took too long.
+	ExitCode int
+}
+
+// Error says what the check is, and how it ended last.
+func (e *UnhealthyError) Error() string {
+	text := fmt.Sprintf("its health check (%s) ", e.Check)
+	if e.ExitCode < 0 {
+		text += "hasn't ended"
+	} else {
+		text += fmt.Sprintf("ends with exit code %d", e.ExitCode)
+	}
+	if e.Output != "" {
+		text += ": " + e.Output
+	}
+	return text
 }
