@@ -115,7 +115,7 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	}
 	defer stages.Close()
 	h := &home{}
-	ready := server.NewReadiness("starting", map[string]string{"sandbox": cfg.Runner.Sandbox, "version": versionText()})
+	ready := server.NewReadiness("starting", map[string]string{"sandbox": string(cfg.Runner.Sandbox), "version": versionText()})
 	metrics := server.NewMetrics(stages.Running)
 	address, endServing, err := serve(ctx, cfg, log, metrics.Part(), ready.Part(func() error {
 		if poll.Err() != nil {

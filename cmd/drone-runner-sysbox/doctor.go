@@ -29,16 +29,12 @@ Exit status: 0 if nothing failed, 1 if something did, 2 if the configuration is 
 				return err
 			}
 			defer client.Close()
-			sandbox, err := syscont.ParseSandbox(cfg.Runner.Sandbox)
-			if err != nil {
-				return err
-			}
 			program, err := os.Executable()
 			if err != nil {
 				return failed(err)
 			}
 			checks := doctor.Doctor{
-				Sandbox:    sandbox,
+				Sandbox:    cfg.Runner.Sandbox,
 				Docker:     client,
 				Host:       client.DaemonHost(),
 				Server:     cfg.RPC.Address(),

@@ -12,6 +12,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
@@ -32,17 +33,13 @@ type home struct {
 // the system container has ended, asked to or not: a daemon that is started again and can't be proven again ends it.
 func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLogger, ended func()) (err error) {
 	h.lost = make(chan struct{})
-	sandbox, err := syscont.ParseSandbox(cfg.Runner.Sandbox)
-	if err != nil {
-		return err
-	}
-	if sandbox == syscont.SandboxNone {
+	if cfg.Runner.Sandbox == sandbox.None {
 		log.Warn("DRONE_RUNNER_SANDBOX=none: builds run in a Docker daemon that nothing keeps apart from this machine. This is for development")
 		h.docker, err = engine.Connect(ctx)
 		return err
 	}
 	system, err := syscont.Boot(syscont.Options{
-		Sandbox:            sandbox,
+		Sandbox:            cfg.Runner.Sandbox,
 		RegistryMirrors:    cfg.Docker.RegistryMirrors,
 		InsecureRegistries: cfg.Docker.InsecureRegistries,
 		Log:                log,
@@ -68,7 +65,7 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 	}
 	// Before there are several who use the client: it would read what it writes.
 	system.Client.NegotiateAPIVersion(ctx)
-	log.WithField("sandbox", sandbox).Info("the Docker daemon is proven to be in here")
+	log.WithField("sandbox", cfg.Runner.Sandbox).Info("the Docker daemon is proven to be in here")
 	return nil
 }
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/distribution/reference"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
 // checkCache refuses what can't be meant about images and what is kept of them.
@@ -22,7 +22,7 @@ func (l *loader) checkCache(cfg *Config) {
 		}
 	}
 	c := &cfg.Cache
-	if _, set := l.env["DRONE_RUNNER_CACHE_HIGH"]; !set && cfg.Runner.Sandbox == string(syscont.SandboxNone) {
+	if _, set := l.env["DRONE_RUNNER_CACHE_HIGH"]; !set && cfg.Runner.Sandbox == sandbox.None {
 		c.High = Mark{} // the daemon is somebody else's, and so are its images
 	}
 	if c.High == (Mark{}) {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/distribution/reference"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
 // check validates the values that were well-formed, mends what has one meaning only, and says what isn't served.
@@ -94,10 +94,10 @@ func isPort(s string) bool {
 }
 
 func (l *loader) checkRunner(r *Runner) {
-	if sandbox, err := syscont.ParseSandbox(r.Sandbox); err != nil {
+	if grade, err := sandbox.Parse(string(r.Sandbox)); err != nil {
 		l.fail("DRONE_RUNNER_SANDBOX: %w", err)
 	} else {
-		r.Sandbox = string(sandbox)
+		r.Sandbox = grade
 	}
 	if r.Capacity < 1 {
 		l.fail("DRONE_RUNNER_CAPACITY: %d: a runner without capacity runs nothing: write 1 or more", r.Capacity)

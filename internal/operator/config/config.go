@@ -6,6 +6,10 @@
 // The doc comments of the fields are the text of docs/configuration.md (go test ./internal/operator/config -update).
 package config
 
+import (
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
+)
+
 import "time"
 
 type (
@@ -79,7 +83,7 @@ type (
 	Runner struct {
 		// Sandbox is what the runner insists on around itself: `sysbox`, a Sysbox system container with a Docker daemon that the runner starts in it; `userns`, any
 		// user namespace whose root isn't the host's; `none` proves nothing, starts no daemon and uses the Docker that is there: for development.
-		Sandbox string `envconfig:"DRONE_RUNNER_SANDBOX" default:"sysbox"`
+		Sandbox sandbox.Grade `envconfig:"DRONE_RUNNER_SANDBOX" default:"sysbox"`
 		// Name of the runner, unique among those of the server. Default: the host name.
 		Name string `envconfig:"DRONE_RUNNER_NAME"`
 		// Capacity is how many pipelines run at once, at least 1.

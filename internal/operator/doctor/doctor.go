@@ -14,12 +14,13 @@ import (
 	"github.com/docker/docker/api/types/system"
 	"github.com/docker/docker/client"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 // Doctor is what there is to look at.
 type Doctor struct {
-	Sandbox syscont.Sandbox
+	Sandbox sandbox.Grade
 	// Docker is the daemon that builds run in, and Host its address.
 	Docker client.APIClient
 	Host   string

@@ -13,12 +13,14 @@ import (
 
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
 // Options say how the system container is brought up. The zero value of each field but Log has a default that is right inside the image.
 type Options struct {
-	// Sandbox is what the proof insists on; SandboxSysbox by default. SandboxNone is no business of this package.
-	Sandbox Sandbox
+	// Sandbox is what the proof insists on; sandbox.Sysbox by default. sandbox.None is no business of this package.
+	Sandbox sandbox.Grade
 	// DataRoot is the daemon's data folder, a volume: /var/lib/docker.
 	DataRoot string
 	// RunDir takes the configuration that the daemon is started with: /run/drone-runner-sysbox.
@@ -47,7 +49,7 @@ type System struct {
 
 // RefusedError says that this is not the place that the sandbox insists on.
 type RefusedError struct {
-	Sandbox Sandbox
+	Sandbox sandbox.Grade
 	Checks  []Check
 }
 
@@ -63,7 +65,7 @@ func (e *RefusedError) Error() string {
 // Boot looks at the place, takes the lock of the data folder, and writes the daemon's configuration. It starts nothing: Run does. The order matters: a daemon that
 // is started in the wrong place, on the host for one, would do harm before any proof could fail.
 func Boot(o Options) (*System, error) {
-	o.Sandbox = Sandbox(or(string(o.Sandbox), string(SandboxSysbox)))
+	o.Sandbox = sandbox.Grade(or(string(o.Sandbox), string(sandbox.Sysbox)))
 	o.DataRoot = or(o.DataRoot, "/var/lib/docker")
 	o.RunDir = or(o.RunDir, "/run/drone-runner-sysbox")
 	o.OperatorConfig = or(o.OperatorConfig, "/etc/docker/daemon.json")

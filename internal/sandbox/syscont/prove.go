@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
 // fuseMagic is the statfs type of a FUSE filesystem (linux/magic.h, FUSE_SUPER_MAGIC), which sysboxfs is.
@@ -82,12 +84,12 @@ func (p Prover) withDefaults() Prover {
 	return p
 }
 
-// Judge reduces the signals to those that the sandbox insists on: SandboxUserns forgives the lack of sysboxfs, SandboxNone everything. What is forgiven
+// Judge reduces the signals to those that the sandbox insists on: sandbox.Userns forgives the lack of sysboxfs, sandbox.None everything. What is forgiven
 // becomes a Warn.
-func Judge(s Sandbox, checks []Check) []Check {
+func Judge(s sandbox.Grade, checks []Check) []Check {
 	out := slices.Clone(checks)
 	for i, c := range out {
-		if c.Status == Fail && (s == SandboxNone || s == SandboxUserns && c.Name == SignalSysboxfs) {
+		if c.Status == Fail && (s == sandbox.None || s == sandbox.Userns && c.Name == SignalSysboxfs) {
 			out[i].Status = Warn
 		}
 	}

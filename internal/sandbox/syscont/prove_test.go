@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
 // world is what a process would see: the rows of TestProve each change one like inside() into the place that they are named for.
@@ -99,14 +101,14 @@ func TestProve(t *testing.T) {
 			w := inside()
 			test.change(&w)
 			checks := w.prover(t).Prove(t.Context())
-			if got, want := names(Failed(Judge(SandboxSysbox, checks))), strings.Join(test.failed, ", "); got != want {
+			if got, want := names(Failed(Judge(sandbox.Sysbox, checks))), strings.Join(test.failed, ", "); got != want {
 				t.Errorf("failed signals: %q, want %q\n%v", got, want, checks)
 			}
-			if proven := len(Failed(Judge(SandboxUserns, checks))) == 0; proven != test.userns {
+			if proven := len(Failed(Judge(sandbox.Userns, checks))) == 0; proven != test.userns {
 				t.Errorf("proven as a user namespace: %v, want %v\n%v", proven, test.userns, checks)
 			}
-			if bad := Failed(Judge(SandboxNone, checks)); len(bad) > 0 {
-				t.Errorf("SandboxNone insists on %v", bad)
+			if bad := Failed(Judge(sandbox.None, checks)); len(bad) > 0 {
+				t.Errorf("sandbox.None insists on %v", bad)
 			}
 			for _, c := range Failed(checks) {
 				if c.Detail == "" || c.Fix == "" {

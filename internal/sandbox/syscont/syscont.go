@@ -7,32 +7,7 @@ package syscont
 
 import (
 	"fmt"
-	"strings"
 )
-
-// Sandbox is what the operator insists on around the runner (DRONE_RUNNER_SANDBOX).
-type Sandbox string
-
-const (
-	// SandboxSysbox insists on a Sysbox system container and a daemon inside it. It is the default.
-	SandboxSysbox Sandbox = "sysbox"
-	// SandboxUserns accepts any user namespace whose root is not the host's, with a daemon inside it: rootless containers, userns-remap. It is weaker: /proc and
-	// /sys aren't emulated, and whatever privilege the container was given stays.
-	SandboxUserns Sandbox = "userns"
-	// SandboxNone proves nothing and starts no daemon: the runner uses whatever Docker it is pointed at. For development.
-	SandboxNone Sandbox = "none"
-)
-
-// ParseSandbox reads the value of DRONE_RUNNER_SANDBOX; empty is SandboxSysbox.
-func ParseSandbox(s string) (Sandbox, error) {
-	switch v := Sandbox(strings.ToLower(strings.TrimSpace(s))); v {
-	case "":
-		return SandboxSysbox, nil
-	case SandboxSysbox, SandboxUserns, SandboxNone:
-		return v, nil
-	}
-	return "", fmt.Errorf("sandbox %q is not known: write %s (the default), %s or %s", s, SandboxSysbox, SandboxUserns, SandboxNone)
-}
 
 // Status is the outcome of a check.
 type Status string
