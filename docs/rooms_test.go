@@ -1,0 +1,177 @@
+package docs_test
+
+// room is a row of the table of packages: the one place that says which way imports go.
+type room struct {
+	folder string
+	// is says what the package is, in less than a sentence.
+	is string
+	// may are the packages of ours that it imports. The test fails for one too many and for one that
+	// is no longer needed.
+	may []string
+	// docker lets it link what is heavy: the Docker client, BuildKit, gRPC and nftables.
+	docker bool
+	// tests marks a package that only tests import.
+	tests bool
+}
+
+// rooms is every package, those for tests last. A new package needs a row here: `go test ./docs`
+// prints it, and `go test ./docs -update` draws docs/architecture.md anew.
+var rooms = []room{
+	{
+		folder: "cmd/drone-runner-sysbox",
+		is:     "the commands: flags, and the wiring of the rooms below",
+		may: []string{
+			"compiler",
+			"engine",
+			"internal/drone/journal",
+			"internal/drone/rpc",
+			"internal/guard",
+			"internal/operator/config",
+			"internal/operator/console",
+			"internal/operator/doctor",
+			"internal/operator/server",
+			"internal/pipeline",
+			"internal/pipeline/resource",
+			"internal/pipeline/spec",
+			"internal/sandbox",
+			"internal/sandbox/syscont",
+			"internal/storage/cache",
+			"internal/storage/janitor",
+			"linter",
+			"runtime",
+		},
+		docker: true,
+	},
+	{
+		folder: "runtime",
+		is:     "polls for stages, accepts them, runs their step graphs in an engine, and reports every state and log line",
+		may: []string{
+			"internal/drone/journal",
+			"internal/drone/livelog",
+			"internal/drone/rpc",
+			"internal/pipeline/spec",
+		},
+	},
+	{
+		folder: "engine",
+		is:     "runs a spec in a Docker daemon: networks, volumes, containers, pulls, clean-up",
+		may: []string{
+			"internal/guard",
+			"internal/pipeline/spec",
+			"internal/sandbox/fence",
+			"internal/storage/cache",
+		},
+		docker: true,
+	},
+	{
+		folder: "compiler",
+		is:     "compiles a pipeline to a spec: what each key means, with every default filled in",
+		may:    []string{"internal/pipeline/resource", "internal/pipeline/spec"},
+	},
+	{
+		folder: "linter",
+		is:     "the rules of what a pipeline may ask for",
+		may:    []string{"internal/pipeline/resource"},
+	},
+	{
+		folder: "internal/pipeline",
+		is:     "the way from what the server sends to a spec: substitute, parse, pick, lint, compile",
+		may:    []string{"compiler", "internal/pipeline/resource", "internal/pipeline/spec", "linter"},
+	},
+	{
+		folder: "internal/pipeline/resource",
+		is:     "the YAML schema of Drone's docker pipeline, with the position of every key",
+	},
+	{
+		folder: "internal/pipeline/spec",
+		is:     "the compiled form: the spec, its steps and volumes, labels, exits and errors",
+	},
+	{
+		folder: "internal/guard",
+		is:     "the Docker API proxy of a stage: who may do what, to whose objects",
+		may:    []string{"internal/storage/cache"},
+		docker: true,
+	},
+	{
+		folder: "internal/drone/journal",
+		is:     "what the runner has accepted, on disk, for the time after a crash",
+	},
+	{
+		folder: "internal/drone/livelog",
+		is:     "the way of a log line: cards, masking, numbering, spooling, sending",
+	},
+	{
+		folder: "internal/drone/rpc",
+		is:     "the client of Drone's runner RPC",
+	},
+	{
+		folder: "internal/sandbox",
+		is:     "the grades of the sandbox that an operator can insist on",
+	},
+	{
+		folder: "internal/sandbox/fence",
+		is:     "nftables rules that keep a stage's published ports to that stage",
+		docker: true,
+	},
+	{
+		folder: "internal/sandbox/syscont",
+		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
+		may:    []string{"internal/sandbox", "internal/sandbox/fence"},
+		docker: true,
+	},
+	{
+		folder: "internal/storage/cache",
+		is:     "when images and volumes were last used, and who may have them",
+		docker: true,
+	},
+	{
+		folder: "internal/storage/janitor",
+		is:     "the reaper of what dead stages left, and the budget of the disk",
+		may:    []string{"engine", "internal/guard", "internal/pipeline/spec", "internal/storage/cache"},
+		docker: true,
+	},
+	{
+		folder: "internal/operator/config",
+		is:     "the environment variables, parsed and validated once",
+		may:    []string{"internal/sandbox"},
+	},
+	{
+		folder: "internal/operator/console",
+		is:     "stages on a terminal, for `exec`",
+		may:    []string{"runtime"},
+	},
+	{
+		folder: "internal/operator/doctor",
+		is:     "checks of everything that a runner needs, with a fix for each failure",
+		may:    []string{"internal/sandbox", "internal/sandbox/syscont"},
+		docker: true,
+	},
+	{
+		folder: "internal/operator/server",
+		is:     "the HTTP server: health, readiness, metrics",
+	},
+	{
+		folder: "engine/enginetest",
+		is:     "an engine in memory",
+		may:    []string{"internal/pipeline/spec"},
+		tests:  true,
+	},
+	{
+		folder: "engine/standin",
+		is:     "images that tests run, made without a registry",
+		docker: true,
+		tests:  true,
+	},
+	{
+		folder: "internal/guard/guardtest",
+		is:     "stages with a guard on the machine's own daemon",
+		may:    []string{"internal/guard"},
+		docker: true,
+		tests:  true,
+	},
+	{
+		folder: "internal/drone/rpc/rpctest",
+		is:     "a Drone server that speaks the runner RPC and fails on demand",
+		tests:  true,
+	},
+}
