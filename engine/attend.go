@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/docker/docker/client"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // errHung is why a call was given up that has no deadline of its own.
@@ -21,7 +23,7 @@ func (d *Docker) attend(ctx context.Context) (attended context.Context, rest fun
 	ctx, cancel := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for sleep(ctx, limit/6) == nil {
+		for pause.For(ctx, limit/6) == nil {
 			if !d.answers(ctx, limit) && ctx.Err() == nil {
 				cancel(fmt.Errorf("%w for %s: it hangs, or is gone", errHung, limit))
 			}
@@ -49,7 +51,7 @@ func (d *Docker) answers(ctx context.Context, limit time.Duration) bool {
 		if _, err := d.client.Ping(ctx); err == nil {
 			return true
 		}
-		if sleep(ctx, min(time.Second, limit/6)) != nil {
+		if pause.For(ctx, min(time.Second, limit/6)) != nil {
 			return false
 		}
 	}
@@ -77,16 +79,4 @@ func late(err error, limit time.Duration) error {
 // away tells whether a call failed because there is no daemon, or none that answers.
 func away(err error) bool {
 	return client.IsErrConnectionFailed(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF)
-}
-
-// sleep waits for a while, or for the end of the context, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

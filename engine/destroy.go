@@ -17,6 +17,7 @@ import (
 	"github.com/docker/docker/api/types/volume"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -61,7 +62,7 @@ func (d *Docker) Destroy(ctx context.Context, s *spec.Spec) error {
 func (d *Docker) removePatiently(ctx context.Context, r *run, s *spec.Spec) error {
 	for {
 		err := d.removeAll(ctx, r, s)
-		if err == nil || !away(err) || !d.answers(ctx, untilOver(ctx)) || sleep(ctx, pauseForDaemon) != nil {
+		if err == nil || !away(err) || !d.answers(ctx, untilOver(ctx)) || pause.For(ctx, pauseForDaemon) != nil {
 			return err
 		}
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // fake is a Client without a network: a server with one stage. rpctest is the faithful one; this one works on synctest's clock, panics and answers nonsense.
@@ -155,7 +157,7 @@ func (f *fake) Watch(ctx context.Context, _ int64) (bool, error) {
 	if final(f.final().Status) {
 		return true, nil
 	}
-	return false, pause(ctx, 30*time.Second)
+	return false, pause.For(ctx, 30*time.Second)
 }
 
 func (f *fake) Batch(ctx context.Context, step int64, lines []*drone.Line) error {

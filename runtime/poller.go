@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // The pauses of a Poller.
@@ -51,7 +52,7 @@ func (p *Poller) Run(poll, builds context.Context) {
 	var stages sync.WaitGroup
 	defer stages.Wait()
 
-	errorPauses, emptyPauses := pauses(firstPause, mostPause), pauses(firstPause/5, 2*time.Second)
+	errorPauses, emptyPauses := pause.Growing(firstPause, mostPause), pause.Growing(firstPause/5, 2*time.Second)
 	empty := 0
 	for slots.Acquire(poll, 1) == nil {
 		began := time.Now()
@@ -84,7 +85,7 @@ func (p *Poller) Run(poll, builds context.Context) {
 		}
 		if stage == nil || err != nil {
 			slots.Release(1)
-			if wait > 0 && pause(poll, wait) != nil {
+			if wait > 0 && pause.For(poll, wait) != nil {
 				return
 			}
 			continue

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // queue is a server's queue: what it answers to the nth request.
@@ -53,7 +54,7 @@ func (q *queue) since() []time.Duration {
 
 // holds is an empty answer after the server's 30 s.
 func holds(ctx context.Context) (*drone.Stage, error) {
-	if pause(ctx, 30*time.Second) != nil {
+	if pause.For(ctx, 30*time.Second) != nil {
 		return nil, ctx.Err()
 	}
 	return nil, nil
@@ -220,7 +221,7 @@ func TestPollerWaitsForItsStages(t *testing.T) {
 		}}
 		began := time.Now()
 		poll(t, time.Second, &Poller{Client: q, Capacity: 2, Dispatch: func(ctx context.Context, _ *drone.Stage) error {
-			return pause(ctx, time.Hour)
+			return pause.For(ctx, time.Hour)
 		}})
 		if took := time.Since(began); took != time.Hour {
 			t.Errorf("it returned after %s", took)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // ErrInterrupted is how a stage ended that ran when the runner was killed, and so is each of its steps that ran.
@@ -102,7 +103,7 @@ func (r *Recovery) Run(ctx context.Context) {
 // persist tells of one stage until it is told.
 func (r *Recovery) persist(ctx context.Context, e *journal.Entry, slots chan struct{}) {
 	log := r.about(e.Record())
-	pauses := pauses(firstRecoveryPause, mostRecoveryPause)
+	pauses := pause.Growing(firstRecoveryPause, mostRecoveryPause)
 	for ctx.Err() == nil {
 		var err error
 		select {
@@ -121,7 +122,7 @@ func (r *Recovery) persist(ctx context.Context, e *journal.Entry, slots chan str
 		}
 		wait := pauses.NextBackOff()
 		log.WithError(err).Warnf("the server doesn't know yet how a stage ended; next try in %s", wait.Round(time.Second/10))
-		if pause(ctx, wait) != nil {
+		if pause.For(ctx, wait) != nil {
 			return
 		}
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -322,7 +323,7 @@ func TestRecoveryOfMany(t *testing.T) {
 		server := newFake(t)
 		server.before = func(ctx context.Context, call string) error {
 			if call == "detail" {
-				return pause(ctx, time.Minute)
+				return pause.For(ctx, time.Minute)
 			}
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -104,7 +105,7 @@ func (r *Runner) enter(ctx context.Context, stage drone.Stage) (*journal.Entry, 
 	entry, err := r.Journal.Begin(stage)
 	if err != nil {
 		err = fmt.Errorf("stage %d is left to other runners: %w", stage.ID, err)
-		if pause(ctx, noRoomPause) != nil {
+		if pause.For(ctx, noRoomPause) != nil {
 			return nil, err
 		}
 	}

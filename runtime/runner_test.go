@@ -14,6 +14,7 @@ import (
 	"github.com/drone/runner-go/client"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -162,7 +163,7 @@ func TestRunner(t *testing.T) {
 		{name: "a cancel", steps: chain(step("a"), step("b")), scripts: scripts{"a": blocks}, took: 10 * time.Second, server: func(f *fake) {
 			f.before = func(ctx context.Context, call string) error {
 				if call == "watch" {
-					if err := pause(ctx, 10*time.Second); err != nil {
+					if err := pause.For(ctx, 10*time.Second); err != nil {
 						return err
 					}
 					f.mu.Lock()
@@ -201,7 +202,7 @@ func TestRunner(t *testing.T) {
 				began := time.Now()
 				f.before = func(ctx context.Context, call string) error {
 					if strings.HasPrefix(call, "update step") {
-						return pause(ctx, 24*time.Hour-time.Since(began))
+						return pause.For(ctx, 24*time.Hour-time.Since(began))
 					}
 					return nil
 				}

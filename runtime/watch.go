@@ -5,10 +5,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // settle is how long after the begin of a watch the server is asked for the state of the stage: the watch has reached it by then.
@@ -51,7 +52,7 @@ type watching struct {
 
 // loop watches again and again: at once after the server's own timeout, with a growing pause after errors.
 func (w *watching) loop(ctx context.Context) {
-	pauses := pauses(time.Second, 30*time.Second)
+	pauses := pause.Growing(time.Second, 30*time.Second)
 	for ctx.Err() == nil {
 		cancelled, err := w.round(ctx)
 		switch {
@@ -62,7 +63,7 @@ func (w *watching) loop(ctx context.Context) {
 			return
 		case err != nil:
 			w.log.WithError(err).Warn("a cancel of the build might be noticed late: the server can't be watched")
-			if pause(ctx, pauses.NextBackOff()) != nil {
+			if pause.For(ctx, pauses.NextBackOff()) != nil {
 				return
 			}
 		default:
@@ -78,7 +79,7 @@ func (w *watching) round(ctx context.Context) (bool, error) {
 	var looked sync.WaitGroup
 	over := false
 	looked.Go(func() {
-		if pause(ctx, settle) != nil {
+		if pause.For(ctx, settle) != nil {
 			return
 		}
 		if over = w.over(ctx); over {
@@ -105,24 +106,4 @@ func (w *watching) over(ctx context.Context) bool {
 		return false
 	}
 	return details.Stage != nil && final(details.Stage.Status) || details.Build != nil && details.Build.Status == drone.StatusKilled
-}
-
-// pauses grow from first to most, each doubled and jittered by half.
-func pauses(first, most time.Duration) *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval, b.Multiplier, b.RandomizationFactor = first, most, 2, 0.5
-	b.Reset()
-	return b
-}
-
-// pause waits for d or for the end of the context, whose cause it returns.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

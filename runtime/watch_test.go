@@ -10,6 +10,8 @@ import (
 
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // watched is a server that tells of a cancel only those who watch at that moment.
@@ -35,7 +37,7 @@ func (w *watched) Watch(ctx context.Context, _ int64) (bool, error) {
 	if w.panics {
 		panic("nil dereference")
 	}
-	if err := pause(ctx, w.latency); err != nil {
+	if err := pause.For(ctx, w.latency); err != nil {
 		return false, err
 	}
 	if w.watchErr != nil && (w.watchErrUntil == 0 || time.Since(w.began) < w.watchErrUntil) {
@@ -46,7 +48,7 @@ func (w *watched) Watch(ctx context.Context, _ int64) (bool, error) {
 	if left := w.cancelAt - time.Since(w.began); w.cancelAt > 0 && left > 0 && left < held {
 		held, told = left, true
 	}
-	return told, pause(ctx, held)
+	return told, pause.For(ctx, held)
 }
 
 func (w *watched) Detail(_ context.Context, stage *drone.Stage) (*client.Context, error) {

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	docker "github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -20,12 +19,16 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/server"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// mostPause is the longest pause between two attempts to reach the server.
-const mostPause = 30 * time.Second
+// The pauses between two attempts to reach the server.
+const (
+	firstPause = 500 * time.Millisecond
+	mostPause  = 30 * time.Second
+)
 
 func newDaemon() *cobra.Command {
 	return &cobra.Command{
@@ -213,8 +216,7 @@ func serve(ctx context.Context, cfg *config.Config, log *logrus.Logger, parts ..
 
 // reach asks the server whether it is there until it is: it may well start after its runners. The error is the context's.
 func reach(ctx context.Context, client *rpc.Client, cfg *config.Config, log logrus.FieldLogger) error {
-	pauses := backoff.NewExponentialBackOff()
-	pauses.MaxInterval = mostPause
+	pauses := pause.Growing(firstPause, mostPause)
 	for {
 		err := client.Ping(ctx, cfg.Runner.Name)
 		if err == nil || ctx.Err() != nil {
@@ -226,10 +228,8 @@ func reach(ctx context.Context, client *rpc.Client, cfg *config.Config, log logr
 			wait = mostPause
 		}
 		log.WithError(err).Errorf("the server can't be reached; next try in %s", wait.Round(time.Second/10))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := pause.For(ctx, wait); err != nil {
+			return err
 		}
 	}
 }

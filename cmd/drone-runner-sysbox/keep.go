@@ -7,11 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
@@ -91,8 +90,7 @@ func (w wiring) makeRoom() func(context.Context) error {
 // preload fetches images one after the other, each until it is there: a registry may well come up after its runners.
 func (w wiring) preload(ctx context.Context, e *engine.Docker) {
 	pending := w.cfg.Cache.PreloadImages
-	pauses := backoff.NewExponentialBackOff()
-	pauses.InitialInterval, pauses.MaxInterval = 10*time.Second, preloadPause
+	pauses := pause.Growing(10*time.Second, preloadPause)
 	for len(pending) > 0 {
 		var failed []string
 		for _, image := range pending {
@@ -112,9 +110,7 @@ func (w wiring) preload(ctx context.Context, e *engine.Docker) {
 		if len(pending) == 0 {
 			return
 		}
-		select {
-		case <-time.After(pauses.NextBackOff()):
-		case <-ctx.Done():
+		if pause.For(ctx, pauses.NextBackOff()) != nil {
 			return
 		}
 	}

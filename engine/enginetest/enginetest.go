@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -165,7 +166,7 @@ func (e *Engine) Setup(ctx context.Context, s *spec.Spec) error {
 	if e.SetupPanic != nil {
 		panic(e.SetupPanic)
 	}
-	if err := sleep(ctx, e.SetupDelay); err != nil {
+	if err := wait(ctx, e.SetupDelay); err != nil {
 		return fmt.Errorf("set up %q: %w", s.ID, err)
 	}
 	if e.SetupErr != nil {
@@ -208,7 +209,7 @@ func (e *Engine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, out
 	if script.PrepareOutput != "" {
 		io.WriteString(output, script.PrepareOutput)
 	}
-	if err := sleep(ctx, script.PrepareDelay); err != nil {
+	if err := wait(ctx, script.PrepareDelay); err != nil {
 		return nil, fmt.Errorf("create container %q: %w", step.Name, err)
 	}
 	if script.PrepareErr != nil {
@@ -237,7 +238,7 @@ func (e *Engine) Destroy(ctx context.Context, s *spec.Spec) error {
 		e.mu.Unlock()
 		return fmt.Errorf("destroy %q: %w", s.ID, err)
 	}
-	if err := sleep(ctx, e.DestroyDelay); err != nil {
+	if err := wait(ctx, e.DestroyDelay); err != nil {
 		return fmt.Errorf("destroy %q: %w", s.ID, err)
 	}
 	return e.DestroyErr
@@ -265,7 +266,7 @@ func (c *container) Run(ctx context.Context, output io.Writer, started func()) (
 	}
 	defer c.end()
 
-	if err := sleep(ctx, c.script.StartDelay); err != nil {
+	if err := wait(ctx, c.script.StartDelay); err != nil {
 		return spec.Exit{}, fmt.Errorf("start container %q: %w", c.step.Name, err)
 	}
 	if c.script.RunErr != nil {
@@ -315,7 +316,7 @@ func (c *container) Ready(ctx context.Context) error {
 		<-ctx.Done()
 		return c.script.ReadyErr
 	}
-	return sleep(ctx, c.script.ReadyDelay)
+	return wait(ctx, c.script.ReadyDelay)
 }
 
 // work is the part of a step's life between its output and its end.
@@ -327,7 +328,7 @@ func (c *container) work(ctx context.Context, output io.Writer) error {
 		<-ctx.Done()
 		return ctx.Err()
 	default:
-		return sleep(ctx, c.script.Delay)
+		return wait(ctx, c.script.Delay)
 	}
 }
 
@@ -376,17 +377,10 @@ func (c *container) end() {
 	e.events = append(e.events, "end "+c.step.Name)
 }
 
-// sleep waits for d or for the end of the context, whose error it returns.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
+// wait waits for d. Its error is the context's and not the cause of it, as with the daemon's client.
+func wait(ctx context.Context, d time.Duration) error {
+	if pause.For(ctx, d) != nil {
 		return ctx.Err()
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return nil
 }

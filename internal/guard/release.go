@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // Released is a build that has ended, of which a daemon may still have something that carries none of its labels.
@@ -91,7 +93,7 @@ func (g *Guard) removeBuilders(ctx context.Context) error {
 			if !more || try == 20 {
 				break
 			}
-			if err := pause(ctx, 50*time.Millisecond); err != nil {
+			if err := pause.For(ctx, 50*time.Millisecond); err != nil {
 				return err
 			}
 		}
@@ -125,18 +127,6 @@ func (g *Guard) removeUnlabelled(ctx context.Context, network string) (bool, err
 		}
 	}
 	return found, nil
-}
-
-// pause sleeps, no longer than ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // NameKind tells whose a name of an image in the daemon is.

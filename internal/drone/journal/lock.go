@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // waitForLock is how long Open waits for a process that is about to end.
@@ -34,10 +36,7 @@ func take(ctx context.Context, state string) (*os.File, error) {
 		case time.Now().After(deadline):
 			err = fmt.Errorf("another runner uses %s: give each a folder of its own (DRONE_RUNNER_STATE)", state)
 		default:
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-			}
+			_ = pause.For(ctx, 50*time.Millisecond) // The next turn of the loop looks at the context.
 			continue
 		}
 		return nil, errors.Join(err, f.Close())

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // outcome is what became of a call that was repeated as long as it made sense.
@@ -53,7 +55,7 @@ func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (o
 		backoff.WithBackOff(c.pauses()),
 		backoff.WithMaxElapsedTime(0),
 		backoff.WithMaxTries(c.opts.Backoff.Tries),
-		backoff.WithNotify(func(_ error, pause time.Duration) { c.again(last, pause) }))
+		backoff.WithNotify(func(_ error, wait time.Duration) { c.again(last, wait) }))
 	if err == nil {
 		return out, nil
 	}
@@ -68,16 +70,12 @@ func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (o
 
 // pauses are the pauses between attempts: doubling, jittered.
 func (c *Client) pauses() *backoff.ExponentialBackOff {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval, b.MaxInterval = c.opts.Backoff.Initial, max(c.opts.Backoff.Max, c.opts.Backoff.Initial)
-	b.Multiplier, b.RandomizationFactor = 2, 0.5
-	b.Reset()
-	return b
+	return pause.Growing(c.opts.Backoff.Initial, c.opts.Backoff.Max)
 }
 
 // again tells the log of a failure that will be tried once more.
-func (c *Client) again(err error, pause time.Duration) {
-	c.log.WithField("pause", pause.Round(time.Millisecond).String()).Warnf("drone server: %v; trying again", err)
+func (c *Client) again(err error, wait time.Duration) {
+	c.log.WithField("pause", wait.Round(time.Millisecond).String()).Warnf("drone server: %v; trying again", err)
 }
 
 // decode reads the JSON of an answer. An answer that can't be read may come better the next time.
@@ -106,16 +104,4 @@ func encode(name string, value any) ([]byte, error) {
 		return nil, fmt.Errorf("%s: write the request: %w", name, err)
 	}
 	return body, nil
-}
-
-// sleep waits for the pause or the end of the context, whose cause it returns.
-func sleep(ctx context.Context, pause time.Duration) error {
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

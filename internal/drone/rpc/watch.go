@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // Watch waits, up to the server's 30 s, for the build to be cancelled: true when it was, false when not yet. After each false, read the stage by
@@ -22,9 +24,9 @@ func (c *Client) Watch(ctx context.Context, build int64) (bool, error) {
 		if c.opts.Backoff.Tries > 0 && tries >= c.opts.Backoff.Tries {
 			return false, last
 		}
-		pause := pauses.NextBackOff()
-		c.again(last, pause)
-		if err := sleep(ctx, pause); err != nil {
+		wait := pauses.NextBackOff()
+		c.again(last, wait)
+		if err := pause.For(ctx, wait); err != nil {
 			return false, fmt.Errorf("gave up: %w: %w", err, last)
 		}
 		var err error

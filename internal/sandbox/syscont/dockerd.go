@@ -17,6 +17,8 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 	"github.com/sirupsen/logrus"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // Daemon is the Docker daemon of the system container: a child of this process, started again whenever it dies.
@@ -96,11 +98,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 			wait.Reset()
 		}
 		d.heal(stopped)
-		pause := wait.NextBackOff()
-		d.Log.WithField("again_in", pause.Round(time.Millisecond)).Error(err)
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		again := wait.NextBackOff()
+		d.Log.WithField("again_in", again.Round(time.Millisecond)).Error(err)
+		if pause.For(ctx, again) != nil {
 			return d.end(nil)
 		}
 	}

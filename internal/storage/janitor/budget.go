@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/sirupsen/logrus"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -106,15 +107,12 @@ func (b *Budget) Run(ctx context.Context) {
 			b.o.Log.WithError(err).Warn("the disk of the docker daemon is fuller than DRONE_RUNNER_CACHE_HIGH allows, and can't be emptied")
 		}
 		told = err != nil
-		pause := interval
+		wait := interval
 		if err != nil {
-			pause = max(interval, vainPause)
+			wait = max(interval, vainPause)
 		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if pause.For(ctx, wait) != nil {
+			return
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
 // SweepTimeout is how long the removal of what one run left may take.
@@ -44,19 +45,15 @@ const soon = 15 * time.Second
 // Run reaps at once, and then again and again, with pauses that double from 15 s up to the interval (0 is never again), until the context ends. What goes wrong is for the
 // operator's log, and for the next time.
 func (j *Janitor) Run(ctx context.Context, interval time.Duration) {
-	for pause := soon; ; pause *= 2 {
+	for wait := soon; ; wait *= 2 {
 		if _, err := j.Reap(ctx); err != nil && ctx.Err() == nil {
 			j.log().WithError(err).Error("what builds have left can't all be removed")
 		}
 		if interval <= 0 {
 			return
 		}
-		pause = min(pause, interval)
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		wait = min(wait, interval)
+		if pause.For(ctx, wait) != nil {
 			return
 		}
 	}
