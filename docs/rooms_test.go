@@ -30,6 +30,7 @@ var rooms = []room{
 			"internal/operator/console",
 			"internal/operator/doctor",
 			"internal/operator/server",
+			"internal/pause",
 			"internal/pipeline",
 			"internal/pipeline/resource",
 			"internal/pipeline/spec",
@@ -49,6 +50,7 @@ var rooms = []room{
 			"internal/drone/journal",
 			"internal/drone/livelog",
 			"internal/drone/rpc",
+			"internal/pause",
 			"internal/pipeline/spec",
 		},
 	},
@@ -57,6 +59,7 @@ var rooms = []room{
 		is:     "runs a spec in a Docker daemon: networks, volumes, containers, pulls, clean-up",
 		may: []string{
 			"internal/guard",
+			"internal/pause",
 			"internal/pipeline/spec",
 			"internal/sandbox/fence",
 			"internal/storage/cache",
@@ -89,12 +92,17 @@ var rooms = []room{
 	{
 		folder: "internal/guard",
 		is:     "the Docker API proxy of a stage: who may do what, to whose objects",
-		may:    []string{"internal/storage/cache"},
+		may:    []string{"internal/pause", "internal/storage/cache"},
 		docker: true,
+	},
+	{
+		folder: "internal/pause",
+		is:     "waits that obey a context, and the growing pauses between tries",
 	},
 	{
 		folder: "internal/drone/journal",
 		is:     "what the runner has accepted, on disk, for the time after a crash",
+		may:    []string{"internal/pause"},
 	},
 	{
 		folder: "internal/drone/livelog",
@@ -103,6 +111,7 @@ var rooms = []room{
 	{
 		folder: "internal/drone/rpc",
 		is:     "the client of Drone's runner RPC",
+		may:    []string{"internal/pause"},
 	},
 	{
 		folder: "internal/sandbox",
@@ -116,7 +125,7 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
-		may:    []string{"internal/sandbox", "internal/sandbox/fence"},
+		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/fence"},
 		docker: true,
 	},
 	{
@@ -127,7 +136,7 @@ var rooms = []room{
 	{
 		folder: "internal/storage/janitor",
 		is:     "the reaper of what dead stages left, and the budget of the disk",
-		may:    []string{"engine", "internal/guard", "internal/pipeline/spec", "internal/storage/cache"},
+		may:    []string{"engine", "internal/guard", "internal/pause", "internal/pipeline/spec", "internal/storage/cache"},
 		docker: true,
 	},
 	{
@@ -153,7 +162,7 @@ var rooms = []room{
 	{
 		folder: "engine/enginetest",
 		is:     "an engine in memory",
-		may:    []string{"internal/pipeline/spec"},
+		may:    []string{"internal/pause", "internal/pipeline/spec"},
 		tests:  true,
 	},
 	{
