@@ -60,7 +60,7 @@ func TestBootBuildAndDoctor(t *testing.T) {
 	found := checks(t, out, err)
 	for _, name := range []string{
 		syscont.SignalUserns, syscont.SignalMount, syscont.SignalPeer, syscont.SignalNamespaces, syscont.SignalExe, syscont.SignalHostname, syscont.SignalUserxattr,
-		"docker daemon", "storage driver", "disk", "cgroups", "dns inside", "reach inside", "mtu", "server", "secret", "clock",
+		"docker daemon", "storage driver", "disk", "cgroups", "dns inside", "reach inside", "dns in docker build", "mtu", "server", "secret", "clock",
 	} {
 		if c := found[name]; c.Status != syscont.Pass {
 			t.Errorf("doctor: %s: %s", name, c)

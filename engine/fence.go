@@ -5,11 +5,9 @@ import (
 	"net/netip"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
-
-// optionBridge is Docker's name for the name of a bridge's interface among the options of a network.
-const optionBridge = "com.docker.network.bridge.name"
 
 // networkOptions are those of the spec, and for a run that has a guard, through which it may publish ports, the name by which its fence knows the bridge.
 func networkOptions(s *spec.Spec) map[string]string {
@@ -20,7 +18,7 @@ func networkOptions(s *spec.Spec) map[string]string {
 	for k, v := range s.Network.Options {
 		out[k] = v
 	}
-	out[optionBridge] = fence.Bridges(s.ID) + "0"
+	out[bridge.OptionName] = bridge.Of(s.ID) + "0"
 	return out
 }
 

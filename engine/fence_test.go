@@ -9,6 +9,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -34,7 +35,7 @@ func fenced(b *bench) bool {
 		b.Fatal(err)
 	}
 	for _, table := range tables {
-		if strings.Contains(table.Name, fence.Bridges(b.spec.ID)) {
+		if strings.Contains(table.Name, bridge.Of(b.spec.ID)) {
 			return true
 		}
 	}

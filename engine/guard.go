@@ -16,6 +16,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -130,7 +131,7 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 		SocketDir:  d.socketDirOf(s),
 		Hosts:      daemonNames(s),
 		MountDir:   filepath.Join(dir, "mounts"),
-		Bridges:    fence.Bridges(s.ID),
+		Bridges:    bridge.Of(s.ID),
 		Limits:     d.opts.Guard.Limits,
 		Reserved:   d.opts.Guard.Reserved,
 		CacheScope: d.opts.Scopes.Of(s.CacheScope),

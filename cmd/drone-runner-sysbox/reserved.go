@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
 // lookupTime bounds how long names of hosts are looked up for a build that chooses the subnet of a network. A host that can't be found in that time isn't one
@@ -57,8 +57,8 @@ func reserved(hosts []host) func(context.Context) []guard.Reservation {
 				out = append(out, guard.Reservation{Addresses: a, Purpose: purpose})
 			}
 		}
-		if uplink, err := syscont.FindUplink(); err == nil {
-			add("a network or a DNS server of the runner's machine", uplink.Taken...)
+		if up, err := uplink.Find(); err == nil {
+			add("a network or a DNS server of the runner's machine", up.Taken...)
 		}
 		var lookups sync.WaitGroup
 		for _, h := range hosts {

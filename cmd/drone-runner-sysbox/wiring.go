@@ -29,14 +29,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
-
-// optionMTU is Docker's name for the MTU among the options of a bridge.
-const optionMTU = "com.docker.network.driver.mtu"
 
 // wiring makes the parts of the daemon from its configuration: the one place where what an operator sets meets what obeys it.
 type wiring struct {
@@ -273,22 +271,22 @@ func proxy() map[string]string { return environ.Proxy() }
 // uplink get lost, and downloads hang.
 func networkOptions(operator map[string]string, log logrus.FieldLogger) map[string]string {
 	daemon := os.Getenv(docker.EnvOverrideHost)
-	if _, set := operator[optionMTU]; set || daemon != "" && !strings.HasPrefix(daemon, "unix://") {
+	if _, set := operator[bridge.OptionMTU]; set || daemon != "" && !strings.HasPrefix(daemon, "unix://") {
 		return operator
 	}
 	const usual = 1500
-	uplink, err := syscont.FindUplink()
+	up, err := uplink.Find()
 	switch {
 	case err != nil:
-		log.WithError(err).Warnf("the MTU of this machine's uplink isn't known, so networks get Docker's default; DRONE_RUNNER_NETWORK_OPTS=%s:BYTES sets another", optionMTU)
+		log.WithError(err).Warnf("the MTU of this machine's uplink isn't known, so networks get Docker's default; DRONE_RUNNER_NETWORK_OPTS=%s:BYTES sets another", bridge.OptionMTU)
 		return operator
-	case uplink.MTU == 0 || uplink.MTU == usual:
+	case up.MTU == 0 || up.MTU == usual:
 		return operator
 	}
 	out := maps.Clone(operator)
 	if out == nil {
 		out = map[string]string{}
 	}
-	out[optionMTU] = strconv.Itoa(uplink.MTU)
+	out[bridge.OptionMTU] = strconv.Itoa(up.MTU)
 	return out
 }

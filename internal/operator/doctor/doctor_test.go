@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"github.com/docker/docker/client"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
 // summary is "status name" of each check.
@@ -116,29 +118,62 @@ func TestMachine(t *testing.T) {
 }
 
 func TestJudgeWhatAContainerSaw(t *testing.T) {
-	up, err := syscont.FindUplink()
-	if err != nil || up.MTU == 0 {
-		t.Fatalf("this machine has no way out: %+v %v", up, err)
-	}
+	up := uplink.Uplink{Interface: "eth0", MTU: 1400}
 	tests := []struct {
 		name   string
 		report Report
 		want   string
 	}{
-		{"all is well", Report{Addresses: []string{"10.0.0.1"}, MTU: up.MTU}, "pass dns inside, pass reach inside, pass mtu"},
-		{"no name", Report{DNSError: "no such host", MTU: up.MTU}, "fail dns inside, pass mtu"},
-		{"no way", Report{Addresses: []string{"10.0.0.1"}, DialError: "no route to host", MTU: up.MTU}, "pass dns inside, fail reach inside, pass mtu"},
-		{"packets that are too large", Report{Addresses: []string{"10.0.0.1"}, MTU: up.MTU + 1}, "pass dns inside, pass reach inside, fail mtu"},
-		{"an MTU that isn't known", Report{Addresses: []string{"10.0.0.1"}}, "pass dns inside, pass reach inside, warn mtu"},
+		{"all is well", Report{Addresses: []string{"10.0.0.1"}, MTU: up.MTU}, "pass dns inside, pass reach inside, pass dns in docker build, pass mtu"},
+		{"no name", Report{DNSError: "no such host", MTU: up.MTU}, "fail dns inside, warn dns in docker build, pass mtu"},
+		{"no way", Report{Addresses: []string{"10.0.0.1"}, DialError: "no route to host", MTU: up.MTU}, "pass dns inside, fail reach inside, pass dns in docker build, pass mtu"},
+		{"packets that are too large", Report{Addresses: []string{"10.0.0.1"}, MTU: up.MTU + 1}, "pass dns inside, pass reach inside, pass dns in docker build, fail mtu"},
+		{"an MTU that isn't known", Report{Addresses: []string{"10.0.0.1"}}, "pass dns inside, pass reach inside, pass dns in docker build, warn mtu"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			checks := judge(test.report, "drone.example.com:80")
+			here := whereabouts{host: "drone.example.com", resolves: true}
+			checks := append(judge(test.report, "drone.example.com:80", here), judgeBuild(test.report, here), judgeMTU(test.report, up, nil))
 			if got := summary(checks); got != test.want {
 				t.Errorf("%s, want %s", got, test.want)
 			}
 			complete(t, checks)
 		})
+	}
+}
+
+func TestAdviceOnNames(t *testing.T) {
+	resolver := func(addrs ...string) (r uplink.Resolver) {
+		for _, a := range addrs {
+			r.Nameservers = append(r.Nameservers, netip.MustParseAddr(a))
+		}
+		return r
+	}
+	kubernetes := resolver("10.96.0.10")
+	kubernetes.Search = []string{"ci.svc.cluster.local"}
+	for name, row := range map[string]struct {
+		here whereabouts
+		want string
+	}{
+		"nobody knows it":       {whereabouts{host: "drone"}, "DRONE_RPC_HOST"},
+		"extra_hosts":           {whereabouts{host: "drone", resolves: true, inHosts: true, resolver: resolver("172.18.0.1")}, "extra_hosts"},
+		"without a dot":         {whereabouts{host: "drone", resolves: true, resolver: resolver("172.18.0.1")}, `"dns-opts": ["timeout:3"]`},
+		"in Kubernetes":         {whereabouts{host: "drone", resolves: true, resolver: kubernetes}, `set "dns"`},
+		"with one":              {whereabouts{host: "drone.example.com", resolves: true, resolver: resolver("192.0.2.53")}, `set "dns"`},
+		"resolvers at loopback": {whereabouts{host: "drone", resolves: true, resolver: resolver("127.0.0.11", "::1")}, "loopback"},
+		"IPv6 resolvers":        {whereabouts{host: "drone.example.com", resolves: true, resolver: resolver("fd00::53")}, "IPv4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := row.here.advice(); !strings.Contains(got, row.want) {
+				t.Errorf("%s: lacks %q", got, row.want)
+			}
+		})
+	}
+	const hosts = "127.0.0.1 localhost\n10.1.2.3\tdrone Gitea # not-this\n# 10.1.2.4 nor-this\n"
+	for host, want := range map[string]bool{"drone": true, "gitea": true, "not-this": false, "nor-this": false, "10.1.2.3": false} {
+		if got := hostsName(hosts, host); got != want {
+			t.Errorf("%s in hosts: %t", host, got)
+		}
 	}
 }
 
@@ -168,9 +203,14 @@ func TestLookLeavesNothing(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	d := Doctor{Docker: c, Program: program}
-	report, err := d.look(t.Context(), "localhost:1")
-	if err != nil || report.DNSError != "" || report.DialError == "" || report.MTU == 0 {
-		t.Errorf("%+v, %v", report, err)
+	seen, err := d.look(t.Context(), "localhost:1")
+	if err != nil || seen.build == nil {
+		t.Fatalf("%+v, %v", seen, err)
+	}
+	for _, report := range []Report{seen.step, *seen.build} {
+		if report.DNSError != "" || report.DialError == "" || report.MTU == 0 {
+			t.Errorf("%+v", report)
+		}
 	}
 	broken := filepath.Join(t.TempDir(), "broken")
 	if err := os.WriteFile(broken, []byte("no program"), 0o755); err != nil {

@@ -21,7 +21,9 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/docker/docker/pkg/stdcopy"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
 // label marks what doctor makes, so that whoever finds some of it knows where it is from.
@@ -38,7 +40,7 @@ type Report struct {
 	MTU int `json:"mtu"`
 }
 
-// Look is what the container does: it resolves the host of address (host:port), connects there, and looks at its own MTU.
+// Look is what the container does: it resolves the host of address (host:port), connects there, and reads its own MTU.
 func Look(ctx context.Context, address string) Report {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout/2)
 	defer cancel()
@@ -54,53 +56,79 @@ func Look(ctx context.Context, address string) Report {
 	} else {
 		conn.Close()
 	}
-	if up, err := syscont.FindUplink(); err == nil {
+	if up, err := uplink.Find(); err == nil {
 		r.MTU = up.MTU
 	}
 	return r
 }
 
-// inside looks at the network as a step sees it: from a container, on a bridge of its own. The image is made of this very program, so that no registry is needed.
+// inside looks at the network as steps and builds see it: a step from a bridge of its stage, a RUN of `docker build` from
+// the daemon's default bridge, whose containers get another resolv.conf. The image is made of this very program, so that
+// no registry is needed.
 func (d Doctor) inside(ctx context.Context) []syscont.Check {
 	address, err := dialAddress(d.Server)
 	if err != nil {
-		return []syscont.Check{fail("network inside", err.Error(), "mend DRONE_RPC_PROTO and DRONE_RPC_HOST")}
+		return []syscont.Check{fail("network inside", err.Error(), "correct DRONE_RPC_PROTO and DRONE_RPC_HOST")}
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*checkTimeout)
 	defer cancel()
-	report, err := d.look(ctx, address)
+	seen, err := d.look(ctx, address)
 	if err != nil {
-		return []syscont.Check{fail("network inside", err.Error(), "builds will meet the same: mend the daemon first")}
+		return []syscont.Check{fail("network inside", err.Error(), "steps meet the same: repair the daemon first")}
 	}
-	return judge(report, address)
-}
-
-func judge(r Report, address string) []syscont.Check {
-	var checks []syscont.Check
-	switch {
-	case r.DNSError != "":
-		checks = append(checks, fail("dns inside", r.DNSError, "set \"dns\" in /etc/docker/daemon.json to a resolver that containers reach"))
-	case r.DialError != "":
-		checks = append(checks, pass("dns inside", strings.Join(r.Addresses, " ")),
-			fail("reach inside", r.DialError, "containers can't reach "+address+": look at routes, firewalls and at networks that share its addresses"))
-	default:
-		checks = append(checks, pass("dns inside", strings.Join(r.Addresses, " ")), pass("reach inside", address))
-	}
-	up, err := syscont.FindUplink()
-	switch {
-	case err != nil || up.MTU == 0 || r.MTU == 0:
-		checks = append(checks, warn("mtu", fmt.Sprintf("uplink %d, containers %d", up.MTU, r.MTU), "there is no default route to compare with"))
-	case r.MTU > up.MTU:
-		checks = append(checks, fail("mtu", fmt.Sprintf("containers send packets of %d bytes, the uplink takes %d: large answers will hang", r.MTU, up.MTU),
-			fmt.Sprintf("DRONE_RUNNER_NETWORK_OPTS=com.docker.network.driver.mtu:%d", up.MTU)))
-	default:
-		checks = append(checks, pass("mtu", fmt.Sprintf("uplink %d, containers %d", up.MTU, r.MTU)))
+	up, upErr := uplink.Find()
+	host, _, _ := net.SplitHostPort(address)
+	here := lookup(ctx, host, up)
+	checks := judge(seen.step, address, here)
+	checks = append(checks, judgeMTU(seen.step, up, upErr))
+	if seen.build != nil {
+		checks = append(checks, judgeBuild(*seen.build, here))
 	}
 	return checks
 }
 
-// look runs Look in a container, and removes all that it made.
-func (d Doctor) look(ctx context.Context, address string) (report Report, err error) {
+func judge(r Report, address string, here whereabouts) []syscont.Check {
+	switch {
+	case r.DNSError != "":
+		return []syscont.Check{fail("dns inside", r.DNSError, here.advice())}
+	case r.DialError != "":
+		return []syscont.Check{pass("dns inside", strings.Join(r.Addresses, " ")),
+			fail("reach inside", r.DialError, "containers can't reach "+address+": look at routes, firewalls and at networks that share its addresses")}
+	}
+	return []syscont.Check{pass("dns inside", strings.Join(r.Addresses, " ")), pass("reach inside", address)}
+}
+
+// judgeBuild is about RUN in `docker build`. Many builds need no name of this network there, so a failure is a warning.
+func judgeBuild(r Report, here whereabouts) syscont.Check {
+	const name = "dns in docker build"
+	if r.DNSError != "" {
+		return warn(name, r.DNSError, here.advice())
+	}
+	return pass(name, strings.Join(r.Addresses, " "))
+}
+
+func judgeMTU(r Report, up uplink.Uplink, err error) syscont.Check {
+	const name = "mtu"
+	seen := fmt.Sprintf("uplink %d, containers %d", up.MTU, r.MTU)
+	switch {
+	case err != nil || up.MTU == 0 || r.MTU == 0:
+		return warn(name, seen, "there is no default route to compare with")
+	case r.MTU > up.MTU:
+		return fail(name, fmt.Sprintf("containers send packets of %d bytes, the uplink takes %d: large answers will hang", r.MTU, up.MTU),
+			fmt.Sprintf("DRONE_RUNNER_NETWORK_OPTS=%s:%d", bridge.OptionMTU, up.MTU))
+	}
+	return pass(name, seen)
+}
+
+// views are what containers on the two kinds of networks report.
+type views struct {
+	step Report
+	// build is nil where the daemon has no default bridge.
+	build *Report
+}
+
+// look runs Look in containers, and removes all that it made.
+func (d Doctor) look(ctx context.Context, address string) (seen views, err error) {
 	name := "drone-doctor-" + strings.ToLower(rand.Text()[:10])
 	clean := func(what string, remove func(context.Context) error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
@@ -110,7 +138,7 @@ func (d Doctor) look(ctx context.Context, address string) (report Report, err er
 		}
 	}
 	if err := d.importSelf(ctx, name); err != nil {
-		return report, err
+		return seen, err
 	}
 	defer clean("the image "+name, func(ctx context.Context) error {
 		_, err := d.Docker.ImageRemove(ctx, name, image.RemoveOptions{Force: true})
@@ -118,27 +146,47 @@ func (d Doctor) look(ctx context.Context, address string) (report Report, err er
 	})
 	labels := map[string]string{label: "true"}
 	options := map[string]string{}
-	if up, err := syscont.FindUplink(); err == nil && up.MTU > 0 {
-		options["com.docker.network.driver.mtu"] = fmt.Sprint(up.MTU) // as builds' networks have it
+	if up, err := uplink.Find(); err == nil && up.MTU > 0 {
+		options[bridge.OptionMTU] = fmt.Sprint(up.MTU) // as the networks of stages have it
 	}
 	if _, err := d.Docker.NetworkCreate(ctx, name, network.CreateOptions{Driver: "bridge", Labels: labels, Options: options}); err != nil {
-		return report, fmt.Errorf("make a network: %w", err)
+		return seen, fmt.Errorf("make a network: %w", err)
 	}
 	defer clean("the network "+name, func(ctx context.Context) error { return d.Docker.NetworkRemove(ctx, name) })
-	c, err := d.Docker.ContainerCreate(ctx, &container.Config{Image: name, Entrypoint: []string{"/drone-runner-sysbox", "look", address}, Labels: labels},
-		&container.HostConfig{NetworkMode: container.NetworkMode(name)}, nil, nil, name)
+	if seen.step, err = d.lookFrom(ctx, address, name, name); err != nil {
+		return seen, err
+	}
+	if _, err := d.Docker.NetworkInspect(ctx, network.NetworkBridge, network.InspectOptions{}); err != nil {
+		return seen, nil // its builds have no network to look at
+	}
+	build, err := d.lookFrom(ctx, address, name, network.NetworkBridge)
+	if err != nil {
+		return seen, err
+	}
+	seen.build = &build
+	return seen, nil
+}
+
+// lookFrom runs Look in a container on one network.
+func (d Doctor) lookFrom(ctx context.Context, address, program, on string) (report Report, err error) {
+	c, err := d.Docker.ContainerCreate(ctx, &container.Config{Image: program, Entrypoint: []string{"/drone-runner-sysbox", "look", address}, Labels: map[string]string{label: "true"}},
+		&container.HostConfig{NetworkMode: container.NetworkMode(on)}, nil, nil, "")
 	if err != nil {
 		return report, fmt.Errorf("make a container: %w", err)
 	}
-	defer clean("the container "+name, func(ctx context.Context) error {
-		return d.Docker.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
-	})
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkTimeout)
+		defer cancel()
+		if e := d.Docker.ContainerRemove(ctx, c.ID, container.RemoveOptions{Force: true, RemoveVolumes: true}); e != nil {
+			err = errors.Join(err, fmt.Errorf("remove the container %s: %w", c.ID, e))
+		}
+	}()
 	out, err := runToEnd(ctx, d.Docker, c.ID)
 	if err != nil {
 		return report, err
 	}
 	if err := json.Unmarshal(out, &report); err != nil {
-		return report, fmt.Errorf("the container said %q: %w", out, err)
+		return report, fmt.Errorf("the container printed %q: %w", out, err)
 	}
 	return report, nil
 }

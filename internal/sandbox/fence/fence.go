@@ -10,8 +10,6 @@
 package fence
 
 import (
-	"crypto/sha256"
-	"encoding/base32"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,22 +20,12 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 )
-
-// Prefix is how the names of all bridges of builds that may publish ports begin.
-const Prefix = "drb"
-
-// MaxSuffix is how many characters may follow Bridges in the name of a bridge: the kernel takes 15 in all (IFNAMSIZ).
-const MaxSuffix = 4
 
 // ErrUnavailable is what Raise fails with where there can be no fences at all, for any build.
 var ErrUnavailable = errors.New("ports that builds publish can't be kept from other builds here")
-
-// Bridges is how the names of a build's bridges begin, and those of no other build: Prefix and eight characters of a hash of its id.
-func Bridges(build string) string {
-	sum := sha256.Sum256([]byte(build))
-	return Prefix + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:5]))
-}
 
 // Raise puts the fence around gateway, the IPv4 address of the build's network, whose bridge exists. It replaces what fence there is around the
 // same address, whose build must be over, as the daemon gives no subnet twice. It needs CAP_NET_ADMIN in the network namespace that the daemon's bridges are
@@ -53,20 +41,20 @@ func Raise(build string, gateway netip.Addr) error {
 	case !here:
 		return fmt.Errorf("%w: the docker daemon's networks aren't in this network namespace; run the runner where the daemon runs", ErrUnavailable)
 	}
-	c, stale, err := find(func(t tableName) bool { return t.build == Bridges(build) || t.gateway == gateway.String() })
+	c, stale, err := find(func(t tableName) bool { return t.build == bridge.Of(build) || t.gateway == gateway.String() })
 	if err != nil {
 		return fmt.Errorf("fence off the published ports of build %s: %w", build, explain(err))
 	}
 	for _, t := range stale {
 		c.DelTable(t)
 	}
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName{Bridges(build), gateway.String()}.String()})
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName{bridge.Of(build), gateway.String()}.String()})
 	accept := nftables.ChainPolicyAccept
 	chain := c.AddChain(&nftables.Chain{
 		Table: table, Name: "prerouting", Type: nftables.ChainTypeFilter, Policy: &accept,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw,
 	})
-	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: foreign(Bridges(build), gateway)})
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: foreign(bridge.Of(build), gateway)})
 	if err := c.Flush(); err != nil {
 		return fmt.Errorf("fence off the published ports of build %s: %w", build, explain(err))
 	}
@@ -75,7 +63,7 @@ func Raise(build string, gateway netip.Addr) error {
 
 // Lower takes the fence of a build away, whichever process raised it. None is no error, and neither is a place where there can be none.
 func Lower(build string) error {
-	c, tables, err := find(func(t tableName) bool { return t.build == Bridges(build) })
+	c, tables, err := find(func(t tableName) bool { return t.build == bridge.Of(build) })
 	if err == nil && len(tables) > 0 {
 		for _, t := range tables {
 			c.DelTable(t)

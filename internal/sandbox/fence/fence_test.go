@@ -11,6 +11,7 @@ import (
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
@@ -31,7 +32,7 @@ func around(t *testing.T, build string) []string {
 	}
 	var out []string
 	for _, table := range tables {
-		if _, gateway, ok := strings.Cut(table.Name, "/"+fence.Bridges(build)+"/"); ok {
+		if _, gateway, ok := strings.Cut(table.Name, "/"+bridge.Of(build)+"/"); ok {
 			out = append(out, gateway)
 		}
 	}
@@ -106,13 +107,5 @@ func TestRaiseWithoutTheRight(t *testing.T) {
 	}
 	if err := <-errs; err != nil {
 		t.Errorf("lower: %v", err)
-	}
-}
-
-func TestBridges(t *testing.T) {
-	a, b := fence.Bridges("a"), fence.Bridges("b")
-	const ifnamsiz = 16 // with its end
-	if a == b || len(a) != len(b) || len(a)+fence.MaxSuffix >= ifnamsiz || !strings.HasPrefix(a, fence.Prefix) {
-		t.Errorf("%q %q", a, b)
 	}
 }

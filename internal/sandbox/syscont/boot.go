@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
 // Options say how the system container is brought up. The zero value of each field but Log has a default that is right inside the image.
@@ -39,7 +40,7 @@ type System struct {
 	// Daemon is its Docker daemon.
 	Daemon *Daemon
 	// Uplink is its way out.
-	Uplink Uplink
+	Uplink uplink.Uplink
 	// Client talks to the daemon. It belongs to the System, which closes it at the end of Run.
 	Client *client.Client
 
@@ -90,7 +91,7 @@ func Boot(o Options) (*System, error) {
 func (s *System) prepare() error {
 	o := s.options
 	var err error
-	if s.Uplink, err = FindUplink(); err != nil {
+	if s.Uplink, err = uplink.Find(); err != nil {
 		return err
 	}
 	operator, err := os.ReadFile(o.OperatorConfig)
@@ -101,7 +102,7 @@ func (s *System) prepare() error {
 		DataRoot: o.DataRoot, Socket: o.Socket,
 		MTU: s.Uplink.MTU, NetworkMTU: dockerdMajor() >= 24,
 		RegistryMirrors: o.RegistryMirrors, InsecureRegistries: o.InsecureRegistries,
-		Taken: s.Uplink.Taken,
+		Taken: s.Uplink.Taken, DNSOptions: s.Uplink.Resolver.DaemonOptions(),
 	}, operator)
 	if err != nil {
 		return err

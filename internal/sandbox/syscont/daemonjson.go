@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 )
 
 // DaemonSettings are what the runner decides of the daemon's configuration from its own environment.
@@ -28,6 +30,9 @@ type DaemonSettings struct {
 	InsecureRegistries []string
 	// Taken are networks that this container is on, or reaches its resolvers by: no build's network may hide them.
 	Taken []netip.Prefix
+	// DNSOptions are the options of the resolv.conf in containers, with which names without a dot are found
+	// (uplink.Resolver.DaemonOptions); nil leaves them to the daemon.
+	DNSOptions []string
 	// BuildCacheBytes is what BuildKit's own garbage collection keeps; 0 leaves its default.
 	BuildCacheBytes int64
 }
@@ -74,8 +79,11 @@ func defaults(s DaemonSettings) map[string]any {
 	if s.MTU > 0 {
 		config["mtu"] = s.MTU
 		if s.NetworkMTU {
-			config["default-network-opts"] = map[string]any{"bridge": map[string]any{"com.docker.network.driver.mtu": fmt.Sprint(s.MTU)}}
+			config["default-network-opts"] = map[string]any{"bridge": map[string]any{bridge.OptionMTU: fmt.Sprint(s.MTU)}}
 		}
+	}
+	if len(s.DNSOptions) > 0 {
+		config["dns-opts"] = s.DNSOptions
 	}
 	if len(s.RegistryMirrors) > 0 {
 		config["registry-mirrors"] = s.RegistryMirrors
@@ -86,17 +94,25 @@ func defaults(s DaemonSettings) map[string]any {
 	return config
 }
 
-// pools are the /24 networks of 172.16.0.0/12, Docker's own range, in blocks of 256, less the blocks that a taken network touches: at least 2,000 networks where
-// Docker's default has 31.
+// pools are /24 networks in blocks of 256, less the blocks that a taken network touches: those of 172.16.0.0/12, Docker's own
+// range, which are at least 2,000 networks where Docker's default has 31. Where all of that is taken, as by a route of a
+// VPN, they are the upper half of 10.0.0.0/8.
 func pools(taken []netip.Prefix) []any {
-	var out []any
-	for second := 16; second < 32; second++ {
-		block := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, byte(second), 0, 0}), 16)
-		if !slices.ContainsFunc(taken, block.Overlaps) {
-			out = append(out, map[string]any{"base": block.String(), "size": 24})
+	free := func(first netip.Addr, blocks int) []any {
+		var out []any
+		at := first.As4()
+		for n := range blocks {
+			block := netip.PrefixFrom(netip.AddrFrom4([4]byte{at[0], at[1] + byte(n), 0, 0}), 16)
+			if !slices.ContainsFunc(taken, block.Overlaps) {
+				out = append(out, map[string]any{"base": block.String(), "size": 24})
+			}
 		}
+		return out
 	}
-	return out
+	if out := free(netip.MustParseAddr("172.16.0.0"), 16); len(out) > 0 {
+		return out
+	}
+	return free(netip.MustParseAddr("10.128.0.0"), 128)
 }
 
 // refused are the keys that an operator can't set, with the reason and the way. A nil test refuses every value.

@@ -8,7 +8,7 @@ import (
 )
 
 func TestDaemonConfig(t *testing.T) {
-	settings := DaemonSettings{DataRoot: "/var/lib/docker", MTU: 1400, NetworkMTU: true, RegistryMirrors: []string{"https://mirror.example.com"}, InsecureRegistries: []string{"10.0.0.0/8"}}
+	settings := DaemonSettings{DataRoot: "/var/lib/docker", MTU: 1400, NetworkMTU: true, RegistryMirrors: []string{"https://mirror.example.com"}, InsecureRegistries: []string{"10.0.0.0/8"}, DNSOptions: []string{"timeout:3"}}
 	tests := []struct {
 		name     string
 		operator string
@@ -19,7 +19,7 @@ func TestDaemonConfig(t *testing.T) {
 			"data-root": `"/var/lib/docker"`, "hosts": `["unix:///var/run/docker.sock"]`, "mtu": `1400`,
 			"builder.entitlements.network-host": `false`, "builder.entitlements.security-insecure": `false`, "builder.entitlements.device": `false`,
 			"builder.gc.enabled": `true`, "log-driver": `"json-file"`, "log-opts.max-size": `"10m"`, "features.containerd-snapshotter": `false`,
-			"registry-mirrors": `["https://mirror.example.com"]`, "insecure-registries": `["10.0.0.0/8"]`,
+			"registry-mirrors": `["https://mirror.example.com"]`, "dns-opts": `["timeout:3"]`, "insecure-registries": `["10.0.0.0/8"]`,
 			"default-network-opts.bridge": `{"com.docker.network.driver.mtu":"1400"}`,
 		}, nil},
 		{"the operator's wins, key by key", `{"mtu": 1200, "log-opts": {"max-size": "1m"}, "dns": ["10.0.0.1"]}`, map[string]string{
@@ -88,7 +88,10 @@ func TestPools(t *testing.T) {
 			}
 		}
 	}
-	if n := networks(pools([]netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")})); n != 0 {
+	if n := networks(pools([]netip.Prefix{netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("10.200.0.0/24")})); n != 127*256 {
+		t.Errorf("%d networks where Docker's own range is taken, want %d", n, 127*256)
+	}
+	if n := networks(pools([]netip.Prefix{netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("10.0.0.0/8")})); n != 0 {
 		t.Errorf("%d networks where all is taken", n)
 	}
 }

@@ -244,22 +244,3 @@ func TestDaemonLogLevels(t *testing.T) {
 		})
 	}
 }
-
-func TestUplink(t *testing.T) {
-	up, err := FindUplink()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if up.Interface != "" && (up.MTU < 576 || len(up.Taken) == 0) {
-		t.Errorf("%+v", up)
-	}
-	table := "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" +
-		"eth1\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0\n" +
-		"eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0\n"
-	if got := defaultRoute(table); got != "eth0" {
-		t.Errorf("default route by %q", got)
-	}
-	if got := nameservers("# x\nnameserver 10.1.2.3\nnameserver 127.0.0.11\nnameserver fe80::1%eth0\nsearch a\n"); len(got) != 2 || got[0].String() != "10.1.2.3/32" {
-		t.Errorf("nameservers %v", got)
-	}
-}
