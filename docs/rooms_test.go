@@ -92,8 +92,60 @@ var rooms = []room{
 	{
 		folder: "internal/guard",
 		is:     "the Docker API proxy of a stage: who may do what, to whose objects",
-		may:    []string{"internal/pause", "internal/storage/cache"},
+		may: []string{
+			"internal/guard/apierror",
+			"internal/guard/dockerd",
+			"internal/guard/imagetar",
+			"internal/guard/mounts",
+			"internal/guard/names",
+			"internal/guard/registryproxy",
+			"internal/guard/strictjson",
+			"internal/guard/tarfile",
+			"internal/pause",
+			"internal/storage/cache",
+		},
 		docker: true,
+	},
+	{
+		folder: "internal/guard/apierror",
+		is:     "the errors that a client of the guard reads",
+	},
+	{
+		folder: "internal/guard/dockerd",
+		is:     "the way to the Docker daemon: requests, upgrades, versions, the copying of answers",
+		may:    []string{"internal/guard/apierror"},
+	},
+	{
+		folder: "internal/guard/imagetar",
+		is:     "the names in archives of images, both ways",
+		may:    []string{"internal/guard/apierror", "internal/guard/names", "internal/guard/tarfile"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/mounts",
+		is:     "mount points for parts of volumes",
+	},
+	{
+		folder: "internal/guard/names",
+		is:     "a stage's names of containers, networks, volumes and images, both ways",
+		may:    []string{"internal/guard/apierror"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/registryproxy",
+		is:     "a registry on loopback for the pushes of a stage",
+		may:    []string{"internal/guard/apierror"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/strictjson",
+		is:     "JSON without the leniency of encoding/json",
+		may:    []string{"internal/guard/apierror"},
+	},
+	{
+		folder: "internal/guard/tarfile",
+		is:     "edits of tar archives on their way",
+		may:    []string{"internal/guard/apierror"},
 	},
 	{
 		folder: "internal/pause",
@@ -136,7 +188,7 @@ var rooms = []room{
 	{
 		folder: "internal/storage/janitor",
 		is:     "the reaper of what dead stages left, and the budget of the disk",
-		may:    []string{"engine", "internal/guard", "internal/pause", "internal/pipeline/spec", "internal/storage/cache"},
+		may:    []string{"engine", "internal/guard/names", "internal/pause", "internal/pipeline/spec", "internal/storage/cache"},
 		docker: true,
 	},
 	{

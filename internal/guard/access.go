@@ -12,6 +12,8 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -70,20 +72,20 @@ func (s *shown) addPull(p pull) registry.AuthConfig {
 }
 
 // sharedImage is an image as the rules of access see it; ref is what the daemon knows it by, its id or a name.
-func sharedImage(ref string, n imageNames) cache.Image {
-	if _, is := fullImageID(ref); is {
+func sharedImage(ref string, n names.ImageNames) cache.Image {
+	if _, is := names.ImageID(ref); is {
 		ref = ""
 	}
-	return cache.Image{Name: ref, Tags: n.shared, Digests: n.sharedDigests}
+	return cache.Image{Name: ref, Tags: n.Shared, Digests: n.SharedDigests}
 }
 
 // made tells whether the build has made an image, or given it a name.
-func (g *Guard) made(id string, n imageNames) bool {
-	return len(n.own)+len(n.ownDigests) > 0 || g.images.knows(id)
+func (g *Guard) made(id string, n names.ImageNames) bool {
+	return len(n.Own)+len(n.OwnDigests) > 0 || g.images.knows(id)
 }
 
 // mayHave tells whether a shared image is for this build: everybody may pull it, or these credentials that it has shown.
-func (g *Guard) mayHave(ctx context.Context, ref string, n imageNames) bool {
+func (g *Guard) mayHave(ctx context.Context, ref string, n names.ImageNames) bool {
 	may, err := g.opts.Access.May(ctx, sharedImage(ref, n), g.shown.all()...)
 	if err != nil {
 		g.log.WithError(err).WithField("image", ref).Debug("an image is kept from a build")
@@ -100,14 +102,14 @@ func (g *Guard) notePull(ctx context.Context, p pull) error {
 		return nil
 	}
 	var in imageInspection
-	err := g.up.call(ctx, http.MethodGet, "/images/"+p.ref.String()+"/json", nil, nil, &in)
-	if isNotFound(err) {
+	err := g.up.Call(ctx, http.MethodGet, "/images/"+p.ref.String()+"/json", nil, nil, &in)
+	if apierror.IsNotFound(err) {
 		return nil // for another platform it has no shared name
 	}
 	if err != nil {
 		return err
 	}
-	g.opts.Access.Pulled(sharedImage(p.ref.String(), g.sortNames(in.RepoTags, in.RepoDigests)), g.shown.addPull(p))
+	g.opts.Access.Pulled(sharedImage(p.ref.String(), g.tags.Sort(in.RepoTags, in.RepoDigests)), g.shown.addPull(p))
 	return nil
 }
 
@@ -125,9 +127,9 @@ func (g *Guard) withheld(ctx context.Context) ([]string, error) {
 	found := make([][]string, len(list))
 	for at, i := range list {
 		group.Go(func() error {
-			for _, name := range slices.Concat(i.names.shared, i.names.sharedDigests) {
+			for _, name := range slices.Concat(i.names.Shared, i.names.SharedDigests) {
 				if !g.mayHave(ctx, name, i.names) {
-					found[at] = append(found[at], canonical(name))
+					found[at] = append(found[at], names.Canonical(name))
 				}
 			}
 			return ctx.Err()
@@ -149,16 +151,16 @@ func (g *Guard) checkHeld(ctx context.Context, ref reference.Named) error {
 		name = reference.TrimNamed(ref).Name() + "@" + d.Digest().String()
 	}
 	var in imageInspection
-	err := g.up.call(ctx, http.MethodGet, "/images/"+name+"/json", nil, nil, &in)
-	if isNotFound(err) {
+	err := g.up.Call(ctx, http.MethodGet, "/images/"+name+"/json", nil, nil, &in)
+	if apierror.IsNotFound(err) {
 		return nil // BuildKit asks the registry
 	}
 	if err != nil {
 		return err
 	}
-	n := g.sortNames(in.RepoTags, in.RepoDigests)
+	n := g.tags.Sort(in.RepoTags, in.RepoDigests)
 	if g.made(in.ID, n) || g.mayHave(ctx, name, n) {
 		return nil
 	}
-	return refusal{"the image " + quoted(reference.FamiliarString(ref)), "it came here with credentials that this build hasn't shown", "docker login to its registry in this build, or docker pull it, before the build"}
+	return apierror.Refuse("the image "+apierror.Quote(reference.FamiliarString(ref)), "it came here with credentials that this build hasn't shown", "docker login to its registry in this build, or docker pull it, before the build")
 }

@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
 // buildQuery are the parameters of POST /build. BuildKit doesn't get cachefrom: see cacheTypes.
@@ -29,7 +32,7 @@ func build(ctx context.Context, c *call) error {
 	case "2":
 		return b.buildKit(ctx)
 	default:
-		return badRequest("invalid version %q", v)
+		return apierror.BadRequest("invalid version %q", v)
 	}
 }
 
@@ -56,16 +59,16 @@ func (c *call) readBuild(ctx context.Context) (*buildRequest, error) {
 		}
 	}
 	if c.flag("squash") {
-		return nil, refuse("squash", "it is an experiment of the daemon's")
+		return nil, apierror.Refuse("squash", "it is an experiment of the daemon's", "")
 	}
 	if v := c.query.Get("outputs"); v != "" && v != "[]" && v != "null" {
-		return nil, refusal{"outputs", "the daemon would write them on its own machine, or send them", "use docker buildx build --output"}
+		return nil, apierror.Refuse("outputs", "the daemon would write them on its own machine, or send them", "use docker buildx build --output")
 	}
 	if len(c.query["securityopt"]) > 0 {
-		return nil, refuse("securityopt", "profiles and labels are the daemon's")
+		return nil, apierror.Refuse("securityopt", "profiles and labels are the daemon's", "")
 	}
 	if v := c.query.Get("isolation"); v != "" && v != "default" {
-		return nil, refuse("isolation "+quoted(v), "isolation is for Windows")
+		return nil, apierror.Refuse("isolation "+apierror.Quote(v), "isolation is for Windows", "")
 	}
 	if err := b.limits(ctx); err != nil {
 		return nil, err
@@ -94,7 +97,7 @@ func (c *call) readBuild(ctx context.Context) (*buildRequest, error) {
 		if t == "" {
 			continue
 		}
-		name, err := c.g.tags.target(t)
+		name, err := c.g.tags.Target(t)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +106,7 @@ func (c *call) readBuild(ctx context.Context) (*buildRequest, error) {
 		}
 	}
 	if len(b.tags) == 0 {
-		repo, tag := c.g.tags.untagged()
+		repo, tag := c.g.tags.Untagged()
 		b.tags = []string{repo + ":" + tag}
 	}
 	b.query["t"] = b.tags
@@ -116,7 +119,7 @@ func (b *buildRequest) object(key string, v any) error {
 	if text == "" || text == "null" {
 		return nil
 	}
-	if err := decodeStrict([]byte(text), v); err != nil {
+	if err := strictjson.Decode([]byte(text), v); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	out, err := json.Marshal(v)
@@ -131,7 +134,7 @@ func (b *buildRequest) object(key string, v any) error {
 func (b *buildRequest) host(ctx context.Context, line string) (string, error) {
 	name, addr, ok := cutHost(line)
 	if !ok {
-		return "", badRequest("bad format for add-host: %s", quoted(line))
+		return "", apierror.BadRequest("bad format for add-host: %s", apierror.Quote(line))
 	}
 	if addr == "host-gateway" {
 		n, err := b.g.buildNet(ctx)
@@ -156,14 +159,14 @@ func (b *buildRequest) limits(ctx context.Context) error {
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
-			return badRequest("%s %s is no number", key, quoted(text))
+			return apierror.BadRequest("%s %s is no number", key, apierror.Quote(text))
 		}
 		*v = n
 	}
 	r.CpusetCpus, r.CpusetMems = b.call.query.Get("cpusetcpus"), b.call.query.Get("cpusetmems")
 	r.CgroupParent = b.call.query.Get("cgroupparent")
 	if text := b.call.query.Get("ulimits"); text != "" && text != "null" {
-		if err := decodeStrict([]byte(text), &r.Ulimits); err != nil {
+		if err := strictjson.Decode([]byte(text), &r.Ulimits); err != nil {
 			return fmt.Errorf("ulimits: %w", err)
 		}
 	}

@@ -9,6 +9,11 @@ import (
 
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 )
 
 // The ids of BuildKit's messages in the answer to POST /build.
@@ -21,11 +26,11 @@ const (
 func (b *buildRequest) buildKit(ctx context.Context) error {
 	q := b.query
 	switch mode := b.call.query.Get("networkmode"); mode {
-	case "", "default", bridge:
+	case "", "default", names.Bridge:
 	case "none":
 		q.Set("networkmode", mode)
 	default:
-		return refusal{"networkmode " + quoted(mode), "BuildKit's steps have a network of their own", "leave --network out"}
+		return apierror.Refuse("networkmode "+apierror.Quote(mode), "BuildKit's steps have a network of their own", "leave --network out")
 	}
 	for _, k := range []string{"memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"} {
 		q.Del(k) // BuildKit has no such limits
@@ -52,7 +57,7 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 		q.Set("buildid", b.g.buildRef(id))
 	}
 
-	out := outgoing{method: http.MethodPost, path: "/build", query: q, header: b.registryAuth()}
+	out := dockerd.Request{Method: http.MethodPost, Path: "/build", Query: q, Header: b.registryAuth()}
 	done := func() error { return nil }
 	switch remote := b.call.query.Get("remote"); remote {
 	case "client-session":
@@ -61,7 +66,7 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 			return err
 		}
 		if !b.g.sessions.rewritten(id) {
-			return refusal{"the session " + quoted(id) + " for POST /build", "its Dockerfile isn't read by the guard", "use docker buildx build, or open the session with a version of the API below " + policyVersion}
+			return apierror.Refuse("the session "+apierror.Quote(id)+" for POST /build", "its Dockerfile isn't read by the guard", "use docker buildx build, or open the session with a version of the API below "+policyVersion)
 		}
 		args := map[string]string{}
 		for k, v := range b.args {
@@ -76,13 +81,13 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 		q.Set("session", id)
 	case "":
 		if b.call.query.Get("session") != "" {
-			return badRequest("a build with a session takes its context from there: remote is no client-session")
+			return apierror.BadRequest("a build with a session takes its context from there: remote is no client-session")
 		}
-		out.header.Set("Content-Type", "application/x-tar")
-		out.body, done = b.edited(b.mapped(ctx, dockerfile))
-		out.length = -1
+		out.Header.Set("Content-Type", "application/x-tar")
+		out.Body, done = tarfile.Body(b.w, b.r.Body, b.mapped(ctx, dockerfile))
+		out.Length = -1
 	default:
-		return refusal{"remote " + quoted(remote), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build"}
+		return apierror.Refuse("remote "+apierror.Quote(remote), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build")
 	}
 	resp, err := b.ask(ctx, out)
 	if err != nil {
@@ -95,7 +100,7 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 }
 
 // mapped puts the names of the build's own images into the Dockerfile of a context.
-func (b *buildRequest) mapped(ctx context.Context, dockerfile string) archiveEdit {
+func (b *buildRequest) mapped(ctx context.Context, dockerfile string) tarfile.Edit {
 	name := cleanFile(dockerfile)
 	lower := name
 	if name == "Dockerfile" {
@@ -107,10 +112,10 @@ func (b *buildRequest) mapped(ctx context.Context, dockerfile string) archiveEdi
 			args[k] = *v
 		}
 	}
-	return archiveEdit{func(n string) bool { return n == name || n == lower }, func(taken []archiveFile) ([]archiveFile, error) {
+	return tarfile.Edit{Wanted: func(n string) bool { return n == name || n == lower }, Rest: func(taken []tarfile.File) ([]tarfile.File, error) {
 		for i := range taken {
 			var err error
-			if taken[i].data, err = (solveOpts{b.g, ctx}).dockerfile(taken[i].data, args); err != nil {
+			if taken[i].Data, err = (solveOpts{b.g, ctx}).dockerfile(taken[i].Data, args); err != nil {
 				return nil, err
 			}
 		}
@@ -147,7 +152,7 @@ func (b *buildRequest) traced(raw []byte) []byte {
 	case imageMessage:
 		var made struct{ ID string }
 		if json.Unmarshal(m.Aux, &made) == nil {
-			if id, ok := fullImageID(made.ID); ok {
+			if id, ok := names.ImageID(made.ID); ok {
 				b.g.images.remember(id)
 			}
 		}
@@ -159,7 +164,7 @@ func (b *buildRequest) traced(raw []byte) []byte {
 func cancelBuild(ctx context.Context, c *call) error {
 	id := c.query.Get("id")
 	if id == "" {
-		return badRequest("build ID not provided")
+		return apierror.BadRequest("build ID not provided")
 	}
-	return c.send(ctx, outgoing{method: http.MethodPost, path: "/build/cancel", query: url.Values{"id": {c.g.buildRef(id)}}})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build/cancel", Query: url.Values{"id": {c.g.buildRef(id)}}})
 }

@@ -13,16 +13,21 @@ import (
 
 	"github.com/docker/docker/api/types/network"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
 // classic has the daemon's classic builder build. The client's archive is streamed, with a Dockerfile that names no images but by id (build_dockerfile.go).
 func (b *buildRequest) classic(ctx context.Context) error {
 	if v := b.call.query.Get("remote"); v != "" {
-		return refusal{"remote " + quoted(v), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build"}
+		return apierror.Refuse("remote "+apierror.Quote(v), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build")
 	}
 	if b.call.query.Get("session") != "" || b.call.query.Get("buildid") != "" {
-		return badRequest("sessions are for BuildKit")
+		return apierror.BadRequest("sessions are for BuildKit")
 	}
 	dockerfile := b.call.query.Get("dockerfile")
 	if dockerfile == "" {
@@ -69,8 +74,8 @@ func (b *buildRequest) classic(ctx context.Context) error {
 	edit, ours := buildContext(ctx, dockerfile, file)
 	b.query.Set("dockerfile", ours)
 
-	body, done := b.edited(edit)
-	resp, err := b.ask(ctx, outgoing{method: http.MethodPost, path: "/build", query: b.query, header: streamHeader(), body: body, length: -1})
+	body, done := tarfile.Body(b.w, b.r.Body, edit)
+	resp, err := b.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build", Query: b.query, Header: dockerd.TarHeader(), Body: body, Length: -1})
 	if err != nil {
 		if e := done(); e != nil {
 			err = e
@@ -102,7 +107,7 @@ func (b *buildRequest) settle() {
 func (b *buildRequest) network(ctx context.Context) (scope string, err error) {
 	mode := b.call.query.Get("networkmode")
 	switch {
-	case mode == "" || mode == "default" || mode == bridge:
+	case mode == "" || mode == "default" || mode == names.Bridge:
 		mode, err = b.g.builderNetwork(ctx)
 		b.query.Set("networkmode", mode)
 		return "", err
@@ -128,11 +133,11 @@ func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 	defer unlock()
 	name := g.opts.ID + "-builder"
 	var n networkFound
-	err = g.up.call(ctx, http.MethodGet, "/networks/"+name, nil, nil, &n)
+	err = g.up.Call(ctx, http.MethodGet, "/networks/"+name, nil, nil, &n)
 	if err == nil && n.Name == name && n.Labels[g.opts.OwnerLabel] == g.opts.ID {
 		return n.ID, nil
 	}
-	if err == nil || !isNotFound(err) {
+	if err == nil || !apierror.IsNotFound(err) {
 		return "", errors.Join(errors.New("look at the network for docker builds"), err)
 	}
 	ctx, done, err := g.begin(ctx)
@@ -143,8 +148,8 @@ func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 	var made struct {
 		ID string `json:"Id"`
 	}
-	o := network.CreateRequest{Name: name, CreateOptions: network.CreateOptions{Driver: bridge, Labels: g.opts.Labels}}
-	if err := g.up.call(ctx, http.MethodPost, "/networks/create", nil, o, &made); err != nil {
+	o := network.CreateRequest{Name: name, CreateOptions: network.CreateOptions{Driver: names.Bridge, Labels: g.opts.Labels}}
+	if err := g.up.Call(ctx, http.MethodPost, "/networks/create", nil, o, &made); err != nil {
 		return "", fmt.Errorf("create the network for docker builds: %w", err)
 	}
 	return made.ID, nil
@@ -154,7 +159,7 @@ func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	var names []string
 	if text := b.call.query.Get("cachefrom"); text != "" && text != "null" {
-		if err := decodeStrict([]byte(text), &names); err != nil {
+		if err := strictjson.Decode([]byte(text), &names); err != nil {
 			return fmt.Errorf("cachefrom: %w", err)
 		}
 	}
@@ -162,7 +167,7 @@ func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	for _, name := range names {
 		found, err := b.g.findImage(ctx, name)
 		if err != nil {
-			if isNotFound(err) {
+			if apierror.IsNotFound(err) {
 				continue
 			}
 			return err
@@ -187,13 +192,13 @@ func (b *buildRequest) message(m []byte, shown map[string]string) []byte {
 		Aux    struct{ ID string }
 	}
 	if json.Unmarshal(m, &v) == nil {
-		if id, ok := fullImageID(v.Aux.ID); ok {
+		if id, ok := names.ImageID(v.Aux.ID); ok {
 			b.g.images.remember(id)
 		}
-		if id, ok := fullImageID(strings.TrimSpace(v.Stream)); ok {
+		if id, ok := names.ImageID(strings.TrimSpace(v.Stream)); ok {
 			b.g.images.remember(id)
 		}
-		if name, ok := strings.CutPrefix(v.Stream, "Successfully tagged "); ok && b.g.tags.anonymous(name) {
+		if name, ok := strings.CutPrefix(v.Stream, "Successfully tagged "); ok && b.g.tags.Anonymous(name) {
 			return nil
 		}
 		if strings.HasPrefix(v.Stream, "Step ") {
@@ -202,5 +207,5 @@ func (b *buildRequest) message(m []byte, shown map[string]string) []byte {
 			}
 		}
 	}
-	return b.g.names.answer(m)
+	return b.g.names.Answer(m)
 }

@@ -18,24 +18,28 @@ import (
 	"github.com/docker/docker/api/types/registry"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 )
 
 // ignoreFile lists what isn't part of a build's context. The daemon looks into it for one thing: whether the Dockerfile, and the list itself, are.
 const ignoreFile = ".dockerignore"
 
 // buildContext puts the rewritten Dockerfile into a build's context, beside the client's, and into the list of what isn't part of it: no COPY ever meets it. ours is its name.
-func buildContext(ctx context.Context, dockerfile string, file *classicFile) (edit archiveEdit, ours string) {
+func buildContext(ctx context.Context, dockerfile string, file *classicFile) (edit tarfile.Edit, ours string) {
 	ours = ".dockerfile." + strings.ToLower(rand.Text())
 	wanted := cleanFile(dockerfile)
 	lower := wanted
 	if wanted == "Dockerfile" {
 		lower = "dockerfile" // the daemon's own fallback
 	}
-	edit.wanted = func(name string) bool { return name == wanted || name == lower || name == ignoreFile }
-	edit.rest = func(taken []archiveFile) ([]archiveFile, error) {
-		var src, other, ignore *archiveFile
+	edit.Wanted = func(name string) bool { return name == wanted || name == lower || name == ignoreFile }
+	edit.Rest = func(taken []tarfile.File) ([]tarfile.File, error) {
+		var src, other, ignore *tarfile.File
 		for i := range taken { // the last one counts, as if the archive had been unpacked
-			switch f := &taken[i]; f.name {
+			switch f := &taken[i]; f.Name {
 			case ignoreFile:
 				ignore = f
 			case wanted:
@@ -48,23 +52,23 @@ func buildContext(ctx context.Context, dockerfile string, file *classicFile) (ed
 			src, other = other, nil
 		}
 		if src == nil {
-			return nil, badRequest("Cannot locate specified Dockerfile: %s", dockerfile)
+			return nil, apierror.BadRequest("Cannot locate specified Dockerfile: %s", dockerfile)
 		}
-		text, err := file.rewrite(ctx, src.data)
+		text, err := file.rewrite(ctx, src.Data)
 		if err != nil {
 			return nil, err
 		}
 		if ignore == nil {
-			ignore = &archiveFile{name: ignoreFile, data: []byte(ignoreFile)}
+			ignore = &tarfile.File{Name: ignoreFile, Data: []byte(ignoreFile)}
 		}
-		patterns, err := ignorefile.ReadAll(bytes.NewReader(ignore.data))
+		patterns, err := ignorefile.ReadAll(bytes.NewReader(ignore.Data))
 		if err != nil {
-			return nil, badRequest("failed to read %s: %v", ignoreFile, err)
+			return nil, apierror.BadRequest("failed to read %s: %v", ignoreFile, err)
 		}
-		var out []archiveFile
-		excluded, err := patternmatcher.Matches(src.name, patterns)
+		var out []tarfile.File
+		excluded, err := patternmatcher.Matches(src.Name, patterns)
 		if err != nil {
-			return nil, badRequest("failed to read %s: %v", ignoreFile, err)
+			return nil, apierror.BadRequest("failed to read %s: %v", ignoreFile, err)
 		}
 		if !excluded {
 			out = append(out, *src)
@@ -72,8 +76,8 @@ func buildContext(ctx context.Context, dockerfile string, file *classicFile) (ed
 		if other != nil {
 			out = append(out, *other)
 		}
-		ignore.data = append(slices.Clone(ignore.data), "\n"+ours+"\n"...)
-		return append(out, *ignore, archiveFile{name: ours, data: text}), nil
+		ignore.Data = append(slices.Clone(ignore.Data), "\n"+ours+"\n"...)
+		return append(out, *ignore, tarfile.File{Name: ours, Data: text}), nil
 	}
 	return edit, ours
 }
@@ -112,7 +116,7 @@ func (b *bases) resolve(ctx context.Context, name, platform string) (string, []s
 }
 
 func (b *bases) get(ctx context.Context, name, platform string) (imageFound, error) {
-	_, whole := fullImageID(name)
+	_, whole := names.ImageID(name)
 	if !b.pull || whole {
 		found, err := b.g.findImage(ctx, name)
 		switch {
@@ -121,11 +125,11 @@ func (b *bases) get(ctx context.Context, name, platform string) (imageFound, err
 			if err != nil || fits {
 				return found, err
 			}
-		case !isNotFound(err) || whole:
+		case !apierror.IsNotFound(err) || whole:
 			return found, err
 		}
 	}
-	ref, err := b.g.tags.parse(name)
+	ref, err := b.g.tags.Parse(name)
 	if err != nil {
 		return imageFound{}, err
 	}
@@ -156,10 +160,10 @@ func (b *bases) get(ctx context.Context, name, platform string) (imageFound, err
 		if isFailure(raw) {
 			var m struct{ Error string }
 			_ = json.Unmarshal(raw, &m) // isFailure has done it
-			return imageFound{}, statusError{http.StatusInternalServerError, m.Error}
+			return imageFound{}, apierror.New(http.StatusInternalServerError, m.Error)
 		}
 		if !b.out.quiet {
-			if err := b.out.send(b.g.names.answer(raw)); err != nil {
+			if err := b.out.send(b.g.names.Answer(raw)); err != nil {
 				return imageFound{}, err
 			}
 		}
@@ -193,12 +197,12 @@ func registryConfig(header string) (map[string]registry.AuthConfig, error) {
 	b, err := base64.URLEncoding.DecodeString(header)
 	if err != nil {
 		if b, err = base64.RawURLEncoding.DecodeString(strings.TrimRight(header, "=")); err != nil {
-			return nil, badRequest("invalid X-Registry-Config header: %v", err)
+			return nil, apierror.BadRequest("invalid X-Registry-Config header: %v", err)
 		}
 	}
 	var in map[string]registry.AuthConfig
 	if err := json.Unmarshal(b, &in); err != nil {
-		return nil, badRequest("invalid X-Registry-Config header: %v", err)
+		return nil, apierror.BadRequest("invalid X-Registry-Config header: %v", err)
 	}
 	for key, a := range in {
 		host := key

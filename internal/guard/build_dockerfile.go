@@ -13,6 +13,9 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // dockerfileLimit bounds a Dockerfile.
@@ -40,15 +43,15 @@ type classicFile struct {
 func (f *classicFile) rewrite(ctx context.Context, src []byte) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil { // the parser's
-			out, err = nil, badRequest("dockerfile parse error: %v", p)
+			out, err = nil, apierror.BadRequest("dockerfile parse error: %v", p)
 		}
 	}()
 	if len(src) > dockerfileLimit {
-		return nil, badRequest("the Dockerfile is larger than %d bytes", dockerfileLimit)
+		return nil, apierror.BadRequest("the Dockerfile is larger than %d bytes", dockerfileLimit)
 	}
 	parsed, err := parser.Parse(bytes.NewReader(src))
 	if err != nil {
-		return nil, badRequest("dockerfile parse error: %v", err)
+		return nil, apierror.BadRequest("dockerfile parse error: %v", err)
 	}
 	w := &classicWriter{classicFile: f, Context: ctx, escape: parsed.EscapeToken, lex: shell.NewLex(parsed.EscapeToken)}
 	if w.escape != parser.DefaultEscapeToken {
@@ -64,7 +67,7 @@ func (f *classicFile) rewrite(ctx context.Context, src []byte) (out []byte, err 
 		}
 	}
 	if f.target != "" && !w.reached(f.target) {
-		return nil, badRequest("failed to reach build target %s in Dockerfile", f.target)
+		return nil, apierror.BadRequest("failed to reach build target %s in Dockerfile", f.target)
 	}
 	return w.out.Bytes(), nil
 }
@@ -108,13 +111,13 @@ func (w *classicWriter) instruction(node *parser.Node) (done bool, err error) {
 	name := strings.ToLower(node.Value)
 	switch {
 	case len(node.Heredocs) > 0:
-		return false, refusal{"a here-document at " + at, "Docker's classic builder has none", "build with BuildKit (docker buildx build)"}
+		return false, apierror.Refuse("a here-document at "+at, "Docker's classic builder has none", "build with BuildKit (docker buildx build)")
 	case !slices.Contains(known, name):
-		return false, badRequest("%s: unknown instruction: %s", at, strings.ToUpper(node.Value))
+		return false, apierror.BadRequest("%s: unknown instruction: %s", at, strings.ToUpper(node.Value))
 	case strings.ContainsAny(text, "\n\r") || strings.HasPrefix(text, "#"):
-		return false, badRequest("%s can't be written as one line", at)
+		return false, apierror.BadRequest("%s can't be written as one line", at)
 	case strings.HasSuffix(text, string(w.escape)):
-		return false, badRequest("%s ends with an escape character, which some versions of Docker read in another way", at)
+		return false, apierror.BadRequest("%s ends with an escape character, which some versions of Docker read in another way", at)
 	}
 	switch name {
 	case command.From:
@@ -146,11 +149,11 @@ func (w *classicWriter) instruction(node *parser.Node) (done bool, err error) {
 func (w *classicWriter) metaArg(node *parser.Node, at string) error {
 	cmd, err := instructions.ParseInstruction(node)
 	if err != nil {
-		return badRequest("%s: %v", at, err)
+		return apierror.BadRequest("%s: %v", at, err)
 	}
 	arg, ok := cmd.(*instructions.ArgCommand)
 	if !ok {
-		return badRequest("%s is no ARG", at)
+		return apierror.BadRequest("%s is no ARG", at)
 	}
 	for _, a := range arg.Args {
 		value := a.Value
@@ -159,7 +162,7 @@ func (w *classicWriter) metaArg(node *parser.Node, at string) error {
 		} else if value != nil {
 			expanded, err := w.expand(*value)
 			if err != nil {
-				return badRequest("%s: %v", at, err)
+				return apierror.BadRequest("%s: %v", at, err)
 			}
 			value = &expanded
 		}
@@ -179,22 +182,22 @@ func (w *classicWriter) expand(s string) (string, error) {
 func (w *classicWriter) from(node *parser.Node, at string) error {
 	cmd, err := instructions.ParseInstruction(node)
 	if err != nil {
-		return badRequest("%s: %v", at, err)
+		return apierror.BadRequest("%s: %v", at, err)
 	}
 	stage, ok := cmd.(*instructions.Stage)
 	if !ok {
-		return badRequest("%s is no FROM", at)
+		return apierror.BadRequest("%s is no FROM", at)
 	}
 	base, err := w.expand(stage.BaseName)
 	if err != nil {
-		return badRequest("%s: %v", at, err)
+		return apierror.BadRequest("%s: %v", at, err)
 	}
 	platform, err := w.expand(stage.Platform)
 	if err != nil {
-		return badRequest("%s: %v", at, err)
+		return apierror.BadRequest("%s: %v", at, err)
 	}
 	if base == "" {
-		return badRequest("%s: base name (%s) should not be blank", at, stage.BaseName)
+		return apierror.BadRequest("%s: base name (%s) should not be blank", at, stage.BaseName)
 	}
 	line := "FROM " + base
 	if base != "scratch" && !w.named(base) {
@@ -204,7 +207,7 @@ func (w *classicWriter) from(node *parser.Node, at string) error {
 		}
 		for _, trigger := range onBuild {
 			if err := checkTrigger(trigger); err != nil {
-				return fmt.Errorf("%s: the image %s: %w", at, quoted(base), err)
+				return fmt.Errorf("%s: the image %s: %w", at, apierror.Quote(base), err)
 			}
 		}
 		line = "FROM " + id
@@ -224,7 +227,7 @@ func (w *classicWriter) from(node *parser.Node, at string) error {
 // image resolves an image; errors are worded for whoever wrote the Dockerfile.
 func (w *classicWriter) image(ref, platform string) (string, []string, error) {
 	if strings.ContainsAny(ref, " \t\"'`$") {
-		return "", nil, badRequest("invalid reference format: %s", quoted(ref))
+		return "", nil, apierror.BadRequest("invalid reference format: %s", apierror.Quote(ref))
 	}
 	return w.resolve(w, ref, platform)
 }
@@ -247,7 +250,7 @@ func (w *classicWriter) copyFrom(node *parser.Node, text, at string) (string, er
 	// The flags of a line are words without anything to be quoted or escaped, or it isn't clear where they end.
 	words := strings.SplitN(text, "--from="+from, 2)
 	if len(words) != 2 || !strings.HasSuffix(strings.ReplaceAll(words[0], "\t", " "), " ") || strings.ContainsAny(words[0], "\"'"+string(w.escape)) || words[1] != "" && words[1][0] != ' ' && words[1][0] != '\t' {
-		return "", badRequest("%s: write --from=%s without quotes", at, from)
+		return "", apierror.BadRequest("%s: write --from=%s without quotes", at, from)
 	}
 	w.shown["--from="+id] = "--from=" + from
 	return words[0] + "--from=" + id + words[1], nil
@@ -276,18 +279,18 @@ func fromFlag(node *parser.Node) (string, bool) {
 func checkTrigger(text string) error {
 	parsed, err := parser.Parse(strings.NewReader(text))
 	if err != nil {
-		return badRequest("the ONBUILD instruction %s can't be read: %v", quoted(text), err)
+		return apierror.BadRequest("the ONBUILD instruction %s can't be read: %v", apierror.Quote(text), err)
 	}
 	for _, node := range parsed.AST.Children {
 		if len(parsed.AST.Children) > 1 || len(node.Heredocs) > 0 || !slices.Contains(known, strings.ToLower(node.Value)) {
-			return badRequest("the ONBUILD instruction %s can't be read", quoted(text))
+			return apierror.BadRequest("the ONBUILD instruction %s can't be read", apierror.Quote(text))
 		}
 		from, is := fromFlag(node)
 		if !is || isNumber(from) {
 			continue
 		}
-		if ref, err := reference.ParseNormalizedNamed(from); err != nil || isHex(strings.TrimPrefix(from, "sha256:")) || strings.Contains(from, tagSpace) || !reference.IsNameOnly(ref) && strings.Contains(from, "@") {
-			return refusal{"ONBUILD " + quoted(text), "it copies from an image by its id", "name the image by a tag"}
+		if ref, err := reference.ParseNormalizedNamed(from); err != nil || names.IsHex(strings.TrimPrefix(from, "sha256:")) || strings.Contains(from, names.TagSpace) || !reference.IsNameOnly(ref) && strings.Contains(from, "@") {
+			return apierror.Refuse("ONBUILD "+apierror.Quote(text), "it copies from an image by its id", "name the image by a tag")
 		}
 	}
 	return nil

@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // idOf is the id of an image in these tests.
@@ -26,7 +28,7 @@ func classic(target string, args map[string]*string) *classicFile {
 	return &classicFile{args: args, target: target, shown: map[string]string{}, resolve: func(_ context.Context, ref, platform string) (string, []string, error) {
 		switch ref {
 		case "absent":
-			return "", nil, statusError{404, "No such image: absent"}
+			return "", nil, apierror.New(404, "No such image: absent")
 		case "evil":
 			return idOf(ref), []string{"COPY --from=abc / /"}, nil
 		}
@@ -108,8 +110,8 @@ func FuzzClassicDockerfile(f *testing.F) {
 			return ids[len(ids)-1], nil, nil
 		}}
 		out, err := file.rewrite(t.Context(), []byte(src))
-		var e statusError
-		var r refusal
+		var e apierror.Status
+		var r apierror.Refusal
 		if err != nil {
 			if !errors.As(err, &e) && !errors.As(err, &r) {
 				t.Fatalf("%q fails with %v", src, err)

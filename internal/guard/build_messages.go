@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"sync"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // messages is an answer of JSON messages, some of which may be the guard's.
@@ -28,10 +30,10 @@ func (o *messages) send(b []byte) error {
 		o.w.WriteHeader(http.StatusOK)
 	}
 	if _, err := o.w.Write(append(b, '\n')); err != nil {
-		return errAnswered // the client has gone
+		return dockerd.ErrAnswered // the client has gone
 	}
 	if http.NewResponseController(o.w).Flush() != nil {
-		return errAnswered
+		return dockerd.ErrAnswered
 	}
 	return nil
 }
@@ -41,7 +43,7 @@ func (o *messages) fail(err error) error {
 	o.mu.Lock()
 	started := o.started
 	o.mu.Unlock()
-	if !started || errors.Is(err, errAnswered) {
+	if !started || errors.Is(err, dockerd.ErrAnswered) {
 		return err
 	}
 	return o.endStream(err)
@@ -50,7 +52,7 @@ func (o *messages) fail(err error) error {
 // end ends the answer to an archive: copied is the error of copy, sent that of the archive. A daemon that has begun to answer stops when its archive does, so of both it's the latter
 // that the client is told.
 func (o *messages) end(copied, sent error) error {
-	if sent != nil && (copied == nil || errors.Is(copied, errBroken)) {
+	if sent != nil && (copied == nil || errors.Is(copied, dockerd.ErrBroken)) {
 		return o.fail(sent)
 	}
 	return copied
@@ -65,7 +67,7 @@ func (o *messages) copy(r io.Reader, change func([]byte) []byte) error {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
-			return fmt.Errorf("%w: %w", errBroken, err)
+			return fmt.Errorf("%w: %w", dockerd.ErrBroken, err)
 		}
 		if raw = change(raw); raw == nil {
 			continue

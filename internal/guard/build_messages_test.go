@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/imagetar"
 )
 
 // earlyDaemon answers what takes an archive before it has read it, as BuildKit does from Docker 29 on.
@@ -53,7 +55,7 @@ func TestArchiveIsRefusedBehindTheAnswersBegin(t *testing.T) {
 	}
 	end := make([]byte, 1024)
 	evil, good := file("Dockerfile", "FROM other.build.invalid/docker.io/library/theirs:1\n"), file("Dockerfile", "FROM scratch\n")
-	twice := append(file(manifestFile, "[]"), file(manifestFile, "[]")...)
+	twice := append(file(imagetar.ManifestFile, "[]"), file(imagetar.ManifestFile, "[]")...)
 	for _, tt := range []struct {
 		name, path string
 		rest       []byte // of the archive, which the client sends when it sees the answer

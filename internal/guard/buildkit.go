@@ -11,12 +11,15 @@ import (
 	"strings"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // buildKit answers POST /grpc: it ends HTTP/2 here, and forwards calls method by method (grpcMethods).
 func buildKit(ctx context.Context, c *call) error {
 	if !c.wantsUpgrade("h2c") {
-		return badRequest("this endpoint needs an upgrade to h2c")
+		return apierror.BadRequest("this endpoint needs an upgrade to h2c")
 	}
 	client, err := c.hijack(http.Header{"Upgrade": {"h2c"}})
 	if err != nil {
@@ -24,12 +27,12 @@ func buildKit(ctx context.Context, c *call) error {
 	}
 	defer c.g.release(client)
 	dial := func(ctx context.Context, _ string) (net.Conn, error) {
-		conn, resp, err := c.g.up.upgrade(ctx, outgoing{method: http.MethodPost, path: "/grpc"}, "h2c")
+		conn, resp, err := c.g.up.Upgrade(ctx, dockerd.Request{Method: http.MethodPost, Path: "/grpc"}, "h2c")
 		if err != nil {
 			return nil, err
 		}
 		if conn == nil {
-			return nil, errors.Join(answerError(resp), resp.Body.Close())
+			return nil, errors.Join(dockerd.AnswerError(resp), resp.Body.Close())
 		}
 		return conn, nil
 	}
@@ -40,7 +43,7 @@ func buildKit(ctx context.Context, c *call) error {
 	p := &grpcProxy{g: c.g, to: daemon, method: func(name string) (grpcMethod, bool) { m, ok := grpcMethods[name]; return m, ok }, metadata: c.g.requestMetadata}
 	p.serve(ctx, client)
 	_ = daemon.Close() // it fails only if it's closed already
-	return errAnswered
+	return dockerd.ErrAnswered
 }
 
 // buildIDKey is the metadata with which calls of a frontend in the client name their build.
@@ -120,9 +123,9 @@ func (g *Guard) ownSession(ctx context.Context, id string) error {
 	if err := g.sessions.wait(ctx, id); err != nil {
 		return err
 	}
-	newest, _, err := g.up.versions(ctx)
-	if err == nil && !atLeast(newest, policyVersion) && !g.sessions.rewritten(id) {
-		return refusal{"the session " + quoted(id), "its Dockerfiles aren't read by the guard", "open it at /session"}
+	newest, _, err := g.up.Versions(ctx)
+	if err == nil && !dockerd.AtLeast(newest, policyVersion) && !g.sessions.rewritten(id) {
+		return apierror.Refuse("the session "+apierror.Quote(id), "its Dockerfiles aren't read by the guard", "open it at /session")
 	}
 	return err
 }
@@ -131,7 +134,7 @@ func (g *Guard) ownSession(ctx context.Context, id string) error {
 // and takes no requests, so it's carried as it is.
 func buildSession(ctx context.Context, c *call) error {
 	if !c.wantsUpgrade("h2c") {
-		return badRequest("this endpoint needs an upgrade to h2c")
+		return apierror.BadRequest("this endpoint needs an upgrade to h2c")
 	}
 	h := http.Header{}
 	for _, k := range []string{sessionUUID, sessionName, sessionSharedKey, sessionMethod} {
@@ -140,17 +143,17 @@ func buildSession(ctx context.Context, c *call) error {
 		}
 	}
 	if h.Get(sessionUUID) == "" {
-		return badRequest("the session has no id")
+		return apierror.BadRequest("the session has no id")
 	}
-	newest, _, err := c.g.up.versions(ctx)
+	newest, _, err := c.g.up.Versions(ctx)
 	if err != nil {
 		return err
 	}
-	rewritten := !atLeast(newest, policyVersion) || !atLeast(c.version, policyVersion) // the client may build by POST /build, which has no policies
+	rewritten := !dockerd.AtLeast(newest, policyVersion) || !dockerd.AtLeast(c.version, policyVersion) // the client may build by POST /build, which has no policies
 	if err := c.g.session(httpHeader(h), rewritten); err != nil {
 		return err
 	}
-	out := outgoing{method: http.MethodPost, path: "/session", header: h}
+	out := dockerd.Request{Method: http.MethodPost, Path: "/session", Header: h}
 	if rewritten {
 		return proxySession(ctx, c, out)
 	}

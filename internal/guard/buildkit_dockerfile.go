@@ -12,6 +12,9 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // mapImages puts other names in place of images in a Dockerfile for BuildKit: in FROM, COPY --from and RUN --mount=from. own gives the name for an image, false to leave it.
@@ -42,8 +45,8 @@ func mapImages(src []byte, args map[string]string, own func(ref string) (string,
 // dockerfile is a Dockerfile with the names of the build's own images in place, for a daemon that can't be told of them in another way. It refuses those of other builds.
 func (o solveOpts) dockerfile(src []byte, args map[string]string) ([]byte, error) {
 	foreign := func(text string) error {
-		if strings.Contains(text, tagSpace+"/") {
-			return statusError{http.StatusNotFound, "No such image: names that end a host in " + tagSpace + " are the runner's own"}
+		if strings.Contains(text, names.TagSpace+"/") {
+			return apierror.New(http.StatusNotFound, "No such image: names that end a host in "+names.TagSpace+" are the runner's own")
 		}
 		return nil
 	}
@@ -60,8 +63,8 @@ func (o solveOpts) dockerfile(src []byte, args map[string]string) ([]byte, error
 				return "", false
 			}
 		}
-		var e statusError
-		if err != nil && (!errors.As(err, &e) || e.status >= http.StatusInternalServerError) {
+		var e apierror.Status
+		if err != nil && (!errors.As(err, &e) || e.Code >= http.StatusInternalServerError) {
 			failed = err
 		}
 		return private, err == nil && private != ref

@@ -3,6 +3,8 @@ package guard
 import (
 	"slices"
 	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // exporterAttrs are the attributes of results that become images of the daemon, besides their names. annotations have their key behind.
@@ -18,7 +20,7 @@ func (o solveOpts) exporter(kind string, attrs map[string]string) (map[string]st
 		return attrs, nil
 	case "moby", "image":
 	default:
-		return nil, refuse("the exporter "+quoted(kind), "the guard doesn't know it")
+		return nil, apierror.Refuse("the exporter "+apierror.Quote(kind), "the guard doesn't know it", "")
 	}
 	out := map[string]string{}
 	for k, v := range attrs {
@@ -33,12 +35,12 @@ func (o solveOpts) exporter(kind string, attrs map[string]string) (map[string]st
 				return nil, err
 			}
 			if !client {
-				return nil, refusal{"the attribute " + quoted(k) + " of the exporter", "the daemon would push an image under a name that isn't only this build's", "build with --load, and push then"}
+				return nil, apierror.Refuse("the attribute "+apierror.Quote(k)+" of the exporter", "the daemon would push an image under a name that isn't only this build's", "build with --load, and push then")
 			}
 		case slices.Contains(exporterAttrs, k), strings.HasPrefix(k, "annotation"):
 			out[k] = v
 		default:
-			return nil, refuse("the attribute "+quoted(k)+" of the exporter", "the guard doesn't know it")
+			return nil, apierror.Refuse("the attribute "+apierror.Quote(k)+" of the exporter", "the guard doesn't know it", "")
 		}
 	}
 	var names []string
@@ -47,16 +49,16 @@ func (o solveOpts) exporter(kind string, attrs map[string]string) (map[string]st
 			continue
 		}
 		if name == "*" {
-			return nil, refuse("the name * of the exporter", "what an image is called is judged before the build")
+			return nil, apierror.Refuse("the name * of the exporter", "what an image is called is judged before the build", "")
 		}
-		private, err := o.g.tags.target(name)
+		private, err := o.g.tags.Target(name)
 		if err != nil {
 			return nil, err
 		}
 		names = append(names, private)
 	}
 	if len(names) == 0 {
-		repo, tag := o.g.tags.untagged()
+		repo, tag := o.g.tags.Untagged()
 		names = append(names, repo+":"+tag)
 	}
 	out["name"] = strings.Join(names, ",")

@@ -8,6 +8,9 @@ import (
 	"github.com/distribution/reference"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/solver/pb"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // frontendAttrs are the parameters of the Dockerfile frontend, and beginnings of such.
@@ -22,7 +25,7 @@ var (
 // frontend judges what is built: by one of BuildKit's own frontends with parameters, or by a definition of the client's.
 func (o solveOpts) frontend(name string, attrs map[string]string, inputs map[string]*pb.Definition, def *pb.Definition) error {
 	if name != "" && name != "dockerfile.v0" && name != "gateway.v0" {
-		return refuse("the frontend "+quoted(name), "the guard doesn't know it")
+		return apierror.Refuse("the frontend "+apierror.Quote(name), "the guard doesn't know it", "")
 	}
 	args := map[string]*string{}
 	for k, v := range attrs {
@@ -57,11 +60,11 @@ func (o solveOpts) attr(key, value string) (string, error) {
 	switch key {
 	case "force-network-mode":
 		if value != "" && value != "none" && value != "default" && value != "sandbox" {
-			return "", refusal{key + " " + quoted(value), "the machine's network isn't shared", "leave --network out"}
+			return "", apierror.Refuse(key+" "+apierror.Quote(value), "the machine's network isn't shared", "leave --network out")
 		}
 		return value, nil
 	case "cgroup-parent":
-		return "", refuse(key, "the cgroup of a build's steps is the runner's choice")
+		return "", apierror.Refuse(key, "the cgroup of a build's steps is the runner's choice", "")
 	case "add-hosts":
 		return o.hosts(value)
 	case "source":
@@ -71,7 +74,7 @@ func (o solveOpts) attr(key, value string) (string, error) {
 	case "cache-imports":
 		var entries []*controlapi.CacheOptionsEntry
 		if err := json.Unmarshal([]byte(value), &entries); err != nil {
-			return "", badRequest("cache-imports: %v", err)
+			return "", apierror.BadRequest("cache-imports: %v", err)
 		}
 		return value, o.cache(entries)
 	}
@@ -94,7 +97,7 @@ func (o solveOpts) attr(key, value string) (string, error) {
 			return value, nil
 		}
 	}
-	return "", refuse("the parameter "+quoted(key)+" of the frontend", "the guard doesn't know it")
+	return "", apierror.Refuse("the parameter "+apierror.Quote(key)+" of the frontend", "the guard doesn't know it", "")
 }
 
 // own is the name of an image, the private one if it's the build's own.
@@ -105,13 +108,13 @@ func (o solveOpts) own(name string) (string, error) {
 
 // find is own, with the instructions that the image adds to builds upon it. An image that isn't there yet has none.
 func (o solveOpts) find(name string) (private string, onBuild []string, err error) {
-	ref, err := o.g.tags.parse(name)
+	ref, err := o.g.tags.Parse(name)
 	if err != nil {
 		return "", nil, err
 	}
 	found, err := o.g.findNamed(o.ctx, name, ref)
 	switch {
-	case isNotFound(err):
+	case apierror.IsNotFound(err):
 		return name, nil, o.g.checkHeld(o.ctx, ref)
 	case err != nil:
 		return "", nil, err
@@ -129,7 +132,7 @@ func (o solveOpts) find(name string) (private string, onBuild []string, err erro
 // held refuses an image by its name, as BuildKit has it, that isn't for this build.
 func (o solveOpts) held(name string) error {
 	ref, err := reference.ParseNormalizedNamed(name)
-	if err != nil || reserved(ref.String()) { // malformed, or judged by readRequest
+	if err != nil || names.Reserved(ref.String()) { // malformed, or judged by readRequest
 		return nil
 	}
 	return o.g.checkHeld(o.ctx, ref)
@@ -141,7 +144,7 @@ func (o solveOpts) hosts(list string) (string, error) {
 	for line := range strings.SplitSeq(list, ",") {
 		name, addr, ok := cutHost(strings.TrimSpace(line))
 		if !ok {
-			return "", badRequest("bad format for add-host: %s", quoted(line))
+			return "", apierror.BadRequest("bad format for add-host: %s", apierror.Quote(line))
 		}
 		if addr == "host-gateway" {
 			n, err := o.g.buildNet(o.ctx)

@@ -5,6 +5,9 @@ import (
 
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
 // definition judges a build graph. BuildKit names its vertices by their bytes, so they can't be changed, only refused.
@@ -12,8 +15,8 @@ func (o solveOpts) definition(d *pb.Definition, depth int) error {
 	if d == nil {
 		return nil
 	}
-	if depth > maxDepth {
-		return badRequest("the build is nested too deeply")
+	if depth > strictjson.MaxDepth {
+		return apierror.BadRequest("the build is nested too deeply")
 	}
 	there := map[string]bool{}
 	for _, b := range d.Def {
@@ -50,7 +53,7 @@ func (o solveOpts) definition(d *pb.Definition, depth int) error {
 			return err
 		}
 		if i == len(d.Def)-1 && len(op.Inputs) == 0 {
-			return badRequest("the build's graph has no result")
+			return apierror.BadRequest("the build's graph has no result")
 		}
 	}
 	return nil
@@ -60,15 +63,15 @@ func (o solveOpts) definition(d *pb.Definition, depth int) error {
 func execution(e *pb.ExecOp) error {
 	switch {
 	case e.Network == pb.NetMode_HOST:
-		return refuse("the network mode host of a step", "the machine's network isn't shared")
+		return apierror.Refuse("the network mode host of a step", "the machine's network isn't shared", "")
 	case e.Security != pb.SecurityMode_SANDBOX:
-		return refuse("the security mode "+e.Security.String()+" of a step", "a build's steps get no more rights than a container")
+		return apierror.Refuse("the security mode "+e.Security.String()+" of a step", "a build's steps get no more rights than a container", "")
 	case len(e.CdiDevices) > 0:
-		return refuse("the devices of a step", "a build's steps get no devices")
+		return apierror.Refuse("the devices of a step", "a build's steps get no devices", "")
 	case e.Meta.GetProxyEnv() != nil:
-		return refusal{"the proxy of a step", "it isn't a part of the step in the cache, which other builds use", "set it with RUN export, or as an argument of the build"}
+		return apierror.Refuse("the proxy of a step", "it isn't a part of the step in the cache, which other builds use", "set it with RUN export, or as an argument of the build")
 	case e.Meta.GetCgroupParent() != "":
-		return refuse("the cgroup parent of a step", "it is the runner's choice")
+		return apierror.Refuse("the cgroup parent of a step", "it is the runner's choice", "")
 	}
 	return nil
 }
@@ -78,7 +81,7 @@ func execution(e *pb.ExecOp) error {
 func wellFormed(op *pb.Op, there map[string]bool) error {
 	for _, in := range op.Inputs {
 		if !there[in.Digest] || in.Index < 0 {
-			return badRequest("a step's input isn't in the build's graph")
+			return apierror.BadRequest("a step's input isn't in the build's graph")
 		}
 	}
 	input := func(n int64) bool { return n >= 0 && n < int64(len(op.Inputs)) }
@@ -88,28 +91,28 @@ func wellFormed(op *pb.Op, there map[string]bool) error {
 		root := false
 		for _, m := range v.Exec.GetMounts() {
 			if !optional(m.Input) || m.Output < int64(pb.SkipOutput) {
-				return badRequest("a step's mount isn't in the build's graph")
+				return apierror.BadRequest("a step's mount isn't in the build's graph")
 			}
 			root = root || m.Dest == pb.RootMount
 		}
 		if !root || len(v.Exec.Meta.GetArgs()) == 0 {
-			return badRequest("a step has no command, or no root file system")
+			return apierror.BadRequest("a step has no command, or no root file system")
 		}
 	case *pb.Op_File:
 		return wellFormedFiles(v.File, len(op.Inputs))
 	case *pb.Op_Merge:
 		for _, m := range v.Merge.GetInputs() {
 			if !input(m.Input) {
-				return badRequest("a merge's input isn't in the build's graph")
+				return apierror.BadRequest("a merge's input isn't in the build's graph")
 			}
 		}
 	case *pb.Op_Diff:
 		if !optional(v.Diff.GetLower().GetInput()) || !optional(v.Diff.GetUpper().GetInput()) || v.Diff.GetLower() == nil || v.Diff.GetUpper() == nil {
-			return badRequest("a difference's input isn't in the build's graph")
+			return apierror.BadRequest("a difference's input isn't in the build's graph")
 		}
 	case *pb.Op_Build:
 		if v.Build.Builder >= 0 && !input(v.Build.Builder) {
-			return badRequest("a build in the build's graph has no builder")
+			return apierror.BadRequest("a build in the build's graph has no builder")
 		}
 	}
 	return nil
@@ -118,12 +121,12 @@ func wellFormed(op *pb.Op, there map[string]bool) error {
 // wellFormedFiles is wellFormed of changes to files: each may go upon an input of the step, or upon what a change before it has made.
 func wellFormedFiles(f *pb.FileOp, inputs int) error {
 	if len(f.GetActions()) == 0 {
-		return badRequest("a step that changes files has no changes")
+		return apierror.BadRequest("a step that changes files has no changes")
 	}
 	known := func(n int64) bool { return n >= int64(pb.Empty) && n < int64(inputs+len(f.Actions)) }
 	for _, a := range f.Actions {
 		if a.Action == nil || !known(a.Input) || !known(a.SecondaryInput) || a.Output < int64(pb.SkipOutput) {
-			return badRequest("a change to files isn't in the build's graph")
+			return apierror.BadRequest("a change to files isn't in the build's graph")
 		}
 	}
 	return nil

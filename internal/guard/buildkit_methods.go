@@ -12,6 +12,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 const (
@@ -68,9 +71,9 @@ func answerNothing(_ context.Context, _ *grpcCall, s grpc.ServerStream) error {
 
 // readRequest reads a client's message, and refuses one that names an image of another build.
 func (c *grpcCall) readRequest(b []byte, m proto.Message) error {
-	foreign := bytes.ReplaceAll(b, []byte(c.g.tags.domain+"/"), nil)
-	if bytes.Contains(foreign, []byte(tagSpace+"/")) {
-		return statusError{http.StatusNotFound, "No such image: names that end a host in " + tagSpace + " are the runner's own"}
+	foreign := bytes.ReplaceAll(b, []byte(c.g.tags.Domain+"/"), nil)
+	if bytes.Contains(foreign, []byte(names.TagSpace+"/")) {
+		return apierror.New(http.StatusNotFound, "No such image: names that end a host in "+names.TagSpace+" are the runner's own")
 	}
 	return decodeMessage(b, m)
 }
@@ -78,10 +81,10 @@ func (c *grpcCall) readRequest(b []byte, m proto.Message) error {
 // decodeMessage reads a message, and refuses one with fields that the guard doesn't know: it couldn't judge them.
 func decodeMessage(b []byte, m proto.Message) error {
 	if err := proto.Unmarshal(b, m); err != nil {
-		return badRequest("a message of BuildKit's is malformed: %v", err)
+		return apierror.BadRequest("a message of BuildKit's is malformed: %v", err)
 	}
 	if name := unknownField(m.ProtoReflect()); name != "" {
-		return refuse("a field of BuildKit's message "+name, "the guard doesn't know it")
+		return apierror.Refuse("a field of BuildKit's message "+name, "the guard doesn't know it", "")
 	}
 	return nil
 }
@@ -140,13 +143,13 @@ func statusResponse(c *grpcCall, b []byte) ([]byte, error) {
 
 func (g *Guard) showStatus(m *controlapi.StatusResponse) {
 	for _, v := range m.Vertexes {
-		v.Name, v.Error = g.names.unscope(v.Name), g.names.unscope(v.Error)
+		v.Name, v.Error = g.names.Unscope(v.Name), g.names.Unscope(v.Error)
 	}
 	for _, s := range m.Statuses {
-		s.ID, s.Name = g.names.unscope(s.ID), g.names.unscope(s.Name)
+		s.ID, s.Name = g.names.Unscope(s.ID), g.names.Unscope(s.Name)
 	}
 	for _, w := range m.Warnings {
-		w.Short = g.tags.show(w.Short)
+		w.Short = g.tags.Show(w.Short)
 	}
 }
 
@@ -207,7 +210,7 @@ func (s *sessions) open(id string, rewritten bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if kind, again := s.kept[id]; again && kind != rewritten {
-		return badRequest("the session %s has been opened in another way", quoted(id))
+		return apierror.BadRequest("the session %s has been opened in another way", apierror.Quote(id))
 	}
 	s.kept[id] = rewritten
 	select {
@@ -236,7 +239,7 @@ func (s *sessions) wait(ctx context.Context, id string) error {
 	case <-s.get(id):
 		return nil
 	case <-t.C:
-		return refuse("the session "+quoted(id), "it is none of this build's")
+		return apierror.Refuse("the session "+apierror.Quote(id), "it is none of this build's", "")
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -16,7 +16,7 @@ func (o solveOpts) clientPushes(kind, attr string) (bool, error) {
 		return false, nil
 	}
 	var info struct{ DriverStatus [][2]string }
-	if err := o.g.up.call(o.ctx, http.MethodGet, "/info", nil, nil, &info); err != nil {
+	if err := o.g.up.Call(o.ctx, http.MethodGet, "/info", nil, nil, &info); err != nil {
 		return false, err
 	}
 	return !slices.Contains(info.DriverStatus, [2]string{"driver-type", containerdImages}), nil

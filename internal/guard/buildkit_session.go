@@ -16,6 +16,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // policyVersion is the version of the API from which on BuildKit takes source policies.
@@ -26,14 +29,14 @@ const fileSync = "/moby.filesync.v1.FileSync/DiffCopy"
 
 // proxySession carries a session with a daemon that takes no source policies: the names of the build's own images are put into the Dockerfile, on its way from the client. The daemon is
 // the one who calls here.
-func proxySession(ctx context.Context, c *call, out outgoing) error {
-	conn, resp, err := c.g.up.upgrade(ctx, out, "h2c")
+func proxySession(ctx context.Context, c *call, out dockerd.Request) error {
+	conn, resp, err := c.g.up.Upgrade(ctx, out, "h2c")
 	if err != nil {
 		return err
 	}
 	if conn == nil {
 		defer resp.Body.Close()
-		return answerError(resp)
+		return dockerd.AnswerError(resp)
 	}
 	if !c.g.hold(conn) {
 		return errClosed
@@ -57,7 +60,7 @@ func proxySession(ctx context.Context, c *call, out outgoing) error {
 		return fmt.Errorf("open a way to the client: %w", err)
 	}
 	to.Connect()
-	id := out.header.Get(sessionUUID)
+	id := out.Header.Get(sessionUUID)
 	p := &grpcProxy{g: c.g, to: to, metadata: func(_ string, md metadata.MD) (metadata.MD, *grpcCall) {
 		return answerMetadata(md), &grpcCall{g: c.g, session: id, dir: strings.Join(md.Get("dir-name"), "")}
 	}, method: func(name string) (grpcMethod, bool) {
@@ -68,7 +71,7 @@ func proxySession(ctx context.Context, c *call, out outgoing) error {
 	}}
 	p.serve(ctx, conn)
 	_ = to.Close() // it fails only if it's closed already
-	return errAnswered
+	return dockerd.ErrAnswered
 }
 
 // ending is a connection whose end ends more.
@@ -259,7 +262,7 @@ func (s *syncing) fetch(id uint32, stat *types.Stat, waiting []*types.Packet) ([
 			break
 		}
 		if data = append(data, p.Data...); len(data) > dockerfileLimit {
-			return nil, badRequest("the Dockerfile is larger than %d bytes", dockerfileLimit)
+			return nil, apierror.BadRequest("the Dockerfile is larger than %d bytes", dockerfileLimit)
 		}
 		if held+len(data) > syncLimit {
 			return nil, tooManyDockerfiles()
@@ -283,5 +286,5 @@ func (s *syncing) fetch(id uint32, stat *types.Stat, waiting []*types.Packet) ([
 }
 
 func tooManyDockerfiles() error {
-	return badRequest("the folder of the Dockerfile has more than %d bytes of files that could be one", syncLimit)
+	return apierror.BadRequest("the folder of the Dockerfile has more than %d bytes of files that could be one", syncLimit)
 }

@@ -10,6 +10,9 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	policyapi "github.com/moby/buildkit/sourcepolicy/pb"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 type (
@@ -43,11 +46,11 @@ func solveRequest(ctx context.Context, c *grpcCall, b []byte) ([]byte, error) {
 func (g *Guard) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 	switch {
 	case m.Ref == "":
-		return badRequest("the build has no ref")
+		return apierror.BadRequest("the build has no ref")
 	case len(m.Entitlements) > 0:
-		return refusal{"the entitlement " + quoted(m.Entitlements[0]), "a build's steps get no more rights than a container", "leave --allow out"}
+		return apierror.Refuse("the entitlement "+apierror.Quote(m.Entitlements[0]), "a build's steps get no more rights than a container", "leave --allow out")
 	case m.EnableSessionExporter:
-		return refuse("EnableSessionExporter", "what an image is called is judged before the build")
+		return apierror.Refuse("EnableSessionExporter", "what an image is called is judged before the build", "")
 	case m.Internal:
 		m.Internal = false
 	}
@@ -77,11 +80,11 @@ func (g *Guard) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 		}
 		m.ExporterAttrsDeprecated = attrs
 	} else if len(m.ExporterAttrsDeprecated) > 0 {
-		return badRequest("the exporter has attributes and no type")
+		return apierror.BadRequest("the exporter has attributes and no type")
 	}
 	for i, e := range m.Exporters {
 		if e == nil {
-			return badRequest("exporter %d is empty", i)
+			return apierror.BadRequest("exporter %d is empty", i)
 		}
 		if i == 0 && e.Type == m.ExporterDeprecated {
 			// The two are one, in the notations of two times: an image without a name gets one, not two.
@@ -123,10 +126,10 @@ func (o solveOpts) policy(m *controlapi.SolveRequest) error {
 			return err
 		}
 		for _, i := range list {
-			for _, private := range i.names.own {
-				if !o.g.tags.anonymous(private) {
+			for _, private := range i.names.Own {
+				if !o.g.tags.Anonymous(private) {
 					// Not EXACT: of that BuildKit makes no other name.
-					r := rule(policyapi.PolicyAction_CONVERT, policyapi.MatchType_WILDCARD, canonical(o.g.tags.showName(private)))
+					r := rule(policyapi.PolicyAction_CONVERT, policyapi.MatchType_WILDCARD, names.Canonical(o.g.tags.ShowName(private)))
 					r.Updates = &policyapi.Update{Identifier: image + private}
 				}
 			}
@@ -140,8 +143,8 @@ func (o solveOpts) policy(m *controlapi.SolveRequest) error {
 		rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, name)
 	}
 	// The last rule that fits wins: no build's own names, but this one's.
-	rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, "*"+tagSpace+"/*")
-	rule(policyapi.PolicyAction_ALLOW, policyapi.MatchType_WILDCARD, o.g.tags.domain+"/*")
+	rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, "*"+names.TagSpace+"/*")
+	rule(policyapi.PolicyAction_ALLOW, policyapi.MatchType_WILDCARD, o.g.tags.Domain+"/*")
 	return nil
 }
 
@@ -152,7 +155,7 @@ var cacheTypes = []string{"inline", "registry", "local"}
 func (o solveOpts) cache(entries []*controlapi.CacheOptionsEntry) error {
 	for _, e := range entries {
 		if e == nil || !slices.Contains(cacheTypes, e.Type) {
-			return refusal{"the cache of type " + quoted(e.GetType()), "the daemon would reach out for it, with what it knows", "use one of " + strings.Join(cacheTypes, ", ")}
+			return apierror.Refuse("the cache of type "+apierror.Quote(e.GetType()), "the daemon would reach out for it, with what it knows", "use one of "+strings.Join(cacheTypes, ", "))
 		}
 	}
 	return nil
@@ -167,14 +170,14 @@ func solveResponse(c *grpcCall, b []byte) ([]byte, error) {
 	for k, v := range m.ExporterResponse {
 		switch k {
 		case "containerimage.digest", "containerimage.config.digest":
-			if id, ok := fullImageID(v); ok {
+			if id, ok := names.ImageID(v); ok {
 				c.g.images.remember(id)
 			}
 		case "image.name":
 			var names []string
 			for name := range strings.SplitSeq(v, ",") {
-				if !c.g.tags.anonymous(name) {
-					names = append(names, string(c.g.tags.showFull([]byte(name))))
+				if !c.g.tags.Anonymous(name) {
+					names = append(names, string(c.g.tags.ShowFull([]byte(name))))
 				}
 			}
 			m.ExporterResponse[k] = strings.Join(names, ",")
@@ -200,7 +203,7 @@ func bridgeSolve(ctx context.Context, c *grpcCall, b []byte) ([]byte, error) {
 	m.FrontendOpt = o.scoped(m.Frontend, m.FrontendOpt)
 	for _, e := range m.CacheImports {
 		if e == nil || !slices.Contains(cacheTypes, e.Type) {
-			return nil, refuse("the cache of type "+quoted(e.GetType()), "the daemon would reach out for it")
+			return nil, apierror.Refuse("the cache of type "+apierror.Quote(e.GetType()), "the daemon would reach out for it", "")
 		}
 	}
 	m.CacheImports = nil

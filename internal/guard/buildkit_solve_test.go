@@ -18,6 +18,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 const (
@@ -227,11 +229,11 @@ func TestSolveChanged(t *testing.T) {
 		t.Fatal(err)
 	}
 	const d = "drone-abc.build.invalid/"
-	names := d + "docker.io/library/new:1," + d + "ghcr.io/me/x:latest"
+	wantNames := d + "docker.io/library/new:1," + d + "ghcr.io/me/x:latest"
 	for _, tt := range []struct{ what, got, want string }{
 		{"the ref", m.Ref, "drone-abc-r"},
-		{"the old exporter's names", m.ExporterAttrsDeprecated["name"], names},
-		{"the exporter's names", m.Exporters[0].Attrs["name"], names},
+		{"the old exporter's names", m.ExporterAttrsDeprecated["name"], wantNames},
+		{"the exporter's names", m.Exporters[0].Attrs["name"], wantNames},
 		{"the client's own", m.Exporters[1].Attrs["dest"], "x"},
 		{"hosts", m.FrontendAttrs["add-hosts"], "a=1.2.3.4,b=172.20.0.1"},
 		{"a context of one's own", m.FrontendAttrs["context:base"], "docker-image://" + d + "docker.io/library/app:1"},
@@ -281,7 +283,7 @@ func TestSolveChanged(t *testing.T) {
 		{m.SourcePolicy, "docker-image://docker.io/library/golang:1", "docker-image://docker.io/library/golang:1"},
 		{m.SourcePolicy, "docker-image://" + d + "docker.io/library/app:1@" + imageOwn, "docker-image://" + d + "docker.io/library/app:1@" + imageOwn},
 		{m.SourcePolicy, "docker-image://drone-xyz.build.invalid/docker.io/library/app:1", ""},
-		{m.SourcePolicy, "docker-image://" + keepName + ":1", ""},
+		{m.SourcePolicy, "docker-image://" + names.KeepName + ":1", ""},
 		{m.SourcePolicy, "git://example.org/x.build.invalid/y", "git://example.org/x.build.invalid/y"},
 		{pulls, "docker-image://docker.io/library/app:1", "docker-image://docker.io/library/app:1"},
 		{pulls, "docker-image://drone-xyz.build.invalid/docker.io/library/app:1", ""},
@@ -370,7 +372,7 @@ func FuzzSolve(f *testing.F) {
 				continue
 			}
 			for name := range strings.SplitSeq(e.Attrs["name"], ",") {
-				if !g.tags.owns(name) {
+				if !g.tags.Owns(name) {
 					t.Fatalf("it becomes %v", &m)
 				}
 			}

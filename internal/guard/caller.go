@@ -17,6 +17,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // peerKey is the context's key of who is at the other end of a connection.
@@ -97,7 +99,7 @@ func (g *Guard) callerOf(ctx context.Context) (*caller, error) {
 		if err == nil {
 			return c, nil
 		}
-		if !isNotFound(err) {
+		if !apierror.IsNotFound(err) {
 			return nil, err
 		}
 	}
@@ -112,7 +114,7 @@ func (g *Guard) containerAt(ctx context.Context, addr netip.Addr) (string, error
 			Networks map[string]struct{ IPAddress string }
 		}
 	}
-	if err := g.up.call(ctx, http.MethodGet, "/containers/json", url.Values{"filters": {g.own.ownerFilter()}}, nil, &list); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"filters": {g.own.ownerFilter()}}, nil, &list); err != nil {
 		return "", err
 	}
 	for _, c := range list {
@@ -183,7 +185,7 @@ func (g *Guard) allMounts(ctx context.Context) (*caller, error) {
 		Mounts []callerMount
 	}
 	q := url.Values{"all": {"1"}, "filters": {g.own.ownerFilter()}}
-	if err := g.up.call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
 		return nil, err
 	}
 	all := &caller{}

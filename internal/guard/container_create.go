@@ -11,6 +11,10 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // creation is a container on its way into existence.
@@ -42,7 +46,7 @@ func createContainer(ctx context.Context, c *call) error {
 		return err
 	}
 	if cr.req.Config == nil || cr.req.Image == "" {
-		return badRequest("config cannot be empty in order to create a container: it has no image")
+		return apierror.BadRequest("config cannot be empty in order to create a container: it has no image")
 	}
 	if cr.req.HostConfig == nil {
 		cr.req.HostConfig = &container.HostConfig{}
@@ -50,14 +54,14 @@ func createContainer(ctx context.Context, c *call) error {
 	if cr.req.NetworkingConfig == nil {
 		cr.req.NetworkingConfig = &network.NetworkingConfig{}
 	}
-	cr.name = strings.TrimPrefix(strings.TrimPrefix(c.query.Get("name"), "/"), c.g.names.prefix)
+	cr.name = c.g.names.Strip(strings.TrimPrefix(c.query.Get("name"), "/"))
 	switch {
 	case cr.name == "":
-		cr.real = c.g.names.random()
-	case !nameable(cr.name):
-		return badRequest("Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", cr.name)
+		cr.real = c.g.names.Random()
+	case !names.Valid(cr.name):
+		return apierror.BadRequest("Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", cr.name)
 	default:
-		cr.real = c.g.names.scope(cr.name)
+		cr.real = c.g.names.Scope(cr.name)
 	}
 
 	ctx, done, err := c.g.begin(ctx)
@@ -93,7 +97,7 @@ func (cr *creation) judge() error {
 
 // send asks the daemon for the container, and remembers whose it is.
 func (cr *creation) send(ctx context.Context) error {
-	body, length, err := jsonBody(cr.req)
+	body, length, err := dockerd.JSONBody(cr.req)
 	if err != nil {
 		return err
 	}
@@ -101,7 +105,7 @@ func (cr *creation) send(ctx context.Context) error {
 	if p := cr.c.query.Get("platform"); p != "" {
 		q.Set("platform", p)
 	}
-	resp, err := cr.c.ask(ctx, outgoing{method: http.MethodPost, version: cr.version, path: "/containers/create", query: q, header: jsonHeader(), body: body, length: length})
+	resp, err := cr.c.ask(ctx, dockerd.Request{Method: http.MethodPost, Version: cr.version, Path: "/containers/create", Query: q, Header: dockerd.JSONHeader(), Body: body, Length: length})
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func (cr *creation) send(ctx context.Context) error {
 		cr.c.g.own.rememberContainer(made.ID, ofClient)
 		made.Warnings = append(append([]string{}, made.Warnings...), cr.warnings...)
 		b, err := json.Marshal(made)
-		return cr.c.g.names.answer(b), err
+		return cr.c.g.names.Answer(b), err
 	})
 }
 
@@ -131,7 +135,7 @@ func (g *Guard) owned(at string, labels map[string]string) (map[string]string, e
 	out := make(map[string]string, len(labels)+len(g.labels))
 	for k, v := range labels {
 		if mine, ok := g.labels[k]; strings.HasPrefix(k, labelSpace) && (!ok || mine != v) {
-			return nil, refuse(at+" "+quoted(k), "labels that begin with "+labelSpace+" are the runner's own")
+			return nil, apierror.Refuse(at+" "+apierror.Quote(k), "labels that begin with "+labelSpace+" are the runner's own", "")
 		}
 		out[k] = v
 	}

@@ -14,6 +14,10 @@ import (
 	"github.com/docker/docker/api/types/checkpoint"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // containerFilters of GET /containers/json.
@@ -45,13 +49,13 @@ func listContainers(ctx context.Context, c *call) error {
 	limit := 0
 	if s := q.Get("limit"); s != "" {
 		if limit, err = strconv.Atoi(s); err != nil {
-			return badRequest("limit %s is no number", quoted(s))
+			return apierror.BadRequest("limit %s is no number", apierror.Quote(s))
 		}
 		if q.Del("limit"); limit > 0 { // a limit counts what the client sees, stopped ones included
 			q.Set("all", "1")
 		}
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/containers/json", query: q})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/json", Query: q})
 	if err != nil {
 		return err
 	}
@@ -69,7 +73,7 @@ func listContainers(ctx context.Context, c *call) error {
 			own, named := false, mine.Len() == 0
 			for _, name := range o.Names {
 				own = own || c.g.own.judgeContainer(name, o.Labels) == ofClient
-				shown := c.g.names.unscope(strings.TrimPrefix(name, "/"))
+				shown := c.g.names.Unscope(strings.TrimPrefix(name, "/"))
 				named = named || mine.Match("name", shown) || mine.Match("name", "/"+shown)
 			}
 			return own && named, nil
@@ -93,7 +97,7 @@ func (g *Guard) filterList(b []byte, limit int, keep func([]byte) (bool, error))
 			return nil, err
 		}
 		if ok {
-			out = append(out, g.names.answer(item))
+			out = append(out, g.names.Answer(item))
 		}
 	}
 	return json.Marshal(out)
@@ -103,7 +107,7 @@ func (g *Guard) filterList(b []byte, limit int, keep func([]byte) (bool, error))
 func (c *call) client(ctx context.Context) (containerFound, error) {
 	found, err := c.g.own.container(ctx, c.vars["id"])
 	if err == nil && found.standing != ofClient {
-		return found, refusal{"this call on container " + quoted(c.vars["id"]), "it is a step of the pipeline, whose life is the runner's", ""}
+		return found, apierror.Refuse("this call on container "+apierror.Quote(c.vars["id"]), "it is a step of the pipeline, whose life is the runner's", "")
 	}
 	return found, err
 }
@@ -114,7 +118,7 @@ func onContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: c.route.method, path: c.containerPath(found.ID), query: c.query})
+	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: c.containerPath(found.ID), Query: c.query})
 }
 
 // containerPath is the route's path with the container's id in it.
@@ -133,7 +137,7 @@ func inspectContainer(ctx context.Context, c *call) error {
 			return err
 		}
 	}
-	c.answerBytes(http.StatusOK, c.g.names.answer(b))
+	c.answerBytes(http.StatusOK, c.g.names.Answer(b))
 	return nil
 }
 
@@ -161,18 +165,18 @@ func stats(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: c.containerPath(found.ID), query: c.query})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: c.containerPath(found.ID), Query: c.query})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return c.streamJSON(resp, func(b []byte) []byte { return c.g.names.answer(b) })
+	return dockerd.RelayJSON(c.w, resp, func(b []byte) []byte { return c.g.names.Answer(b) })
 }
 
 // top runs ps in the daemon; its arguments are kept to what chooses columns and rows.
 func top(ctx context.Context, c *call) error {
 	if args := c.query.Get("ps_args"); strings.Trim(args, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,=:+%_-") != "" {
-		return refuse("ps_args "+quoted(args), "it has characters that no option of ps needs")
+		return apierror.Refuse("ps_args "+apierror.Quote(args), "it has characters that no option of ps needs", "")
 	}
 	return onContainer(ctx, c)
 }
@@ -180,7 +184,7 @@ func top(ctx context.Context, c *call) error {
 // start starts a container as it was created: from a checkpoint only of the daemon's own keeping.
 func start(ctx context.Context, c *call) error {
 	if c.query.Get("checkpoint-dir") != "" {
-		return refuse("checkpoint-dir", "it is a path of the daemon's machine")
+		return apierror.Refuse("checkpoint-dir", "it is a path of the daemon's machine", "")
 	}
 	return onContainer(ctx, c)
 }
@@ -191,7 +195,7 @@ func wait(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), query: c.query})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Query: c.query})
 }
 
 // attach joins the client to a container's streams.
@@ -200,7 +204,7 @@ func attach(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.tunnel(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), query: c.query})
+	return c.tunnel(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Query: c.query})
 }
 
 // attachWebsocket is attach for browsers. The daemon's own handshake passes: it's made of these headers alone.
@@ -210,7 +214,7 @@ func attachWebsocket(ctx context.Context, c *call) error {
 		return err
 	}
 	if !c.wantsUpgrade("websocket") {
-		return badRequest("this endpoint needs an upgrade to websocket")
+		return apierror.BadRequest("this endpoint needs an upgrade to websocket")
 	}
 	h := http.Header{"Origin": {"http://docker"}}
 	for _, k := range []string{"Sec-Websocket-Key", "Sec-Websocket-Version", "Sec-Websocket-Protocol"} {
@@ -218,7 +222,7 @@ func attachWebsocket(ctx context.Context, c *call) error {
 			h.Set(k, v)
 		}
 	}
-	return c.tunnelAs(ctx, outgoing{method: http.MethodGet, path: c.containerPath(found.ID), query: c.query, header: h}, "websocket")
+	return c.tunnelAs(ctx, dockerd.Request{Method: http.MethodGet, Path: c.containerPath(found.ID), Query: c.query, Header: h}, "websocket")
 }
 
 // putArchive unpacks a stream into a container.
@@ -228,7 +232,7 @@ func putArchive(ctx context.Context, c *call) error {
 		return err
 	}
 	body, length := c.body()
-	return c.send(ctx, outgoing{method: http.MethodPut, path: c.containerPath(found.ID), query: c.query, header: streamHeader(), body: body, length: length})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPut, Path: c.containerPath(found.ID), Query: c.query, Header: dockerd.TarHeader(), Body: body, Length: length})
 }
 
 // updateContainer changes limits, within the runner's.
@@ -242,18 +246,18 @@ func updateContainer(ctx context.Context, c *call) error {
 		return err
 	}
 	if !u.RestartPolicy.IsNone() {
-		return refuse("RestartPolicy", "a container's restart policy is settled when it is created")
+		return apierror.Refuse("RestartPolicy", "a container's restart policy is settled when it is created", "")
 	}
 	u.RestartPolicy = container.RestartPolicy{}
 	p := &checking{Context: ctx, c: c, update: &u.Resources}
 	if err := p.enforce("", reflect.ValueOf(&u.Resources).Elem(), updateRules()); err != nil {
 		return err
 	}
-	body, length, err := jsonBody(u)
+	body, length, err := dockerd.JSONBody(u)
 	if err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), header: jsonHeader(), body: body, length: length})
+	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
 }
 
 // updateRules are resourceRules for a request in which zero means "as it is": what isn't mentioned isn't clamped.
@@ -280,12 +284,12 @@ func rename(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	name := strings.TrimPrefix(strings.TrimPrefix(c.query.Get("name"), "/"), c.g.names.prefix)
-	if !nameable(name) {
-		return badRequest("Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+	name := c.g.names.Strip(strings.TrimPrefix(c.query.Get("name"), "/"))
+	if !names.Valid(name) {
+		return apierror.BadRequest("Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
 	}
-	q := url.Values{"name": {c.g.names.scope(name)}}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), query: q})
+	q := url.Values{"name": {c.g.names.Scope(name)}}
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Query: q})
 	if err != nil {
 		return err
 	}
@@ -293,7 +297,7 @@ func rename(ctx context.Context, c *call) error {
 	if err := c.g.realias(ctx, found.ID, name); err != nil {
 		c.g.log.WithError(err).WithField("container", found.ID).Debug("cannot add the new name of a container to its networks")
 	}
-	return c.stream(resp)
+	return dockerd.Relay(c.w, resp)
 }
 
 // realias gives a container that doesn't run its new name on its networks. One that runs keeps the old: reconnecting would cut its connections.
@@ -304,19 +308,19 @@ func (g *Guard) realias(ctx context.Context, id, name string) error {
 			Networks map[string]*network.EndpointSettings
 		}
 	}
-	if err := g.up.call(ctx, http.MethodGet, "/containers/"+id+"/json", nil, nil, &in); err != nil || in.State.Running {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/"+id+"/json", nil, nil, &in); err != nil || in.State.Running {
 		return err
 	}
 	for _, n := range slices.Sorted(maps.Keys(in.NetworkSettings.Networks)) {
 		e := in.NetworkSettings.Networks[n]
-		if e == nil || slices.Contains(e.Aliases, name) || n != g.opts.Network && !g.names.scoped(n) {
+		if e == nil || slices.Contains(e.Aliases, name) || n != g.opts.Network && !g.names.Scoped(n) {
 			continue
 		}
 		again := &network.EndpointSettings{IPAMConfig: e.IPAMConfig, Links: e.Links, Aliases: append(e.Aliases, name)}
-		if err := g.up.call(ctx, http.MethodPost, "/networks/"+n+"/disconnect", nil, network.DisconnectOptions{Container: id, Force: true}, nil); err != nil {
+		if err := g.up.Call(ctx, http.MethodPost, "/networks/"+n+"/disconnect", nil, network.DisconnectOptions{Container: id, Force: true}, nil); err != nil {
 			return err
 		}
-		if err := g.up.call(ctx, http.MethodPost, "/networks/"+n+"/connect", nil, network.ConnectOptions{Container: id, EndpointConfig: again}, nil); err != nil {
+		if err := g.up.Call(ctx, http.MethodPost, "/networks/"+n+"/connect", nil, network.ConnectOptions{Container: id, EndpointConfig: again}, nil); err != nil {
 			return err
 		}
 	}
@@ -330,23 +334,23 @@ func removeContainer(ctx context.Context, c *call) error {
 		return err
 	}
 	if c.flag("link") {
-		return refuse("link", "links are on networks; disconnect the container instead")
+		return apierror.Refuse("link", "links are on networks; disconnect the container instead", "")
 	}
 	c.query.Set("v", "1")
-	return c.send(ctx, outgoing{method: http.MethodDelete, path: c.containerPath(found.ID), query: c.query})
+	return c.send(ctx, dockerd.Request{Method: http.MethodDelete, Path: c.containerPath(found.ID), Query: c.query})
 }
 
 // checkpoints lists and removes checkpoints, of the daemon's own keeping only.
 func checkpoints(ctx context.Context, c *call) error {
 	if c.query.Get("dir") != "" {
-		return refuse("dir", "it is a path of the daemon's machine")
+		return apierror.Refuse("dir", "it is a path of the daemon's machine", "")
 	}
 	found, err := c.client(ctx)
 	if err != nil {
 		return err
 	}
 	p := strings.Replace(c.containerPath(found.ID), "{checkpoint}", c.vars["checkpoint"], 1)
-	return c.send(ctx, outgoing{method: c.route.method, path: p})
+	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: p})
 }
 
 func createCheckpoint(ctx context.Context, c *call) error {
@@ -359,14 +363,14 @@ func createCheckpoint(ctx context.Context, c *call) error {
 		return err
 	}
 	if o.CheckpointDir != "" {
-		return refuse("CheckpointDir", "it is a path of the daemon's machine")
+		return apierror.Refuse("CheckpointDir", "it is a path of the daemon's machine", "")
 	}
-	if !nameable(o.CheckpointID) {
-		return badRequest("Invalid checkpoint ID (%.200s)", o.CheckpointID)
+	if !names.Valid(o.CheckpointID) {
+		return apierror.BadRequest("Invalid checkpoint ID (%.200s)", o.CheckpointID)
 	}
-	body, length, err := jsonBody(o)
+	body, length, err := dockerd.JSONBody(o)
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), header: jsonHeader(), body: body, length: length})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
 }

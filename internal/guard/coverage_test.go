@@ -24,6 +24,8 @@ import (
 	"github.com/docker/go-units"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // ruled are the structs whose every field has a rule.
@@ -275,7 +277,7 @@ func FuzzRouter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, ok := minorOf(version); version != "" && !ok {
+		if _, ok := dockerd.Minor(version); version != "" && !ok {
 			t.Errorf("version %q", version)
 		}
 		rt, vars := match(method, segments)

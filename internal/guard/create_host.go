@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 const unprivileged = "a build's containers are unprivileged"
@@ -102,7 +104,7 @@ var resourceRules = []fieldRule{
 // mustBeNull is for the lists of masked and read-only paths: an empty list unmasks everything.
 func mustBeNull(_ *checking, at string, v reflect.Value) error {
 	if !v.IsNil() {
-		return refusal{at, "the paths of /proc and /sys that are masked or read-only are the daemon's choice", "leave the field out; an empty list would unmask them"}
+		return apierror.Refuse(at, "the paths of /proc and /sys that are masked or read-only are the daemon's choice", "leave the field out; an empty list would unmask them")
 	}
 	return nil
 }
@@ -114,7 +116,7 @@ func securityOpt(_ *checking, at string, v reflect.Value) error {
 		switch o {
 		case "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true":
 		default:
-			return refusal{at + " " + quoted(o), "profiles and labels are the daemon's", "only no-new-privileges is allowed"}
+			return apierror.Refuse(at+" "+apierror.Quote(o), "profiles and labels are the daemon's", "only no-new-privileges is allowed")
 		}
 	}
 	return nil
@@ -129,14 +131,14 @@ func joined(what string, runners bool, values ...string) action {
 		}
 		ref, ok := strings.CutPrefix(mode, "container:")
 		if !ok {
-			return refusal{at + " " + quoted(mode), what + " of the machine isn't shared", ""}
+			return apierror.Refuse(at+" "+apierror.Quote(mode), what+" of the machine isn't shared", "")
 		}
 		other, err := p.c.g.own.container(p, ref)
 		if err != nil {
 			return err
 		}
 		if other.standing != ofClient && !runners {
-			return refusal{at + " " + quoted(mode), what + " of a step isn't shared", ""}
+			return apierror.Refuse(at+" "+apierror.Quote(mode), what+" of a step isn't shared", "")
 		}
 		v.SetString("container:" + other.ID)
 		return nil
@@ -154,7 +156,7 @@ func groups(p *checking, at string, v reflect.Value) error {
 	list, _ := v.Interface().([]string)
 	for _, g := range list {
 		if slices.Contains(forbidden, strings.TrimSpace(g)) {
-			return refuse(at+" "+quoted(g), "it is the group of the daemon's socket")
+			return apierror.Refuse(at+" "+apierror.Quote(g), "it is the group of the daemon's socket", "")
 		}
 	}
 	return nil
@@ -169,7 +171,7 @@ func restartPolicy(p *checking, at string, v reflect.Value) error {
 		p.warn(at + " is taken as on-failure: a build's containers end with the build")
 		*r = container.RestartPolicy{Name: container.RestartPolicyOnFailure}
 	default:
-		return refuse(at+" "+quoted(string(r.Name)), "the guard doesn't know this policy")
+		return apierror.Refuse(at+" "+apierror.Quote(string(r.Name)), "the guard doesn't know this policy", "")
 	}
 	return nil
 }
@@ -181,11 +183,11 @@ var logOptions = []string{"max-size", "max-file", "compress", "mode", "max-buffe
 func logConfig(_ *checking, at string, v reflect.Value) error {
 	l := v.Addr().Interface().(*container.LogConfig)
 	if !slices.Contains([]string{"", "json-file", "local", "none"}, l.Type) {
-		return refusal{at + ".Type " + quoted(l.Type), "this driver sends data from the daemon", "use json-file, local or none"}
+		return apierror.Refuse(at+".Type "+apierror.Quote(l.Type), "this driver sends data from the daemon", "use json-file, local or none")
 	}
 	for _, k := range slices.Sorted(maps.Keys(l.Config)) {
 		if !slices.Contains(logOptions, k) {
-			return refuse(at+".Config "+quoted(k), "the guard doesn't know this option")
+			return apierror.Refuse(at+".Config "+apierror.Quote(k), "the guard doesn't know this option", "")
 		}
 	}
 	return nil
@@ -193,7 +195,7 @@ func logConfig(_ *checking, at string, v reflect.Value) error {
 
 func oomScore(_ *checking, at string, v reflect.Value) error {
 	if v.Int() < 0 {
-		return refuse(at, "a container that is spared has others killed in its place")
+		return apierror.Refuse(at, "a container that is spared has others killed in its place", "")
 	}
 	return nil
 }
@@ -274,7 +276,7 @@ func cpuset(p *checking, _ string, v reflect.Value) error {
 // cgroupParent is the guard's: another parent is out of the build's limits.
 func cgroupParent(p *checking, at string, v reflect.Value) error {
 	if v.String() != "" {
-		return refuse(at, "the cgroup of a build's containers is the runner's choice")
+		return apierror.Refuse(at, "the cgroup of a build's containers is the runner's choice", "")
 	}
 	if p.create != nil {
 		v.SetString(p.c.g.opts.Limits.CgroupParent)
@@ -286,7 +288,7 @@ func ulimits(p *checking, at string, v reflect.Value) error {
 	list, _ := v.Interface().([]*container.Ulimit)
 	for i, u := range list {
 		if u == nil {
-			return badRequest("%s[%d] is null", at, i)
+			return apierror.BadRequest("%s[%d] is null", at, i)
 		}
 		most, bounded := p.c.g.opts.Limits.Ulimits[strings.ToLower(u.Name)]
 		if !bounded {
@@ -318,11 +320,11 @@ func tmpfs(p *checking, at string, v reflect.Value) error {
 func checkTarget(at, target string) error {
 	clean := path.Clean(target)
 	if !path.IsAbs(target) || clean == "/" {
-		return badRequest("%s: invalid mount path: %s: mount path must be absolute, and not the root", at, quoted(target))
+		return apierror.BadRequest("%s: invalid mount path: %s: mount path must be absolute, and not the root", at, apierror.Quote(target))
 	}
 	for _, kernel := range []string{"/proc", "/sys", "/dev"} {
 		if clean == kernel || strings.HasPrefix(clean, kernel+"/") && kernel != "/dev" {
-			return refuse(at+" at "+quoted(target), "nothing is mounted over "+kernel)
+			return apierror.Refuse(at+" at "+apierror.Quote(target), "nothing is mounted over "+kernel, "")
 		}
 	}
 	return nil

@@ -12,6 +12,10 @@ import (
 
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 func itoa(n uint64) string { return strconv.FormatUint(n, 10) }
@@ -59,7 +63,7 @@ func tmpfsOptions(_ *checking, at string, v reflect.Value) error {
 	list, _ := v.Interface().([][]string)
 	for _, o := range list {
 		if len(o) == 0 || !slices.Contains([]string{"exec", "noexec", "suid", "nosuid", "dev", "nodev", "ro", "rw", "uid", "gid", "nr_inodes", "nr_blocks"}, o[0]) {
-			return refuse(at, "the guard doesn't know one of these options")
+			return apierror.Refuse(at, "the guard doesn't know one of these options", "")
 		}
 	}
 	return nil
@@ -84,7 +88,7 @@ func mountsRule(p *checking, at string, v reflect.Value) error {
 			err = cr.volume(m)
 		case mount.TypeTmpfs:
 			if m.Source != "" {
-				err = badRequest("%s: a tmpfs has no source", place)
+				err = apierror.BadRequest("%s: a tmpfs has no source", place)
 			}
 		case mount.TypeImage:
 			var img imageFound
@@ -130,7 +134,7 @@ func binds(p *checking, at string, v reflect.Value) error {
 // parseBind reads the short notation of a mount. Its bind sources are created when they are missing, as Docker does.
 func parseBind(at, s string) (m mount.Mount, create bool, err error) {
 	parts := strings.Split(s, ":")
-	malformed := badRequest("%s: invalid volume specification: %s", at, quoted(s))
+	malformed := apierror.BadRequest("%s: invalid volume specification: %s", at, apierror.Quote(s))
 	mode := ""
 	switch len(parts) {
 	case 1:
@@ -162,9 +166,9 @@ func parseBind(at, s string) (m mount.Mount, create bool, err error) {
 		case "nocopy":
 			nocopy = true
 		case "shared", "rshared", "slave", "rslave":
-			return m, false, refuse(at+" "+quoted(s), "mounts don't propagate out of a build's containers")
+			return m, false, apierror.Refuse(at+" "+apierror.Quote(s), "mounts don't propagate out of a build's containers", "")
 		default:
-			return m, false, badRequest("%s: invalid mode: %s", at, quoted(flag))
+			return m, false, apierror.BadRequest("%s: invalid mode: %s", at, apierror.Quote(flag))
 		}
 	}
 	if m.Type == mount.TypeVolume {
@@ -201,8 +205,8 @@ func (cr *creation) volume(m *mount.Mount) error {
 
 // ensureVolume is the build's volume of that name, made if there is none.
 func (g *Guard) ensureVolume(ctx context.Context, name string, labels map[string]string) (volumeFound, error) {
-	if !nameable(name) {
-		return volumeFound{}, badRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", quoted(name))
+	if !names.Valid(name) {
+		return volumeFound{}, apierror.BadRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", apierror.Quote(name))
 	}
 	unlock, err := g.lock.lock(ctx, "volume "+name)
 	if err != nil {
@@ -210,10 +214,10 @@ func (g *Guard) ensureVolume(ctx context.Context, name string, labels map[string
 	}
 	defer unlock()
 	found, err := g.own.findVolume(ctx, name, "")
-	if !isNotFound(err) {
+	if !apierror.IsNotFound(err) {
 		return found, err
 	}
-	err = g.up.call(ctx, http.MethodPost, "/volumes/create", nil, volume.CreateOptions{Name: g.names.scope(name), Driver: "local", Labels: labels}, &found)
+	err = g.up.Call(ctx, http.MethodPost, "/volumes/create", nil, volume.CreateOptions{Name: g.names.Scope(name), Driver: "local", Labels: labels}, &found)
 	return found, err
 }
 
@@ -256,7 +260,7 @@ var socketPaths = []string{"/var/run/docker.sock", "/run/docker.sock"}
 func (cr *creation) bind(at string, m *mount.Mount, create bool) error {
 	g := cr.c.g
 	if !path.IsAbs(m.Source) || strings.ContainsRune(m.Source, 0) {
-		return badRequest("%s: invalid mount path: %s: mount path must be absolute", at, quoted(m.Source))
+		return apierror.BadRequest("%s: invalid mount path: %s: mount path must be absolute", at, apierror.Quote(m.Source))
 	}
 	src := path.Clean(m.Source)
 	if slices.Contains(socketPaths, src) {
@@ -270,10 +274,10 @@ func (cr *creation) bind(at string, m *mount.Mount, create bool) error {
 		cr.caller = who
 	}
 	mounted, rel, found, err := cr.caller.find(src)
-	what := at + " of " + quoted(src)
+	what := at + " of " + apierror.Quote(src)
 	switch {
 	case err != nil:
-		return refusal{what, err.Error(), "and it can't be told which step calls; mount the volume by its name"}
+		return apierror.Refuse(what, err.Error(), "and it can't be told which step calls; mount the volume by its name")
 	case found && g.isSocket(mounted.Source) && rel == "":
 		return g.bindSocket(at, m, mounted.Source)
 	case found && g.opts.SocketDir != "" && mounted.Source == g.opts.SocketDir:
@@ -284,8 +288,8 @@ func (cr *creation) bind(at string, m *mount.Mount, create bool) error {
 		return g.bindSocket(at, m, g.opts.SocketDir)
 	}
 	if !found {
-		return refusal{what, "the path is in the step's own container, or on the docker daemon's machine, and neither can be mounted",
-			"only what is below a volume of the step can (the workspace is one): put the files there, or use a named volume and docker cp"}
+		return apierror.Refuse(what, "the path is in the step's own container, or on the docker daemon's machine, and neither can be mounted",
+			"only what is below a volume of the step can (the workspace is one): put the files there, or use a named volume and docker cp")
 	}
 	return cr.place(m, mounted, rel, create)
 }
@@ -297,7 +301,7 @@ func (g *Guard) isSocket(source string) bool {
 // bindSocket mounts the guard's own socket, or its folder.
 func (g *Guard) bindSocket(at string, m *mount.Mount, source string) error {
 	if source == "" {
-		return refuse(at+" of "+quoted(m.Source), "this build has no docker socket that could be mounted further")
+		return apierror.Refuse(at+" of "+apierror.Quote(m.Source), "this build has no docker socket that could be mounted further", "")
 	}
 	*m = mount.Mount{Type: mount.TypeBind, Source: source, Target: m.Target, ReadOnly: m.ReadOnly}
 	return nil
@@ -310,24 +314,24 @@ const subpathVersion = "1.45"
 func (cr *creation) place(m *mount.Mount, from callerMount, rel string, create bool) error {
 	g := cr.c.g
 	out := mount.Mount{Target: m.Target, ReadOnly: m.ReadOnly || !from.RW, Consistency: m.Consistency}
-	what := "the mount of " + quoted(m.Source)
+	what := "the mount of " + apierror.Quote(m.Source)
 	switch from.Type {
 	case "volume":
-		newest, _, err := g.up.versions(cr)
+		newest, _, err := g.up.Versions(cr)
 		if err != nil {
 			return err
 		}
 		inside := path.Join(from.Subpath, rel)
 		if strings.HasPrefix(path.Clean("/"+inside), "/..") || path.Clean("/"+inside) != "/"+inside && inside != "" {
-			return refuse(what, "the path leads out of the volume")
+			return apierror.Refuse(what, "the path leads out of the volume", "")
 		}
 		out.Type, out.Source = mount.TypeVolume, from.Name
 		out.VolumeOptions = &mount.VolumeOptions{NoCopy: true}
 		if inside == "" {
 			break
 		}
-		if atLeast(newest, subpathVersion) {
-			if err := g.mounts.check(from.Source, inside, create, g.opts.Daemon); err != nil {
+		if dockerd.AtLeast(newest, subpathVersion) {
+			if err := g.mounts.Check(from.Source, inside, create); err != nil {
 				return wordFolder(what, err)
 			}
 			out.VolumeOptions.Subpath = inside
@@ -335,7 +339,7 @@ func (cr *creation) place(m *mount.Mount, from callerMount, rel string, create b
 			break
 		}
 		if rel == "" { // an older daemon can't have made a mount with a subpath
-			return refuse(what, "the docker daemon mounts no parts of volumes")
+			return apierror.Refuse(what, "the docker daemon mounts no parts of volumes", "")
 		}
 		return cr.folder(m, out, what, from.Source, inside, create)
 	case "bind":
@@ -344,9 +348,9 @@ func (cr *creation) place(m *mount.Mount, from callerMount, rel string, create b
 			return cr.folder(m, out, what, from.Source, rel, create)
 		}
 	case "tmpfs":
-		return refusal{what, "the step's " + from.Destination + " is memory of its own container, which can't be shared", "use a volume"}
+		return apierror.Refuse(what, "the step's "+from.Destination+" is memory of its own container, which can't be shared", "use a volume")
 	default:
-		return refuse(what, "the guard doesn't know how to share a mount of the type "+quoted(from.Type))
+		return apierror.Refuse(what, "the guard doesn't know how to share a mount of the type "+apierror.Quote(from.Type), "")
 	}
 	*m = out
 	return nil
@@ -354,7 +358,7 @@ func (cr *creation) place(m *mount.Mount, from callerMount, rel string, create b
 
 // folder mounts a part of a volume by a mount point of the guard's own.
 func (cr *creation) folder(m *mount.Mount, out mount.Mount, what, root, rel string, create bool) error {
-	source, err := cr.c.g.mounts.add(root, rel, create, cr.c.g.opts.Daemon)
+	source, err := cr.c.g.mounts.Add(root, rel, create)
 	if err != nil {
 		return wordFolder(what, err)
 	}

@@ -8,6 +8,10 @@ import (
 
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/go-connections/nat"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // networkingRules are for network.NetworkingConfig.
@@ -36,11 +40,11 @@ var endpointRules = []fieldRule{
 func networkMode(p *checking, at string, v reflect.Value) error {
 	mode := v.String()
 	switch {
-	case mode == "" || mode == "default" || mode == bridge:
+	case mode == "" || mode == "default" || mode == names.Bridge:
 		v.SetString(p.c.g.opts.Network)
 	case mode == network.NetworkNone:
 	case mode == network.NetworkHost:
-		return refusal{at + ` "host"`, "the machine's network isn't shared", "leave it out: the container joins the build's network, where steps and services answer by name"}
+		return apierror.Refuse(at+` "host"`, "the machine's network isn't shared", "leave it out: the container joins the build's network, where steps and services answer by name")
 	case strings.HasPrefix(mode, "container:"):
 		return joined("the network namespace", true)(p, at, v)
 	default:
@@ -75,14 +79,14 @@ func endpoints(p *checking, at string, v reflect.Value) error {
 			out[name] = &network.EndpointSettings{}
 			continue
 		case !cr.onBridge():
-			return badRequest("conflicting options: the container has the network mode %s and can't be on the network %s", mode, quoted(name))
+			return apierror.BadRequest("conflicting options: the container has the network mode %s and can't be on the network %s", mode, apierror.Quote(name))
 		}
 		n, err := p.c.g.own.findNetwork(p, name)
 		if err != nil {
 			return err
 		}
 		if out[n.Name] != nil {
-			return badRequest("the network %s is given twice", quoted(name))
+			return apierror.BadRequest("the network %s is given twice", apierror.Quote(name))
 		}
 		if err := p.endpoint(place, e, cr.name); err != nil {
 			return err
@@ -91,7 +95,7 @@ func endpoints(p *checking, at string, v reflect.Value) error {
 	}
 	if cr.onBridge() {
 		// Before API 1.44 a container is created on one network only; the daemon itself adds that of the mode.
-		if out[mode] == nil && (len(out) == 0 || atLeast(cr.version, "1.44")) {
+		if out[mode] == nil && (len(out) == 0 || dockerd.AtLeast(cr.version, "1.44")) {
 			e := &network.EndpointSettings{}
 			if err := p.endpoint(at, e, cr.name); err != nil {
 				return err
@@ -130,8 +134,8 @@ func (p *checking) resolveLinks(list []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !nameable(alias) {
-			return nil, badRequest("invalid link %s: the alias is no name", quoted(l))
+		if !names.Valid(alias) {
+			return nil, apierror.BadRequest("invalid link %s: the alias is no name", apierror.Quote(l))
 		}
 		out = append(out, other.Name+":"+alias)
 	}
@@ -190,12 +194,12 @@ func publishAll(p *checking, _ string, v reflect.Value) error {
 		proto, number := nat.SplitProtoPort(string(port))
 		begin, end, err := nat.ParsePortRange(number)
 		if err != nil {
-			return badRequest("the exposed port %s is malformed: %v", quoted(string(port)), err)
+			return apierror.BadRequest("the exposed port %s is malformed: %v", apierror.Quote(string(port)), err)
 		}
 		for n := begin; n <= end; n++ {
 			one, err := nat.NewPort(proto, itoa(n))
 			if err != nil {
-				return badRequest("the exposed port %s is malformed: %v", quoted(string(port)), err)
+				return apierror.BadRequest("the exposed port %s is malformed: %v", apierror.Quote(string(port)), err)
 			}
 			if h.PortBindings[one] == nil {
 				h.PortBindings[one] = []nat.PortBinding{{HostIP: p.create.net.gateway.String()}}
@@ -217,13 +221,13 @@ func extraHosts(p *checking, at string, v reflect.Value) error {
 	for _, h := range list {
 		name, addr, ok := cutHost(h)
 		if !ok {
-			return badRequest("%s: bad format for add-host: %s", at, quoted(h))
+			return apierror.BadRequest("%s: bad format for add-host: %s", at, apierror.Quote(h))
 		}
 		if addr == "host-gateway" {
 			addr = gateway
 		}
 		if net.ParseIP(strings.Trim(addr, "[]")) == nil {
-			return badRequest("%s: invalid IP address in add-host: %s", at, quoted(addr))
+			return apierror.BadRequest("%s: invalid IP address in add-host: %s", at, apierror.Quote(addr))
 		}
 		have[name] = true
 		out = append(out, name+":"+addr)
@@ -255,7 +259,7 @@ func volumesFrom(p *checking, at string, v reflect.Value) error {
 	for i, s := range list {
 		ref, mode, moded := strings.Cut(s, ":")
 		if moded && mode != "ro" && mode != "rw" {
-			return refuse(at+" "+quoted(s), "the guard knows the modes ro and rw")
+			return apierror.Refuse(at+" "+apierror.Quote(s), "the guard knows the modes ro and rw", "")
 		}
 		other, err := p.c.g.mountsOf(p, strings.TrimPrefix(ref, "/"))
 		if err != nil {

@@ -11,66 +11,6 @@ import (
 	"github.com/docker/docker/api/types/mount"
 )
 
-func TestDecodeStrict(t *testing.T) {
-	for _, tt := range []struct {
-		name, text string
-		want       string // part of the error; "" decodes
-	}{
-		{"plain", `{"Image":"a","HostConfig":{"Memory":1}}`, ""},
-		{"another case", `{"image":"a","hostConfig":{"memory":1}}`, ""},
-		{"labels in two cases are two", `{"Labels":{"a":"1","A":"2"}}`, ""},
-		{"a label twice", `{"Labels":{"a":"1","a":"2"}}`, "comes twice"},
-		{"unknown in a list", `{"HostConfig":{"Mounts":[{"Type":"tmpfs","Sauce":"x"}]}}`, "no such field"},
-		{"twice in a list", `{"HostConfig":{"Mounts":[{"Type":"tmpfs","type":"bind"}]}}`, "comes twice"},
-		{"twice in a map's struct", `{"NetworkingConfig":{"EndpointsConfig":{"a":{"Aliases":[],"aliases":[]}}}}`, "comes twice"},
-		{"unknown but null", `{"Nope" : null}`, ""},
-		{"unknown, ignored by name", `{"DiskQuota":5}`, ""},
-		{"a command as a string", `{"Cmd":"true"}`, ""},
-		{"empty", ``, "EOF"},
-		{"null", `null`, ""},
-		{"a list", `[]`, "invalid JSON"},
-		{"cut off", `{"Image":"a"`, "invalid JSON"},
-		{"cut off in a list", `{"Env":["a"`, "invalid JSON"},
-		{"two values", `{}{}`, "there is more"},
-		{"garbage after", `{} x`, "there is more"},
-		{"deep", `{"Labels":` + strings.Repeat(`{"a":`, 100) + `1` + strings.Repeat(`}`, 101), "nested deeper"},
-		{"wrong type", `{"Image":{}}`, "invalid JSON"},
-		{"not UTF-8", "{\"Image\":\"\xff\"}", ""},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			var r container.CreateRequest
-			err := decodeStrict([]byte(tt.text), &r, createIgnored...)
-			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
-				t.Errorf("decodes with %v, want an error with %q", err, tt.want)
-			}
-		})
-	}
-}
-
-// FuzzDecode: what is decoded and encoded anew means the same when it's read again, and no text is a panic.
-func FuzzDecode(f *testing.F) {
-	for _, s := range []string{`{"Image":"a","HostConfig":{"Privileged":true,"privileged":false}}`, `{"Labels":{"a":"b"}}`, `{"HostConfig":{"Mounts":[{"Type":"bind"}]}}`, `{"Cmd":"x"}`, `{} {}`} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		var r, again container.CreateRequest
-		if decodeStrict(text, &r, createIgnored...) != nil {
-			return
-		}
-		b, err := json.Marshal(r)
-		if err != nil {
-			t.Fatalf("what was decoded can't be encoded: %v", err)
-		}
-		if err := json.Unmarshal(b, &again); err != nil {
-			t.Fatal(err)
-		}
-		b2, err := json.Marshal(again)
-		if err != nil || string(b) != string(b2) {
-			t.Errorf("%s\nbecomes\n%s", b, b2)
-		}
-	})
-}
-
 // FuzzCreate: whatever a client sends, what reaches the daemon is an unprivileged container of the build.
 func FuzzCreate(f *testing.F) {
 	for _, s := range []string{
@@ -152,28 +92,6 @@ func FuzzFilters(f *testing.F) {
 			if containerFilters[k] == 0 {
 				t.Errorf("the filter %q passes", k)
 			}
-		}
-	})
-}
-
-// FuzzNames: scoping is undone by unscoping, never leaves the build's own names, and happens once.
-func FuzzNames(f *testing.F) {
-	for _, s := range []string{"db", "drone-abc.db", "drone-abc.drone-abc.x", "a..b", "/x", "", "\xa4rone-abc.", `\\\ufffdrone-abc.`, "\xff\xffrone-abc.", "\x1drone-abc.", "\x1ddrone-abc."} {
-		f.Add(s)
-	}
-	n := names{prefix: "drone-abc.", network: "drone-abc"}
-	f.Fuzz(func(t *testing.T, name string) {
-		real := n.scope(name)
-		if !n.scoped(real) || n.scope(n.scope("x"+name)) != n.scope("x"+name) {
-			t.Errorf("%q becomes %q", name, real)
-		}
-		if nameable(name) && (!nameable(real) && len(real) <= 255 || !strings.Contains(name, n.prefix) && n.unscope(real) != name) {
-			t.Errorf("%q becomes %q becomes %q", name, real, n.unscope(real))
-		}
-		text, _ := json.Marshal(map[string]string{"Name": real})
-		var back map[string]string
-		if err := json.Unmarshal(n.answer(text), &back); err != nil {
-			t.Errorf("%s is no JSON: %v", n.answer(text), err)
 		}
 	})
 }

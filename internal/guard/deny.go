@@ -1,10 +1,14 @@
 package guard
 
-import "context"
+import (
+	"context"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+)
 
 // denied is a handler that refuses the endpoint.
 func denied(rule, way string) handler {
 	return func(_ context.Context, c *call) error {
-		return refusal{"the endpoint " + c.route.method + " " + c.route.pattern, rule, way}
+		return apierror.Refuse("the endpoint "+c.route.method+" "+c.route.pattern, rule, way)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // execRules are for container.ExecOptions: a process in a container is as unprivileged as the container.
@@ -40,11 +42,11 @@ func createExec(ctx context.Context, c *call) error {
 	if err := p.enforce("", reflect.ValueOf(&o).Elem(), execRules); err != nil {
 		return err
 	}
-	body, length, err := jsonBody(o)
+	body, length, err := dockerd.JSONBody(o)
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodPost, path: c.containerPath(found.ID), header: jsonHeader(), body: body, length: length})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
 	if err != nil {
 		return err
 	}
@@ -68,11 +70,11 @@ func startExec(ctx context.Context, c *call) error {
 	if err := c.decode(&o, "hijack", "stdin"); err != nil { // dockerode's own options
 		return err
 	}
-	body, length, err := jsonBody(o)
+	body, length, err := dockerd.JSONBody(o)
 	if err != nil {
 		return err
 	}
-	out := outgoing{method: http.MethodPost, path: c.execPath(), header: jsonHeader(), body: body, length: length}
+	out := dockerd.Request{Method: http.MethodPost, Path: c.execPath(), Header: dockerd.JSONHeader(), Body: body, Length: length}
 	if o.Detach {
 		return c.send(ctx, out)
 	}
@@ -84,14 +86,14 @@ func onExec(ctx context.Context, c *call) error {
 	if err := c.g.own.exec(ctx, c.vars["id"]); err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: c.route.method, path: c.execPath(), query: c.query})
+	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: c.execPath(), Query: c.query})
 }
 
 func inspectExec(ctx context.Context, c *call) error {
 	if err := c.g.own.exec(ctx, c.vars["id"]); err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, outgoing{method: http.MethodGet, path: c.execPath()})
+	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodGet, Path: c.execPath()})
 }
 
 func (c *call) execPath() string { return strings.Replace(c.route.pattern, "{id}", c.vars["id"], 1) }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/filters"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // filterRule says what becomes of a filter of a list.
@@ -35,18 +37,18 @@ func (c *call) rewriteFilters(ctx context.Context, rules map[string]filterRule) 
 	up, mine = filters.NewArgs(), filters.NewArgs()
 	text := c.query.Get("filters")
 	if len(text) > 64<<10 {
-		return up, mine, badRequest("invalid filter: it is too long")
+		return up, mine, apierror.BadRequest("invalid filter: it is too long")
 	}
 	given, err := filters.FromJSON(text)
 	if err != nil {
-		return up, mine, badRequest("invalid filter: %v", err)
+		return up, mine, apierror.BadRequest("invalid filter: %v", err)
 	}
 	keys := given.Keys()
 	slices.Sort(keys)
 	for _, key := range keys {
 		rule, known := rules[key]
 		if !known {
-			return up, mine, badRequest("invalid filter '%.100s'", key)
+			return up, mine, apierror.BadRequest("invalid filter '%.100s'", key)
 		}
 		for _, value := range given.Get(key) {
 			switch rule {
@@ -94,7 +96,7 @@ func (c *call) resolveFilter(ctx context.Context, rule filterRule, value string)
 		o, err = c.g.findImage(ctx, value)
 		found = []string{o.ref}
 	}
-	if isNotFound(err) && rule != thereContainer && rule != thereImage {
+	if apierror.IsNotFound(err) && rule != thereContainer && rule != thereImage {
 		return none, nil
 	}
 	return found, err

@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // messageLimit bounds a message of BuildKit's, in bytes. Its own clients and daemons take 16 MiB.
@@ -249,7 +251,7 @@ func (p *grpcProxy) copyOut(m grpcMethod, call *grpcCall, in grpc.ServerStream, 
 func judged(policy func() ([]byte, error)) (b []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			b, err = nil, badRequest("a message of BuildKit's can't be read: %v", p)
+			b, err = nil, apierror.BadRequest("a message of BuildKit's can't be read: %v", p)
 		}
 	}()
 	return policy()
@@ -260,24 +262,24 @@ func (p *grpcProxy) wordStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	var r refusal
-	var e statusError
+	var r apierror.Refusal
+	var e apierror.Status
 	if errors.As(err, &r) {
 		return status.Error(codes.PermissionDenied, r.Error())
 	}
 	if errors.As(err, &e) {
 		code := codes.InvalidArgument
 		switch {
-		case e.status == http.StatusNotFound:
+		case e.Code == http.StatusNotFound:
 			code = codes.NotFound
-		case e.status >= 500:
+		case e.Code >= 500:
 			code = codes.Unavailable
 		}
-		return status.Error(code, p.g.names.unscope(e.message))
+		return status.Error(code, p.g.names.Unscope(e.Message))
 	}
 	s, _ := status.FromError(err)
 	pb := s.Proto() // a copy
-	pb.Message = p.g.names.unscope(pb.Message)
+	pb.Message = p.g.names.Unscope(pb.Message)
 	return status.FromProto(pb).Err()
 }
 

@@ -30,6 +30,11 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/mounts"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/registryproxy"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -106,12 +111,12 @@ type Limits struct {
 type Guard struct {
 	opts     Options
 	log      logrus.FieldLogger
-	names    names
+	names    names.Names
 	labels   map[string]string // Options.Labels and LabelGuard
-	up       *upstream
+	up       *dockerd.Daemon
 	own      *ownership
-	mounts   *folders
-	tags     tags
+	mounts   *mounts.Points
+	tags     names.Tags
 	images   *images
 	shown    *shown
 	sessions *sessions
@@ -139,7 +144,7 @@ type Guard struct {
 // New makes a guard. It opens nothing until Serve.
 func New(o Options) (*Guard, error) {
 	switch {
-	case o.ID == "" || !nameable(o.ID):
+	case o.ID == "" || !names.Valid(o.ID):
 		return nil, fmt.Errorf("make a guard: the build's id %q can't begin the name of a container; it needs letters, digits, dots, dashes and underscores", o.ID)
 	case o.OwnerLabel == "" || o.Labels[o.OwnerLabel] != o.ID:
 		return nil, fmt.Errorf("make a guard for build %s: its labels don't hold the owner's label %q with the build's id", o.ID, o.OwnerLabel)
@@ -161,14 +166,14 @@ func New(o Options) (*Guard, error) {
 	g := &Guard{
 		opts:     o,
 		log:      o.Log,
-		names:    names{prefix: o.ID + ".", network: o.Network, tags: newTags(o.ID)},
-		tags:     newTags(o.ID),
+		names:    names.New(o.ID, o.Network),
+		tags:     names.NewTags(o.ID),
 		images:   newImages(),
 		shown:    &shown{},
 		sessions: newSessions(),
 		labels:   labels,
-		up:       newUpstream(o.Daemon),
-		mounts:   &folders{dir: o.MountDir},
+		up:       dockerd.New(o.Daemon, speaks),
+		mounts:   mounts.New(o.MountDir, o.Daemon),
 		servers:  map[policy]*http.Server{},
 		hijacked: map[io.Closer]struct{}{},
 	}
@@ -198,9 +203,8 @@ func (g *Guard) serve(ctx context.Context, l net.Listener, p policy) error {
 			ConnContext:       rememberPeer,
 			ReadHeaderTimeout: 30 * time.Second,
 			MaxHeaderBytes:    256 << 10, // X-Registry-Config holds the credentials of every registry
-			ErrorLog:          nil,
 		}
-		quieten(server, g.log)
+		server.ErrorLog = registryproxy.DebugLog(g.log)
 		g.servers[p] = server
 	}
 	g.mu.Unlock()
@@ -238,19 +242,19 @@ func (g *Guard) Close() error {
 	}
 	g.serving.Wait()
 	g.making.Wait()
-	g.up.close()
+	g.up.Close()
 	return err
 }
 
 // Unmount undoes what Options.MountDir holds. Call it when the build's containers are gone.
-func (g *Guard) Unmount() error { return g.mounts.close() }
+func (g *Guard) Unmount() error { return g.mounts.Close() }
 
 // serveHTTP answers one request of a client that may do what the policy says.
 func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
-		writeError(w, r, statusError{http.StatusServiceUnavailable, errClosed.Error()})
+		writeError(w, r, apierror.New(http.StatusServiceUnavailable, errClosed.Error()))
 		return
 	}
 	g.serving.Add(1)
@@ -261,10 +265,10 @@ func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
 	if err == nil {
 		err = p.handler(c.route)(r.Context(), c)
 	}
-	if err == nil || errors.Is(err, errAnswered) {
+	if err == nil || errors.Is(err, dockerd.ErrAnswered) {
 		return
 	}
-	if errors.Is(err, errBroken) {
+	if errors.Is(err, dockerd.ErrBroken) {
 		panic(http.ErrAbortHandler)
 	}
 	g.log.WithError(err).WithField("method", r.Method).WithField("path", r.URL.Path).Debug("guard refuses")
@@ -299,7 +303,7 @@ func (g *Guard) begin(ctx context.Context) (context.Context, func(), error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
-		return nil, nil, statusError{http.StatusServiceUnavailable, errClosed.Error()}
+		return nil, nil, apierror.New(http.StatusServiceUnavailable, errClosed.Error())
 	}
 	g.making.Add(1)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makingTime)

@@ -8,35 +8,36 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // tunnel carries a request whose connection becomes a raw stream (attach, exec start): it asks the daemon to upgrade, and if the daemon does, joins the two
 // connections until both directions have ended.
-func (c *call) tunnel(ctx context.Context, o outgoing) error {
+func (c *call) tunnel(ctx context.Context, o dockerd.Request) error {
 	protocol := "tcp"
-	if o.header == nil {
-		o.header = http.Header{}
+	if o.Header == nil {
+		o.Header = http.Header{}
 	}
 	return c.tunnelAs(ctx, o, protocol)
 }
 
 // tunnelAs is tunnel with another protocol than "tcp".
-func (c *call) tunnelAs(ctx context.Context, o outgoing, protocol string) error {
-	if o.version == "" {
-		o.version = c.version
+func (c *call) tunnelAs(ctx context.Context, o dockerd.Request, protocol string) error {
+	if o.Version == "" {
+		o.Version = c.version
 	}
-	conn, resp, err := c.g.up.upgrade(ctx, o, protocol)
+	conn, resp, err := c.g.up.Upgrade(ctx, o, protocol)
 	if err != nil {
 		return err
 	}
 	if conn == nil {
 		defer resp.Body.Close()
-		copyHeader(c.w.Header(), resp.Header)
+		dockerd.CopyHeader(c.w.Header(), resp.Header)
 		if resp.StatusCode >= 400 {
-			return answerError(resp)
+			return dockerd.AnswerError(resp)
 		}
-		return c.stream(resp)
+		return dockerd.Relay(c.w, resp)
 	}
 	if !c.g.hold(conn) {
 		return errClosed
@@ -48,23 +49,23 @@ func (c *call) tunnelAs(ctx context.Context, o outgoing, protocol string) error 
 		return err
 	}
 	defer c.g.release(client)
-	join(client, conn)
-	return errAnswered
+	dockerd.Join(client, conn)
+	return dockerd.ErrAnswered
 }
 
 // hijack takes the client's connection from the server, and tells the client so with the header of the daemon's answer. The caller releases it.
-func (c *call) hijack(answer http.Header) (*stream, error) {
+func (c *call) hijack(answer http.Header) (*dockerd.Stream, error) {
 	raw, rw, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {
 		return nil, fmt.Errorf("take over the client's connection: %w", err)
 	}
-	client := &stream{Conn: raw, in: rw.Reader}
+	client := dockerd.NewStream(raw, rw.Reader)
 	if !c.g.hold(client) {
-		return nil, errAnswered
+		return nil, dockerd.ErrAnswered
 	}
 	if err := c.greet(client, answer); err != nil {
 		c.g.release(client)
-		return nil, errAnswered // the client has gone
+		return nil, dockerd.ErrAnswered // the client has gone
 	}
 	return client, nil
 }
@@ -73,7 +74,7 @@ func (c *call) hijack(answer http.Header) (*stream, error) {
 func (c *call) greet(client io.Writer, answer http.Header) error {
 	b := bufio.NewWriter(client)
 	h := http.Header{}
-	copyHeader(h, answer)
+	dockerd.CopyHeader(h, answer)
 	if protocol := c.r.Header.Get("Upgrade"); protocol != "" {
 		h.Set("Connection", "Upgrade")
 		h.Set("Upgrade", answer.Get("Upgrade"))
@@ -90,40 +91,9 @@ func (c *call) greet(client io.Writer, answer http.Header) error {
 	return b.Flush()
 }
 
-// halfCloser is a connection of which one direction can end before the other.
-type halfCloser interface {
-	io.ReadWriteCloser
-	CloseWrite() error
-}
-
-// join copies both ways. The end of input is passed on as a half-close; the end of the daemon's output ends the connection, as nothing more can come of it.
-func join(client, daemon halfCloser) {
-	var input sync.WaitGroup
-	input.Go(func() {
-		if copyStream(daemon, client) == nil {
-			_ = daemon.CloseWrite() // a daemon that has closed needs no end of input
-			return
-		}
-		_ = daemon.Close() // the client broke off: nobody reads the output
-	})
-	_ = copyStream(client, daemon) // whichever end broke, the other is closed
-	_ = client.CloseWrite()
-	_ = client.Close()
-	_ = daemon.Close()
-	input.Wait()
-}
-
-// copyStream copies until end of file.
-func copyStream(to io.Writer, from io.Reader) error {
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *buf)
-	return err
-}
-
 // wantsUpgrade tells whether the client asks for that protocol.
 func (c *call) wantsUpgrade(protocol string) bool {
 	return strings.EqualFold(c.r.Header.Get("Upgrade"), protocol)
 }
 
-var _ net.Conn = (*stream)(nil)
+var _ net.Conn = (*dockerd.Stream)(nil)

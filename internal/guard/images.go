@@ -11,6 +11,9 @@ import (
 	"sync"
 
 	"github.com/distribution/reference"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // imageFound is an image that a client may run.
@@ -30,7 +33,7 @@ type imageFound struct {
 	// tag is the private name that it was found by; empty if it's a shared one, or an id.
 	tag string
 	// names are all that the client may see.
-	names imageNames
+	names names.ImageNames
 }
 
 // images remembers what can't be read off the daemon: which images were this build's, though their names have moved on.
@@ -106,44 +109,15 @@ func (i *images) hasPulled(name string) bool {
 // asked; ref is then to be pulled.
 func (g *Guard) ImageName(ctx context.Context, ref string) (name string, found bool, err error) {
 	image, err := g.findImage(ctx, ref)
-	if isNotFound(err) {
+	if apierror.IsNotFound(err) {
 		return ref, false, nil
 	}
 	return image.ref, err == nil, err
 }
 
-// imageNames are the names of an image that are a client's to see, as the daemon has them.
-type imageNames struct {
-	// own are private tags, those of images without a name included; ownDigests are those of a push under way.
-	own, ownDigests []string
-	// pushed are digests that the image has in registries to which this build has pushed it, as the client has them.
-	pushed []string
-	// shared are tags and digests of images that came from their registry, or that the operator put here.
-	shared, sharedDigests []string
-}
-
-// sortNames takes apart the names of an image.
-func (g *Guard) sortNames(repoTags, repoDigests []string) imageNames {
-	var n imageNames
-	for _, list := range []struct {
-		names       []string
-		own, shared *[]string
-	}{{repoTags, &n.own, &n.shared}, {repoDigests, &n.ownDigests, &n.sharedDigests}} {
-		for _, name := range list.names {
-			switch {
-			case g.tags.owns(name):
-				*list.own = append(*list.own, name)
-			case !reserved(name) && !strings.HasPrefix(name, noneName):
-				*list.shared = append(*list.shared, name)
-			}
-		}
-	}
-	return n
-}
-
 // visible tells whether an image of these names, with that id, is one for this build to see.
-func (g *Guard) visible(id string, n imageNames) bool {
-	return len(n.own)+len(n.ownDigests)+len(n.shared)+len(n.sharedDigests) > 0 || g.images.knows(id)
+func (g *Guard) visible(id string, n names.ImageNames) bool {
+	return len(n.Own)+len(n.OwnDigests)+len(n.Shared)+len(n.SharedDigests) > 0 || g.images.knows(id)
 }
 
 // imageInspection is what the guard reads of an image.
@@ -164,15 +138,15 @@ type imageInspection struct {
 // inspectImage looks at the image that the daemon knows by ref. It's not found unless it's one for this build to see.
 func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error) {
 	var in imageInspection
-	if err := g.up.call(ctx, http.MethodGet, "/images/"+ref+"/json", nil, nil, &in); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/images/"+ref+"/json", nil, nil, &in); err != nil {
 		return imageFound{}, err
 	}
-	names := g.sortNames(in.RepoTags, in.RepoDigests)
-	names.pushed = g.images.pushedAs(in.ID)
+	names := g.tags.Sort(in.RepoTags, in.RepoDigests)
+	names.Pushed = g.images.pushedAs(in.ID)
 	if !g.visible(in.ID, names) || !g.made(in.ID, names) && !g.mayHave(ctx, ref, names) {
-		return imageFound{}, statusError{http.StatusNotFound, "No such image: " + ref}
+		return imageFound{}, apierror.New(http.StatusNotFound, "No such image: "+ref)
 	}
-	if len(names.own) > 0 {
+	if len(names.Own) > 0 {
 		g.images.remember(in.ID)
 	}
 	return imageFound{
@@ -184,26 +158,26 @@ func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error
 // findImage resolves what a client calls an image: a name, first of the build's own and then of the shared ones, an id, or the beginning of an id of
 // an image that the client can see.
 func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
-	absent := statusError{http.StatusNotFound, fmt.Sprintf("No such image: %s", ref)}
-	if id, ok := fullImageID(ref); ok {
+	absent := apierror.New(http.StatusNotFound, fmt.Sprintf("No such image: %s", ref))
+	if id, ok := names.ImageID(ref); ok {
 		found, err := g.inspectImage(ctx, id)
-		if isNotFound(err) {
+		if apierror.IsNotFound(err) {
 			return found, absent
 		}
 		return found, err
 	}
-	if named, err := g.tags.parse(ref); err == nil {
+	if named, err := g.tags.Parse(ref); err == nil {
 		found, err := g.findNamed(ctx, ref, named)
-		if !isNotFound(err) {
+		if !apierror.IsNotFound(err) {
 			return found, err
 		}
-	} else if isNotFound(err) {
+	} else if apierror.IsNotFound(err) {
 		return imageFound{}, err
-	} else if !isHex(strings.TrimPrefix(ref, "sha256:")) {
+	} else if !names.IsHex(strings.TrimPrefix(ref, "sha256:")) {
 		return imageFound{}, err
 	}
 	begin := strings.TrimPrefix(ref, "sha256:")
-	if !isHex(begin) {
+	if !names.IsHex(begin) {
 		return imageFound{}, absent
 	}
 	list, err := g.listAll(ctx, nil)
@@ -222,26 +196,20 @@ func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
 	return g.inspectImage(ctx, ids[0])
 }
 
-// fullImageID is the id that ref is, if it's a whole one.
-func fullImageID(ref string) (string, bool) {
-	hex := strings.TrimPrefix(ref, "sha256:")
-	return "sha256:" + hex, isID(hex)
-}
-
 // findNamed resolves a name. The shared ones are asked for by their long form, which the daemon can't take for an id.
 func (g *Guard) findNamed(ctx context.Context, ref string, named reference.Named) (imageFound, error) {
 	digested, isDigested := named.(reference.Digested)
 	if !isDigested {
-		private, err := g.tags.private(named)
+		private, err := g.tags.Private(named)
 		if err != nil {
 			return imageFound{}, err
 		}
 		found, err := g.inspectImage(ctx, private)
 		if err == nil {
-			found.tag = reference.TagNameOnly(mustNamed(private)).String()
+			found.tag = reference.TagNameOnly(names.MustParse(private)).String()
 			return found, nil
 		}
-		if !isNotFound(err) {
+		if !apierror.IsNotFound(err) {
 			return imageFound{}, err
 		}
 		found, err = g.inspectImage(ctx, reference.TagNameOnly(named).String())
@@ -253,35 +221,17 @@ func (g *Guard) findNamed(ctx context.Context, ref string, named reference.Named
 	// The daemon takes any name with an image's id for a digest as that image, so the digest must be one that the image has under this name.
 	want := reference.TrimNamed(named).Name() + "@" + digested.Digest().String()
 	found, err := g.inspectImage(ctx, want)
-	if err == nil && slices.ContainsFunc(found.names.sharedDigests, func(d string) bool { return canonical(d) == want }) {
+	if err == nil && slices.ContainsFunc(found.names.SharedDigests, func(d string) bool { return names.Canonical(d) == want }) {
 		found.ref = want
 		return found, nil
 	}
-	if err != nil && !isNotFound(err) {
+	if err != nil && !apierror.IsNotFound(err) {
 		return imageFound{}, err
 	}
 	if id := g.images.pushedBy(want); id != "" {
 		return g.inspectImage(ctx, id)
 	}
-	return imageFound{}, statusError{http.StatusNotFound, "No such image: " + ref}
-}
-
-// canonical is the long form of a name; of what isn't one, the text itself.
-func canonical(name string) string {
-	ref, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return name
-	}
-	return ref.String()
-}
-
-// mustNamed reads a name that has been checked before.
-func mustNamed(name string) reference.Named {
-	ref, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		panic("guard: a name that was checked is malformed: " + name)
-	}
-	return ref
+	return imageFound{}, apierror.New(http.StatusNotFound, "No such image: "+ref)
 }
 
 // listedImage is what the guard reads of an image in a list.
@@ -289,14 +239,14 @@ type listedImage struct {
 	ID          string `json:"Id"`
 	RepoTags    []string
 	RepoDigests []string
-	names       imageNames
+	names       names.ImageNames
 	raw         json.RawMessage
 }
 
 // listAll is the daemon's images that have a name, or that match the query.
 func (g *Guard) listAll(ctx context.Context, q url.Values) ([]listedImage, error) {
 	var raws []json.RawMessage
-	if err := g.up.call(ctx, http.MethodGet, "/images/json", q, nil, &raws); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/images/json", q, nil, &raws); err != nil {
 		return nil, err
 	}
 	return g.readImages(raws)
@@ -308,7 +258,7 @@ const ownDepth = 12
 // listOwn is the images that have a private name of the build's, and no other names of them.
 func (g *Guard) listOwn(ctx context.Context) ([]listedImage, error) {
 	var patterns []string
-	for depth, pattern := 0, g.tags.domain; depth < ownDepth; depth++ {
+	for depth, pattern := 0, g.tags.Domain; depth < ownDepth; depth++ {
 		pattern += "/*"
 		patterns = append(patterns, pattern)
 	}
@@ -326,8 +276,8 @@ func (g *Guard) readImages(raws []json.RawMessage) ([]listedImage, error) {
 		if err := json.Unmarshal(raw, &i); err != nil {
 			return nil, fmt.Errorf("read the docker daemon's list of images: %w", err)
 		}
-		i.names = g.sortNames(i.RepoTags, i.RepoDigests)
-		i.names.pushed = g.images.pushedAs(i.ID)
+		i.names = g.tags.Sort(i.RepoTags, i.RepoDigests)
+		i.names.Pushed = g.images.pushedAs(i.ID)
 		list = append(list, i)
 	}
 	return list, nil

@@ -12,51 +12,30 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
 // target is the daemon's name for the image that a client wants to call repo:tag; a name of its own for one that it doesn't name.
 func (c *call) target(repo, tag string) (string, error) {
 	if repo == "" {
 		if tag != "" {
-			return "", badRequest("invalid reference format: a tag without a repository")
+			return "", apierror.BadRequest("invalid reference format: a tag without a repository")
 		}
-		r, t := c.g.tags.untagged()
+		r, t := c.g.tags.Untagged()
 		return r + ":" + t, nil
 	}
 	if tag != "" {
 		if strings.Contains(tag, "@") || strings.Contains(tag, "/") {
-			return "", badRequest("invalid tag format: %.200s", tag)
+			return "", apierror.BadRequest("invalid tag format: %.200s", tag)
 		}
 		repo += ":" + tag
 	}
-	return c.g.tags.target(repo)
-}
-
-// target is the daemon's name for an image that a client wants to call name.
-func (t tags) target(name string) (string, error) {
-	ref, err := t.parse(name)
-	if isNotFound(err) {
-		return "", refuse("the name "+quoted(name), "names that end a host in "+tagSpace+" are the runner's own")
-	}
-	if err != nil {
-		return "", err
-	}
-	if _, ok := ref.(reference.Digested); ok {
-		return "", badRequest("refusing to create a tag with a digest reference")
-	}
-	return t.private(reference.TagNameOnly(ref))
-}
-
-// repoTag is a name as two query parameters.
-func repoTag(q url.Values, name string) url.Values {
-	ref := mustNamed(name)
-	q.Set("repo", reference.TrimNamed(ref).Name())
-	if tagged, ok := ref.(reference.Tagged); ok {
-		q.Set("tag", tagged.Tag())
-	}
-	return q
+	return c.g.tags.Target(repo)
 }
 
 // tagImage gives an image that the client sees another name, of the build's own.
@@ -66,7 +45,7 @@ func tagImage(ctx context.Context, c *call) error {
 		return err
 	}
 	if c.query.Get("repo") == "" {
-		return badRequest("repository name must have at least one component")
+		return apierror.BadRequest("repository name must have at least one component")
 	}
 	to, err := c.target(c.query.Get("repo"), c.query.Get("tag"))
 	if err != nil {
@@ -78,7 +57,7 @@ func tagImage(ctx context.Context, c *call) error {
 	}
 	defer done()
 	c.g.images.remember(found.id)
-	return c.send(ctx, outgoing{method: http.MethodPost, path: "/images/" + found.id + "/tag", query: repoTag(url.Values{}, to)})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/" + found.id + "/tag", Query: names.RepoTag(url.Values{}, to)})
 }
 
 // deleted is a line of the answer to a removal.
@@ -93,8 +72,8 @@ func deleteImage(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if found.tag == "" && len(found.names.own) == 0 {
-		return refusal{"removal of image " + quoted(c.vars["name"]), "it is shared by all builds", "the runner removes it when its disk runs short"}
+	if found.tag == "" && len(found.names.Own) == 0 {
+		return apierror.Refuse("removal of image "+apierror.Quote(c.vars["name"]), "it is shared by all builds", "the runner removes it when its disk runs short")
 	}
 	ctx, done, err := c.g.begin(ctx)
 	if err != nil {
@@ -103,11 +82,11 @@ func deleteImage(ctx context.Context, c *call) error {
 	defer done()
 	gone := []string{found.tag}
 	if found.tag == "" {
-		if gone = found.names.own; len(gone) > 1 && !c.flag("force") {
-			return statusError{http.StatusConflict, fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", short(found.id))}
+		if gone = found.names.Own; len(gone) > 1 && !c.flag("force") {
+			return apierror.New(http.StatusConflict, fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", names.Short(found.id)))
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(found.names.own), func(n string) bool { return slices.Contains(gone, n) || c.g.tags.anonymous(n) })
+	left := slices.DeleteFunc(slices.Clone(found.names.Own), func(n string) bool { return slices.Contains(gone, n) || c.g.tags.Anonymous(n) })
 	last := len(left) == 0
 	if last {
 		if !c.flag("force") {
@@ -115,7 +94,7 @@ func deleteImage(ctx context.Context, c *call) error {
 				return err
 			}
 		}
-		gone = slices.Concat(found.names.own, found.names.ownDigests)
+		gone = slices.Concat(found.names.Own, found.names.OwnDigests)
 	}
 	answer, err := c.g.untag(ctx, found.id, gone)
 	if err != nil {
@@ -135,11 +114,11 @@ func (g *Guard) unused(ctx context.Context, found imageFound) error {
 		return err
 	}
 	if id := users[found.id]; id != "" {
-		name := short(found.id)
+		name := names.Short(found.id)
 		if found.tag != "" {
-			name = strconv.Quote(g.tags.showName(found.tag))
+			name = strconv.Quote(g.tags.ShowName(found.tag))
 		}
-		return statusError{http.StatusConflict, fmt.Sprintf("conflict: unable to remove repository reference %s (must force) - container %s is using its referenced image %s", name, id[:12], short(found.id))}
+		return apierror.New(http.StatusConflict, fmt.Sprintf("conflict: unable to remove repository reference %s (must force) - container %s is using its referenced image %s", name, id[:12], names.Short(found.id)))
 	}
 	return nil
 }
@@ -152,7 +131,7 @@ func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 		Names   []string
 		Labels  map[string]string
 	}
-	if err := g.up.call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {g.own.ownerFilter()}}, nil, &list); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {g.own.ownerFilter()}}, nil, &list); err != nil {
 		return nil, err
 	}
 	users := map[string]string{}
@@ -164,38 +143,29 @@ func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 	return users, nil
 }
 
-// short is an id as Docker shows it.
-func short(id string) string {
-	id = strings.TrimPrefix(id, "sha256:")
-	return id[:min(12, len(id))]
-}
-
 // untag takes private names away from an image. If nobody else has a lasting name for it, it's given one that keeps it first: the daemon deletes an image with its last name.
-func (g *Guard) untag(ctx context.Context, id string, names []string) ([]deleted, error) {
+func (g *Guard) untag(ctx context.Context, id string, gone []string) ([]deleted, error) {
 	var in imageInspection
-	if err := g.up.call(ctx, http.MethodGet, "/images/"+id+"/json", nil, nil, &in); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/images/"+id+"/json", nil, nil, &in); err != nil {
 		return nil, err
 	}
-	if len(g.sortNames(in.RepoTags, nil).shared) == 0 {
-		if err := g.up.call(ctx, http.MethodPost, "/images/"+id+"/tag", repoTag(url.Values{}, keeper(id)), nil, nil); err != nil {
+	if len(g.tags.Sort(in.RepoTags, nil).Shared) == 0 {
+		if err := g.up.Call(ctx, http.MethodPost, "/images/"+id+"/tag", names.RepoTag(url.Values{}, names.Keeper(id)), nil, nil); err != nil {
 			return nil, err
 		}
 	}
 	answer := []deleted{}
-	for _, name := range names {
-		err := g.up.call(ctx, http.MethodDelete, "/images/"+name, url.Values{"noprune": {"1"}}, nil, nil)
-		if err != nil && !isNotFound(err) {
+	for _, name := range gone {
+		err := g.up.Call(ctx, http.MethodDelete, "/images/"+name, url.Values{"noprune": {"1"}}, nil, nil)
+		if err != nil && !apierror.IsNotFound(err) {
 			return nil, err
 		}
-		if !g.tags.anonymous(name) {
-			answer = append(answer, deleted{Untagged: g.tags.showName(name)})
+		if !g.tags.Anonymous(name) {
+			answer = append(answer, deleted{Untagged: g.tags.ShowName(name)})
 		}
 	}
 	return answer, nil
 }
-
-// keeper is the name that keeps an image for the cache.
-func keeper(id string) string { return keepName + ":" + strings.TrimPrefix(id, "sha256:") }
 
 // pruneImages untags images of the build's own that no container of it uses: those without a name, or with dangling=false all.
 func pruneImages(ctx context.Context, c *call) error {
@@ -229,11 +199,11 @@ func pruneImages(ctx context.Context, c *call) error {
 		return err
 	}
 	for _, i := range list {
-		named := slices.ContainsFunc(i.names.own, func(n string) bool { return !c.g.tags.anonymous(n) })
-		if len(i.names.own) == 0 || users[i.ID] != "" || named && !all {
+		named := slices.ContainsFunc(i.names.Own, func(n string) bool { return !c.g.tags.Anonymous(n) })
+		if len(i.names.Own) == 0 || users[i.ID] != "" || named && !all {
 			continue
 		}
-		gone, err := c.g.untag(ctx, i.ID, slices.Concat(i.names.own, i.names.ownDigests))
+		gone, err := c.g.untag(ctx, i.ID, slices.Concat(i.names.Own, i.names.OwnDigests))
 		if err != nil {
 			return err
 		}
@@ -250,7 +220,7 @@ func commit(ctx context.Context, c *call) error {
 		return err
 	}
 	if found.standing != ofClient {
-		return refuse("commit of container "+quoted(c.query.Get("container")), "it is a step of the pipeline, and may hold secrets")
+		return apierror.Refuse("commit of container "+apierror.Quote(c.query.Get("container")), "it is a step of the pipeline, and may hold secrets", "")
 	}
 	to, err := c.target(c.query.Get("repo"), c.query.Get("tag"))
 	if err != nil {
@@ -263,7 +233,7 @@ func commit(ctx context.Context, c *call) error {
 	var config *container.Config
 	if text := strings.TrimSpace(string(b)); text != "" && text != "null" {
 		config = &container.Config{}
-		if err := decodeStrict(b, config, createIgnored...); err != nil {
+		if err := strictjson.Decode(b, config, createIgnored...); err != nil {
 			return err
 		}
 		p := &checking{Context: ctx, c: c}
@@ -291,11 +261,11 @@ func commit(ctx context.Context, c *call) error {
 		return err
 	}
 	defer done()
-	body, length, err := jsonBody(config)
+	body, length, err := dockerd.JSONBody(config)
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodPost, path: "/commit", query: repoTag(q, to), header: jsonHeader(), body: body, length: length})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/commit", Query: names.RepoTag(q, to), Header: dockerd.JSONHeader(), Body: body, Length: length})
 	if err != nil {
 		return err
 	}
@@ -328,7 +298,7 @@ func commitRules() []fieldRule {
 func checkLabels(at string, labels map[string]string) error {
 	for k := range labels {
 		if strings.HasPrefix(k, labelSpace) {
-			return refuse(at+" "+quoted(k), "labels that begin with "+labelSpace+" are the runner's own")
+			return apierror.Refuse(at+" "+apierror.Quote(k), "labels that begin with "+labelSpace+" are the runner's own", "")
 		}
 	}
 	return nil
@@ -337,10 +307,10 @@ func checkLabels(at string, labels map[string]string) error {
 // checkChange judges an instruction that changes an image's configuration. It must be one line: the daemon parses it as a Dockerfile.
 func checkChange(change string) error {
 	if len(change) > 64<<10 {
-		return badRequest("an instruction in changes is too long")
+		return apierror.BadRequest("an instruction in changes is too long")
 	}
 	if strings.Contains(strings.ToLower(change), labelSpace) {
-		return refuse("changes "+quoted(change), "labels that begin with "+labelSpace+" are the runner's own")
+		return apierror.Refuse("changes "+apierror.Quote(change), "labels that begin with "+labelSpace+" are the runner's own", "")
 	}
 	return nil
 }

@@ -11,21 +11,25 @@ import (
 
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // createImage answers POST /images/create: a pull, or an import of a stream.
 func createImage(ctx context.Context, c *call) error {
 	switch src := c.query.Get("fromSrc"); {
 	case c.query.Get("fromImage") != "" && src != "":
-		return badRequest("fromImage and fromSrc exclude each other")
+		return apierror.BadRequest("fromImage and fromSrc exclude each other")
 	case c.query.Get("fromImage") != "":
 		return pullImage(ctx, c)
 	case src == "-":
 		return importImage(ctx, c)
 	case src != "":
-		return refusal{"fromSrc " + quoted(src), "the daemon would fetch it, from wherever it can reach", "fetch it in the step: curl … | docker import -"}
+		return apierror.Refuse("fromSrc "+apierror.Quote(src), "the daemon would fetch it, from wherever it can reach", "fetch it in the step: curl … | docker import -")
 	}
-	return badRequest("there is no image to pull: fromImage is empty")
+	return apierror.BadRequest("there is no image to pull: fromImage is empty")
 }
 
 // importImage makes an image of a stream, under a name of the build's own.
@@ -46,19 +50,19 @@ func importImage(ctx context.Context, c *call) error {
 		}
 	}
 	body, length := c.body()
-	resp, err := c.ask(ctx, outgoing{method: http.MethodPost, path: "/images/create", query: repoTag(q, to), header: streamHeader(), body: body, length: length})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/create", Query: names.RepoTag(q, to), Header: dockerd.TarHeader(), Body: body, Length: length})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return c.streamJSON(resp, func(b []byte) []byte {
+	return dockerd.RelayJSON(c.w, resp, func(b []byte) []byte {
 		var m struct{ Status string }
 		if json.Unmarshal(b, &m) == nil {
-			if id, ok := fullImageID(m.Status); ok {
+			if id, ok := names.ImageID(m.Status); ok {
 				c.g.images.remember(id)
 			}
 		}
-		return c.g.names.answer(b)
+		return c.g.names.Answer(b)
 	})
 }
 
@@ -75,9 +79,9 @@ func pullImage(ctx context.Context, c *call) error {
 	}
 	defer resp.Body.Close()
 	failed := false
-	err = c.streamJSON(resp, func(b []byte) []byte {
+	err = dockerd.RelayJSON(c.w, resp, func(b []byte) []byte {
 		failed = failed || isFailure(b)
-		return c.g.names.answer(b)
+		return c.g.names.Answer(b)
 	})
 	if err != nil || failed {
 		return err
@@ -100,19 +104,19 @@ func (c *call) endStream(err error) error {
 		return nil
 	}
 	e := c.g.wordError(err)
-	b, err := json.Marshal(map[string]any{"errorDetail": map[string]string{"message": e.message}, "error": e.message})
+	b, err := json.Marshal(map[string]any{"errorDetail": map[string]string{"message": e.Message}, "error": e.Message})
 	if err != nil {
 		return err
 	}
 	_, _ = c.w.Write(append(b, '\n')) // a client that has gone needs no answer
-	return errAnswered
+	return dockerd.ErrAnswered
 }
 
 // pullRef is the image that a request wants pulled, all tags of it if it has none.
 func (c *call) pullRef() (reference.Named, error) {
 	name := c.query.Get("fromImage")
 	if tag := c.query.Get("tag"); tag != "" {
-		ref, err := c.g.tags.parse(name)
+		ref, err := c.g.tags.Parse(name)
 		if err != nil {
 			return nil, err
 		}
@@ -123,7 +127,7 @@ func (c *call) pullRef() (reference.Named, error) {
 			name += ":" + tag
 		}
 	}
-	return c.g.tags.parse(name)
+	return c.g.tags.Parse(name)
 }
 
 // pull is what is to be pulled.
@@ -150,7 +154,7 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 	_, isDigested := ref.(reference.Digested)
 	if foreign && !isDigested {
 		if !isTagged {
-			return nil, nil, refusal{"a pull of all tags for platform " + quoted(p.platform), "it would change what other builds have", "pull one tag"}
+			return nil, nil, apierror.Refuse("a pull of all tags for platform "+apierror.Quote(p.platform), "it would change what other builds have", "pull one tag")
 		}
 		want, err := g.remoteDigest(ctx, p)
 		if err != nil {
@@ -171,13 +175,13 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 	}
 	g.shown.addPull(p)
 	g.images.rememberPull(ref.String())
-	resp, err = g.up.do(ctx, outgoing{method: http.MethodPost, version: p.version, path: "/images/create", query: q, header: p.header})
+	resp, err = g.up.Do(ctx, dockerd.Request{Method: http.MethodPost, Version: p.version, Path: "/images/create", Query: q, Header: p.header})
 	if err != nil {
 		return nil, nil, err
 	}
 	if resp.StatusCode >= 400 {
 		defer resp.Body.Close()
-		return nil, nil, answerError(resp)
+		return nil, nil, dockerd.AnswerError(resp)
 	}
 	return resp, func(ctx context.Context) error {
 		ctx, done, err := g.begin(ctx)
@@ -201,13 +205,13 @@ func (g *Guard) unshadow(ctx context.Context, ref reference.Named) error {
 	if err != nil {
 		return err
 	}
-	private, err := g.tags.private(ref)
+	private, err := g.tags.Private(ref)
 	if err != nil {
 		return err
 	}
 	_, one := ref.(reference.Tagged)
 	for _, i := range list {
-		for _, name := range i.names.own {
+		for _, name := range i.names.Own {
 			if name == private || !one && strings.HasPrefix(name, private+":") {
 				if _, err := g.untag(ctx, i.ID, []string{name}); err != nil {
 					return err
@@ -221,34 +225,34 @@ func (g *Guard) unshadow(ctx context.Context, ref reference.Named) error {
 // adopt gives an image that was pulled by its digest a name of the build's own, in place of the digest.
 func (g *Guard) adopt(ctx context.Context, digested reference.Named, as reference.Named) error {
 	var in imageInspection
-	if err := g.up.call(ctx, http.MethodGet, "/images/"+digested.String()+"/json", nil, nil, &in); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/images/"+digested.String()+"/json", nil, nil, &in); err != nil {
 		return err
 	}
-	private, err := g.tags.private(as)
+	private, err := g.tags.Private(as)
 	if err != nil {
 		return err
 	}
-	if err := g.up.call(ctx, http.MethodPost, "/images/"+in.ID+"/tag", repoTag(url.Values{}, private), nil, nil); err != nil {
+	if err := g.up.Call(ctx, http.MethodPost, "/images/"+in.ID+"/tag", names.RepoTag(url.Values{}, private), nil, nil); err != nil {
 		return err
 	}
 	g.images.remember(in.ID)
-	return g.up.call(ctx, http.MethodDelete, "/images/"+digested.String(), url.Values{"noprune": {"1"}}, nil, nil)
+	return g.up.Call(ctx, http.MethodDelete, "/images/"+digested.String(), url.Values{"noprune": {"1"}}, nil, nil)
 }
 
 // remoteDigest asks the registry which content a name has.
 func (g *Guard) remoteDigest(ctx context.Context, p pull) (digest.Digest, error) {
-	resp, err := g.up.do(ctx, outgoing{method: http.MethodGet, path: "/distribution/" + p.ref.String() + "/json", header: p.header})
+	resp, err := g.up.Do(ctx, dockerd.Request{Method: http.MethodGet, Path: "/distribution/" + p.ref.String() + "/json", Header: p.header})
 	if err != nil {
 		return "", err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 400 {
-		return "", answerError(resp)
+		return "", dockerd.AnswerError(resp)
 	}
 	var d struct {
 		Descriptor struct{ Digest digest.Digest }
 	}
-	b, err := readAll(resp.Body)
+	b, err := dockerd.ReadAll(resp.Body)
 	if err != nil {
 		return "", err
 	}
@@ -261,7 +265,7 @@ func (g *Guard) remoteDigest(ctx context.Context, p pull) (digest.Digest, error)
 // foreign tells whether a platform is another than the daemon's.
 func (g *Guard) foreign(ctx context.Context, platform string) (bool, error) {
 	var v struct{ Os, Arch string }
-	if err := g.up.call(ctx, http.MethodGet, "/version", nil, nil, &v); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/version", nil, nil, &v); err != nil {
 		return false, err
 	}
 	os, rest, _ := strings.Cut(strings.ToLower(platform), "/")

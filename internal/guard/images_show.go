@@ -10,6 +10,10 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // imageFilters of GET /images/json. What is about names is applied by the guard, to the names that the client sees.
@@ -35,14 +39,14 @@ func listImages(ctx context.Context, c *call) error {
 		case "0", "false":
 			dangling = "false"
 		default:
-			return badRequest("invalid filter 'dangling=[%.20s]'", v)
+			return apierror.BadRequest("invalid filter 'dangling=[%.20s]'", v)
 		}
 	}
 	q, err := encodeFilters(c.query, up)
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/images/json", query: q})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/images/json", Query: q})
 	if err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func fitsAny(name string, patterns []string) (bool, error) {
 	for _, p := range patterns {
 		fits, err := reference.FamiliarMatch(p, ref)
 		if err != nil {
-			return false, badRequest("invalid filter 'reference=[%.200s]'", p)
+			return false, apierror.BadRequest("invalid filter 'reference=[%.200s]'", p)
 		}
 		if fits {
 			return true, nil
@@ -112,7 +116,7 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 			continue
 		}
 		n := g.show(i.names, mine)
-		if len(i.names.own) == 0 && len(n.tags)+len(n.digests) == 0 && !g.images.knows(i.ID) {
+		if len(i.names.Own) == 0 && len(n.tags)+len(n.digests) == 0 && !g.images.knows(i.ID) {
 			continue // all its names are hidden by the build's own
 		}
 		ok, err := keep(&n)
@@ -126,7 +130,7 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, g.names.answer(shown))
+		out = append(out, g.names.Answer(shown))
 	}
 	return json.Marshal(out)
 }
@@ -139,9 +143,9 @@ func (g *Guard) ownTags(ctx context.Context) (map[string]bool, error) {
 	}
 	own := map[string]bool{}
 	for _, i := range list {
-		for _, name := range i.names.own {
-			if !g.tags.anonymous(name) {
-				own[g.tags.showName(name)] = true
+		for _, name := range i.names.Own {
+			if !g.tags.Anonymous(name) {
+				own[g.tags.ShowName(name)] = true
 			}
 		}
 	}
@@ -149,15 +153,15 @@ func (g *Guard) ownTags(ctx context.Context) (map[string]bool, error) {
 }
 
 // hidden is ownTags for the names of one image alone.
-func (g *Guard) hidden(ctx context.Context, n imageNames) (map[string]bool, error) {
+func (g *Guard) hidden(ctx context.Context, n names.ImageNames) (map[string]bool, error) {
 	own := map[string]bool{}
-	for _, name := range n.shared {
-		private, err := g.tags.private(mustNamed(name))
+	for _, name := range n.Shared {
+		private, err := g.tags.Private(names.MustParse(name))
 		if err != nil {
 			continue // no build can have it
 		}
-		err = g.up.call(ctx, http.MethodGet, "/images/"+private+"/json", nil, nil, nil)
-		if err != nil && !isNotFound(err) {
+		err = g.up.Call(ctx, http.MethodGet, "/images/"+private+"/json", nil, nil, nil)
+		if err != nil && !apierror.IsNotFound(err) {
 			return nil, err
 		}
 		own[name] = err == nil
@@ -169,21 +173,21 @@ func (g *Guard) hidden(ctx context.Context, n imageNames) (map[string]bool, erro
 type shownNames struct{ tags, digests []string }
 
 // show is what a client sees of an image's names; mine are ownTags.
-func (g *Guard) show(n imageNames, mine map[string]bool) shownNames {
+func (g *Guard) show(n names.ImageNames, mine map[string]bool) shownNames {
 	tags, digests := []string{}, []string{}
-	for _, name := range n.own {
-		if shown := g.tags.showName(name); !g.tags.anonymous(name) && !slices.Contains(tags, shown) { // one that is being pushed has another beside it
+	for _, name := range n.Own {
+		if shown := g.tags.ShowName(name); !g.tags.Anonymous(name) && !slices.Contains(tags, shown) { // one that is being pushed has another beside it
 			tags = append(tags, shown)
 		}
 	}
-	for _, name := range n.shared {
+	for _, name := range n.Shared {
 		if !mine[name] {
 			tags = append(tags, name)
 		}
 	}
-	for _, name := range slices.Concat(n.sharedDigests, n.pushed) {
-		if !slices.ContainsFunc(digests, func(d string) bool { return canonical(d) == canonical(name) }) {
-			digests = append(digests, reference.FamiliarString(mustNamed(name)))
+	for _, name := range slices.Concat(n.SharedDigests, n.Pushed) {
+		if !slices.ContainsFunc(digests, func(d string) bool { return names.Canonical(d) == names.Canonical(name) }) {
+			digests = append(digests, reference.FamiliarString(names.MustParse(name)))
 		}
 	}
 	return shownNames{tags, digests}
@@ -220,12 +224,12 @@ func (g *Guard) showImages(ctx context.Context, raw json.RawMessage) (json.RawMe
 func (g *Guard) ownImageEvent(_ context.Context, m message) bool {
 	name := m.Actor.Attributes["name"]
 	switch {
-	case g.tags.owns(name), g.tags.owns(m.Actor.ID):
+	case g.tags.Owns(name), g.tags.Owns(m.Actor.ID):
 		return true
-	case reserved(name), reserved(m.Actor.ID):
+	case names.Reserved(name), names.Reserved(m.Actor.ID):
 		return false
 	case m.Action == "pull":
-		return g.images.hasPulled(canonical(m.Actor.ID))
+		return g.images.hasPulled(names.Canonical(m.Actor.ID))
 	}
 	return g.images.knows(m.Actor.ID)
 }
@@ -240,14 +244,14 @@ func showImage(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/images/" + found.ref + "/json", query: c.query})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/images/" + found.ref + "/json", Query: c.query})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	return c.transform(resp, func(b []byte) ([]byte, error) {
 		b, err := withNames(b, c.g.show(found.names, mine))
-		return c.g.names.answer(b), err
+		return c.g.names.Answer(b), err
 	})
 }
 
@@ -257,7 +261,7 @@ func imageHistory(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/images/" + found.ref + "/history", query: c.query})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/images/" + found.ref + "/history", Query: c.query})
 	if err != nil {
 		return err
 	}
@@ -272,7 +276,7 @@ func imageHistory(ctx context.Context, c *call) error {
 			if err := json.Unmarshal(l["Tags"], &names); err != nil || names == nil {
 				continue // null
 			}
-			shown := c.g.show(c.g.sortNames(names, nil), nil)
+			shown := c.g.show(c.g.tags.Sort(names, nil), nil)
 			text := []byte("null")
 			if len(shown.tags) > 0 {
 				if text, err = json.Marshal(shown.tags); err != nil {
@@ -287,11 +291,11 @@ func imageHistory(ctx context.Context, c *call) error {
 
 // distribution asks a registry about an image, with the client's own credentials.
 func distribution(ctx context.Context, c *call) error {
-	ref, err := c.g.tags.parse(c.vars["name"])
+	ref, err := c.g.tags.Parse(c.vars["name"])
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: http.MethodGet, path: "/distribution/" + reference.FamiliarString(ref) + "/json", header: c.registryAuth()})
+	return c.send(ctx, dockerd.Request{Method: http.MethodGet, Path: "/distribution/" + reference.FamiliarString(ref) + "/json", Header: c.registryAuth()})
 }
 
 // registryAuth is the header with the client's credentials for a registry, if it sent any.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // inspection is what the daemon tells of a container of the build. One whose id and standing are known needn't be judged again: neither changes, and to
@@ -16,9 +19,9 @@ func (o *ownership) inspection(ctx context.Context, ref, version string, query u
 		found, err := o.inspectContainer(ctx, ref, version, query)
 		return found.raw, found.standing, err
 	}
-	raw, err := o.g.up.raw(ctx, outgoing{method: http.MethodGet, path: "/containers/" + ref + "/json", version: version, query: query})
-	if isNotFound(err) {
-		err = statusError{http.StatusNotFound, "No such container: " + ref}
+	raw, err := o.g.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
+	if apierror.IsNotFound(err) {
+		err = apierror.New(http.StatusNotFound, "No such container: "+ref)
 	}
 	return raw, s, err
 }

@@ -13,6 +13,10 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // networkFilters of GET /networks.
@@ -30,7 +34,7 @@ func listNetworks(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/networks", query: q})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/networks", Query: q})
 	if err != nil {
 		return err
 	}
@@ -49,13 +53,13 @@ func listNetworks(ctx context.Context, c *call) error {
 			matches := func(name string) bool { return mine.Len() == 0 || mine.Match("name", name) }
 			switch c.g.own.judgeNetwork(n) {
 			case ofClient:
-				if matches(c.g.names.unscope(n.Name)) {
-					out = append(out, c.g.names.answer(item))
+				if matches(c.g.names.Unscope(n.Name)) {
+					out = append(out, c.g.names.Answer(item))
 				}
 			case ofRunner:
-				item = c.g.names.answer(item)
-				if matches(bridge) {
-					item = renameNetwork(item, n.Name, bridge)
+				item = c.g.names.Answer(item)
+				if matches(names.Bridge) {
+					item = renameNetwork(item, n.Name, names.Bridge)
 				} else if !matches(n.Name) {
 					continue
 				}
@@ -78,15 +82,15 @@ func inspectNetwork(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/networks/" + n.ID, query: c.query})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/networks/" + n.ID, Query: c.query})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	return c.transform(resp, func(b []byte) ([]byte, error) {
-		b = c.g.names.answer(b)
+		b = c.g.names.Answer(b)
 		if n.standing == ofRunner && ref != n.Name {
-			return renameNetwork(b, n.Name, bridge), nil
+			return renameNetwork(b, n.Name, names.Bridge), nil
 		}
 		return b, nil
 	})
@@ -100,7 +104,7 @@ var networkRules = []fieldRule{
 }
 
 var networkOptionRules = []fieldRule{
-	{"Driver", oneOf("a build's networks are bridges", "", "", bridge)},
+	{"Driver", oneOf("a build's networks are bridges", "", "", names.Bridge)},
 	{"Scope", oneOf("a build's networks are local", "", "", "local")},
 	{"EnableIPv4", allow},
 	{"EnableIPv6", allow},
@@ -130,7 +134,7 @@ var ipamConfigRules = []fieldRule{
 // configFrom may be there without a name: clients send the empty struct.
 func configFrom(_ *checking, at string, v reflect.Value) error {
 	if r, _ := v.Interface().(*network.ConfigReference); r != nil && r.Network != "" {
-		return refuse(at, "networks of another configuration aren't the build's")
+		return apierror.Refuse(at, "networks of another configuration aren't the build's", "")
 	}
 	v.SetZero()
 	return nil
@@ -167,7 +171,7 @@ func networkOptions(p *checking, at string, v reflect.Value) error {
 		case slices.Contains(bridgeOptions, k):
 			out[k] = val
 		default:
-			return refuse(at+" "+quoted(k), "the guard's policy doesn't know this option as one that concerns the network alone")
+			return apierror.Refuse(at+" "+apierror.Quote(k), "the guard's policy doesn't know this option as one that concerns the network alone", "")
 		}
 	}
 	v.Set(reflect.ValueOf(out))
@@ -181,10 +185,10 @@ func createNetwork(ctx context.Context, c *call) error {
 		return err
 	}
 	switch {
-	case !nameable(req.Name):
-		return badRequest("invalid network name %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", quoted(req.Name))
-	case slices.Contains([]string{bridge, "host", "none", "default"}, req.Name):
-		return statusError{http.StatusForbidden, "operation is not permitted on predefined " + req.Name + " network "}
+	case !names.Valid(req.Name):
+		return apierror.BadRequest("invalid network name %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", apierror.Quote(req.Name))
+	case slices.Contains([]string{names.Bridge, "host", "none", "default"}, req.Name):
+		return apierror.New(http.StatusForbidden, "operation is not permitted on predefined "+req.Name+" network ")
 	}
 	ctx, done, err := c.g.begin(ctx)
 	if err != nil {
@@ -201,25 +205,25 @@ func createNetwork(ctx context.Context, c *call) error {
 		return err
 	}
 	var have []networkFound
-	if err := c.g.up.call(ctx, http.MethodGet, "/networks", url.Values{"filters": {c.g.own.ownerFilter()}}, nil, &have); err != nil {
+	if err := c.g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {c.g.own.ownerFilter()}}, nil, &have); err != nil {
 		return err
 	}
-	real := c.g.names.scope(req.Name)
+	real := c.g.names.Scope(req.Name)
 	if slices.ContainsFunc(have, func(n networkFound) bool { return n.Name == real }) {
-		return statusError{http.StatusConflict, "network with name " + req.Name + " already exists"}
+		return apierror.New(http.StatusConflict, "network with name "+req.Name+" already exists")
 	}
 	if len(have) > c.g.opts.Limits.Networks {
-		return refusal{"another network", fmt.Sprintf("the build has %d", len(have)), "remove one first"}
+		return apierror.Refuse("another network", fmt.Sprintf("the build has %d", len(have)), "remove one first")
 	}
 	req.Name = real
 	check := true
 	//lint:ignore SA1019 daemons before API 1.44 would make a second network of the name
 	req.CheckDuplicate = &check
-	body, length, err := jsonBody(req)
+	body, length, err := dockerd.JSONBody(req)
 	if err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, outgoing{method: http.MethodPost, path: "/networks/create", header: jsonHeader(), body: body, length: length})
+	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Path: "/networks/create", Header: dockerd.JSONHeader(), Body: body, Length: length})
 }
 
 // connectNetwork puts one of the build's containers, steps included, onto one of its networks.
@@ -243,16 +247,16 @@ func connectNetwork(ctx context.Context, c *call) error {
 	p := &checking{Context: ctx, c: c}
 	name := ""
 	if who.standing == ofClient {
-		name = c.g.names.unscope(who.Name)
+		name = c.g.names.Unscope(who.Name)
 	}
 	if err := p.endpoint("EndpointConfig", req.EndpointConfig, name); err != nil {
 		return err
 	}
-	body, length, err := jsonBody(req)
+	body, length, err := dockerd.JSONBody(req)
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: http.MethodPost, path: "/networks/" + n.ID + "/connect", header: jsonHeader(), body: body, length: length})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/networks/" + n.ID + "/connect", Header: dockerd.JSONHeader(), Body: body, Length: length})
 }
 
 // disconnectNetwork takes one of the build's containers off a network. A step stays on the build's: it's how the runner's own services reach it.
@@ -270,14 +274,14 @@ func disconnectNetwork(ctx context.Context, c *call) error {
 		return err
 	}
 	if who.standing == ofRunner && n.standing == ofRunner {
-		return refuse("disconnecting a step", "it is on the build's network as long as it runs")
+		return apierror.Refuse("disconnecting a step", "it is on the build's network as long as it runs", "")
 	}
 	req.Container = who.ID
-	body, length, err := jsonBody(req)
+	body, length, err := dockerd.JSONBody(req)
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: http.MethodPost, path: "/networks/" + n.ID + "/disconnect", header: jsonHeader(), body: body, length: length})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/networks/" + n.ID + "/disconnect", Header: dockerd.JSONHeader(), Body: body, Length: length})
 }
 
 func removeNetwork(ctx context.Context, c *call) error {
@@ -286,7 +290,7 @@ func removeNetwork(ctx context.Context, c *call) error {
 		return err
 	}
 	if n.standing != ofClient {
-		return statusError{http.StatusForbidden, bridge + " is a pre-defined network and cannot be removed"}
+		return apierror.New(http.StatusForbidden, names.Bridge+" is a pre-defined network and cannot be removed")
 	}
-	return c.send(ctx, outgoing{method: http.MethodDelete, path: "/networks/" + n.ID})
+	return c.send(ctx, dockerd.Request{Method: http.MethodDelete, Path: "/networks/" + n.ID})
 }

@@ -9,6 +9,10 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // standing is what an object is to the build.
@@ -52,7 +56,7 @@ func (o *ownership) judgeContainer(name string, labels map[string]string) standi
 	switch {
 	case labels[o.g.opts.OwnerLabel] != id:
 		return 0
-	case labels[LabelGuard] == id && o.g.names.scoped(name):
+	case labels[LabelGuard] == id && o.g.names.Scoped(name):
 		return ofClient
 	case labels[LabelGuard] == "" && strings.HasPrefix(name, id+"-"):
 		return ofRunner
@@ -63,7 +67,7 @@ func (o *ownership) judgeContainer(name string, labels map[string]string) standi
 // container resolves what a client calls a container to one of the build's, by the daemon's own order: full id, name, beginning of an id. An error
 // is NotFound for what isn't the build's.
 func (o *ownership) container(ctx context.Context, ref string) (containerFound, error) {
-	if isID(ref) {
+	if names.IsID(ref) {
 		o.mu.Lock()
 		s := o.containers[ref]
 		o.mu.Unlock()
@@ -76,17 +80,17 @@ func (o *ownership) container(ctx context.Context, ref string) (containerFound, 
 
 // inspectContainer resolves as container does, and always asks the daemon, at the given API version.
 func (o *ownership) inspectContainer(ctx context.Context, ref, version string, query url.Values) (containerFound, error) {
-	absent := statusError{http.StatusNotFound, "No such container: " + ref}
-	if !nameable(ref) {
+	absent := apierror.New(http.StatusNotFound, "No such container: "+ref)
+	if !names.Valid(ref) {
 		return containerFound{}, absent
 	}
-	if !isID(ref) {
-		c, err := o.inspectOne(ctx, o.g.names.scope(ref), version, query)
-		if !isNotFound(err) {
+	if !names.IsID(ref) {
+		c, err := o.inspectOne(ctx, o.g.names.Scope(ref), version, query)
+		if !apierror.IsNotFound(err) {
 			return c, err
 		}
 	}
-	if isHex(ref) && !isID(ref) {
+	if names.IsHex(ref) && !names.IsID(ref) {
 		full, err := o.byPrefix(ctx, ref)
 		if err != nil {
 			return containerFound{}, err
@@ -96,7 +100,7 @@ func (o *ownership) inspectContainer(ctx context.Context, ref, version string, q
 		}
 	}
 	c, err := o.inspectOne(ctx, ref, version, query)
-	if isNotFound(err) {
+	if apierror.IsNotFound(err) {
 		return c, absent
 	}
 	return c, err
@@ -104,7 +108,7 @@ func (o *ownership) inspectContainer(ctx context.Context, ref, version string, q
 
 // inspectOne looks at the container that the daemon knows by ref, and doesn't find it unless it's the build's.
 func (o *ownership) inspectOne(ctx context.Context, ref, version string, query url.Values) (containerFound, error) {
-	raw, err := o.g.up.raw(ctx, outgoing{method: http.MethodGet, path: "/containers/" + ref + "/json", version: version, query: query})
+	raw, err := o.g.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
 	if err != nil {
 		return containerFound{}, err
 	}
@@ -119,7 +123,7 @@ func (o *ownership) inspectOne(ctx context.Context, ref, version string, query u
 	s := o.judgeContainer(c.Name, c.Config.Labels)
 	// A beginning of an id that the daemon completed is a guess: only byPrefix, among the build's own, may make it.
 	if s == 0 || c.ID != ref && strings.TrimPrefix(c.Name, "/") != ref {
-		return containerFound{}, statusError{http.StatusNotFound, "No such container: " + ref}
+		return containerFound{}, apierror.New(http.StatusNotFound, "No such container: "+ref)
 	}
 	o.mu.Lock()
 	o.containers[c.ID] = s
@@ -133,7 +137,7 @@ func (o *ownership) byPrefix(ctx context.Context, begin string) (string, error) 
 		ID string `json:"Id"`
 	}
 	q := url.Values{"all": {"1"}, "filters": {o.ownerFilter()}}
-	if err := o.g.up.call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
+	if err := o.g.up.Call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
 		return "", err
 	}
 	var found []string
@@ -148,7 +152,7 @@ func (o *ownership) byPrefix(ctx context.Context, begin string) (string, error) 
 	case 1:
 		return found[0], nil
 	}
-	return "", badRequest("multiple IDs found with provided prefix: %s", begin)
+	return "", apierror.BadRequest("multiple IDs found with provided prefix: %s", begin)
 }
 
 // ownerFilter is the list filter for all that is the build's.
@@ -159,8 +163,8 @@ func (o *ownership) ownerFilter() string {
 
 // exec resolves an exec's id to its container, which must be the client's.
 func (o *ownership) exec(ctx context.Context, id string) error {
-	if !isHex(id) {
-		return statusError{http.StatusNotFound, "No such exec instance: " + id}
+	if !names.IsHex(id) {
+		return apierror.New(http.StatusNotFound, "No such exec instance: "+id)
 	}
 	o.mu.Lock()
 	owner := o.execs[id]
@@ -169,13 +173,13 @@ func (o *ownership) exec(ctx context.Context, id string) error {
 		return nil
 	}
 	var e struct{ ID, ContainerID string }
-	if err := o.g.up.call(ctx, http.MethodGet, "/exec/"+id+"/json", nil, nil, &e); err != nil {
+	if err := o.g.up.Call(ctx, http.MethodGet, "/exec/"+id+"/json", nil, nil, &e); err != nil {
 		return err
 	}
 	c, err := o.container(ctx, e.ContainerID)
 	if err != nil || c.standing != ofClient || e.ID != id {
-		if err == nil || isNotFound(err) {
-			return statusError{http.StatusNotFound, "No such exec instance: " + id}
+		if err == nil || apierror.IsNotFound(err) {
+			return apierror.New(http.StatusNotFound, "No such exec instance: "+id)
 		}
 		return err
 	}
@@ -188,19 +192,6 @@ func (o *ownership) rememberExec(id, container string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.execs[id] = container
-}
-
-// raw is the body of a successful answer.
-func (u *upstream) raw(ctx context.Context, out outgoing) ([]byte, error) {
-	resp, err := u.do(ctx, out)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode >= 400 {
-		return nil, answerError(resp)
-	}
-	return readAll(resp.Body)
 }
 
 // buildNetwork is the build's network.
@@ -217,7 +208,7 @@ func (g *Guard) buildNet(ctx context.Context) (*buildNetwork, error) {
 		return g.network, nil
 	}
 	var n networkFound
-	if err := g.up.call(ctx, http.MethodGet, "/networks/"+g.opts.Network, nil, nil, &n); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/networks/"+g.opts.Network, nil, nil, &n); err != nil {
 		return nil, fmt.Errorf("look at the build's network: %w", err)
 	}
 	if n.Labels[g.opts.OwnerLabel] != g.opts.ID || n.Name != g.opts.Network {
@@ -250,26 +241,26 @@ type networkFound struct {
 
 // findNetwork resolves what a client calls a network to one of the build's: the build's own network goes by "bridge" and "default" as well.
 func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, error) {
-	absent := statusError{http.StatusNotFound, "network " + ref + " not found"}
-	if !nameable(ref) {
+	absent := apierror.New(http.StatusNotFound, "network "+ref+" not found")
+	if !names.Valid(ref) {
 		return networkFound{}, absent
 	}
 	var list []networkFound
-	if err := o.g.up.call(ctx, http.MethodGet, "/networks", url.Values{"filters": {o.ownerFilter()}}, nil, &list); err != nil {
+	if err := o.g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {o.ownerFilter()}}, nil, &list); err != nil {
 		return networkFound{}, err
 	}
-	if ref == bridge || ref == "default" {
+	if ref == names.Bridge || ref == "default" {
 		ref = o.g.opts.Network
 	}
 	var begins []networkFound
-	for _, want := range []string{o.g.names.scope(ref), ref} {
+	for _, want := range []string{o.g.names.Scope(ref), ref} {
 		for _, n := range list {
 			n.standing = o.judgeNetwork(n)
 			switch {
 			case n.standing == 0:
 			case n.Name == want || n.ID == want:
 				return n, nil
-			case isHex(ref) && want == ref && strings.HasPrefix(n.ID, ref):
+			case names.IsHex(ref) && want == ref && strings.HasPrefix(n.ID, ref):
 				begins = append(begins, n)
 			}
 		}
@@ -280,14 +271,14 @@ func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, 
 	case 1:
 		return begins[0], nil
 	}
-	return networkFound{}, badRequest("network %s is ambiguous (%d matches found on ID prefix)", ref, len(begins))
+	return networkFound{}, apierror.BadRequest("network %s is ambiguous (%d matches found on ID prefix)", ref, len(begins))
 }
 
 func (o *ownership) judgeNetwork(n networkFound) standing {
 	switch {
 	case n.Labels[o.g.opts.OwnerLabel] != o.g.opts.ID:
 		return 0
-	case n.Labels[LabelGuard] == o.g.opts.ID && o.g.names.scoped(n.Name):
+	case n.Labels[LabelGuard] == o.g.opts.ID && o.g.names.Scoped(n.Name):
 		return ofClient
 	case n.Name == o.g.opts.Network:
 		return ofRunner
@@ -308,13 +299,13 @@ type volumeFound struct {
 
 // findVolume resolves what a client calls a volume to one of the build's.
 func (o *ownership) findVolume(ctx context.Context, ref, version string) (volumeFound, error) {
-	absent := statusError{http.StatusNotFound, "get " + ref + ": no such volume"}
-	if !nameable(ref) {
+	absent := apierror.New(http.StatusNotFound, "get "+ref+": no such volume")
+	if !names.Valid(ref) {
 		return volumeFound{}, absent
 	}
-	for _, name := range []string{o.g.names.scope(ref), ref} {
-		raw, err := o.g.up.raw(ctx, outgoing{method: http.MethodGet, path: "/volumes/" + name, version: version})
-		if isNotFound(err) {
+	for _, name := range []string{o.g.names.Scope(ref), ref} {
+		raw, err := o.g.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/volumes/" + name, Version: version})
+		if apierror.IsNotFound(err) {
 			continue
 		}
 		if err != nil {
@@ -336,7 +327,7 @@ func (o *ownership) judgeVolume(v volumeFound) standing {
 	case v.Labels[o.g.opts.OwnerLabel] != o.g.opts.ID:
 		return 0
 	case v.Labels[LabelGuard] == o.g.opts.ID:
-		if !o.g.names.scoped(v.Name) {
+		if !o.g.names.Scoped(v.Name) {
 			o.mu.Lock()
 			o.volumes[v.Name] = true
 			o.mu.Unlock()

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // policy says which endpoints the clients of a listener may use. It only ever takes away: what a route's own handler refuses is refused under each.
@@ -79,14 +81,14 @@ func (p policy) handler(rt *route) handler {
 // noneOf is for a kind of objects of which a plugin has, and sees, none.
 func noneOf(kind string) handler {
 	return func(_ context.Context, c *call) error {
-		return statusError{http.StatusNotFound, fmt.Sprintf("No such %s: %s", kind, c.vars["id"])}
+		return apierror.New(http.StatusNotFound, fmt.Sprintf("No such %s: %s", kind, c.vars["id"]))
 	}
 }
 
 // pullOnly is createImage without the import of a stream.
 func pullOnly(ctx context.Context, c *call) error {
 	if c.query.Get("fromImage") == "" {
-		return refuse("an import", "a plugin that builds images gets them by building and pulling them")
+		return apierror.Refuse("an import", "a plugin that builds images gets them by building and pulling them", "")
 	}
 	return createImage(ctx, c)
 }

@@ -8,6 +8,9 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	timetypes "github.com/docker/docker/api/types/time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
 // pruneFilters of the prune endpoints.
@@ -24,10 +27,10 @@ func prune(ctx context.Context, c *call) error {
 		return err
 	}
 	version := c.version
-	if !atLeast(version, "1.29") { // older versions of the API know no label here
+	if !dockerd.AtLeast(version, "1.29") { // older versions of the API know no label here
 		version = "1.29"
 	}
-	return c.sendNamed(ctx, outgoing{method: http.MethodPost, version: version, path: c.route.pattern, query: q})
+	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Version: version, Path: c.route.pattern, Query: q})
 }
 
 // pruneContainers removes the client's containers that don't run, each with its anonymous volumes. The daemon's own prune goes by labels alone, and a container
@@ -41,16 +44,16 @@ func pruneContainers(ctx context.Context, c *call) error {
 	for _, s := range filter.Get("until") {
 		text, err := timetypes.GetTimestamp(s, time.Now())
 		if err != nil {
-			return badRequest("invalid filter 'until': %v", err)
+			return apierror.BadRequest("invalid filter 'until': %v", err)
 		}
 		seconds, _, err := timetypes.ParseTimestamps(text, 0)
 		if err != nil {
-			return badRequest("invalid filter 'until': %v", err)
+			return apierror.BadRequest("invalid filter 'until': %v", err)
 		}
 		before = time.Unix(seconds, 0)
 	}
 	var list []container.Summary
-	if err := c.g.up.call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "size": {"1"}, "filters": {c.g.own.ownerFilter()}}, nil, &list); err != nil {
+	if err := c.g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "size": {"1"}, "filters": {c.g.own.ownerFilter()}}, nil, &list); err != nil {
 		return err
 	}
 	report := container.PruneReport{ContainersDeleted: []string{}}
@@ -61,8 +64,8 @@ func pruneContainers(ctx context.Context, c *call) error {
 		case time.Unix(o.Created, 0).After(before):
 		case filter.Contains("label") && !filter.MatchKVList("label", o.Labels), filter.Contains("label!") && filter.MatchKVList("label!", o.Labels):
 		default:
-			err := c.g.up.call(ctx, http.MethodDelete, "/containers/"+o.ID, url.Values{"v": {"1"}}, nil, nil)
-			if isNotFound(err) || isConflict(err) { // gone, started or being removed meanwhile
+			err := c.g.up.Call(ctx, http.MethodDelete, "/containers/"+o.ID, url.Values{"v": {"1"}}, nil, nil)
+			if apierror.IsNotFound(err) || apierror.IsConflict(err) { // gone, started or being removed meanwhile
 				continue
 			}
 			if err != nil {

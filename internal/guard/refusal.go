@@ -4,81 +4,27 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	stdlog "log"
 	"net/http"
-	"strings"
 	"time"
 
-	"github.com/sirupsen/logrus"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
-// refusal is what the policy forbids: 403, with what was asked for, the rule that forbids it, and the way to get the same thing if there is one.
-type refusal struct {
-	What string // the field, query parameter or endpoint: "HostConfig.Privileged"
-	Rule string // why: "a build's containers are never privileged"
-	Way  string // what to do instead, or empty
-}
-
-// Error is the message that the client reads.
-func (r refusal) Error() string {
-	s := r.What + " is refused: " + r.Rule
-	if r.Way != "" {
-		s += "; " + r.Way
-	}
-	return s
-}
-
-// refuse is a refusal without a way.
-func refuse(what, rule string) error { return refusal{What: what, Rule: rule} }
-
-// statusError is an answer with a status and a message: the daemon's own, or one that is worded like it.
-type statusError struct {
-	status  int
-	message string
-}
-
-// Error is the message.
-func (e statusError) Error() string { return e.message }
-
-// badRequest is what the daemon would answer to nonsense.
-func badRequest(format string, args ...any) error {
-	return statusError{http.StatusBadRequest, fmt.Sprintf(format, args...)}
-}
-
-// errBroken says that the daemon's answer broke off when some of it had been handed on. It's too late for an error's status, and where no message can say it either, a connection
-// that breaks is the only way to tell the client that the answer isn't whole (serveHTTP).
-var errBroken = errors.New("the docker daemon's answer broke off")
-
-// errAnswered says that the handler has answered already, or that nobody is left to be answered.
-var errAnswered = errors.New("answered")
-
-// isNotFound tells whether the daemon, or the guard in its place, says that there is no such object.
-func isNotFound(err error) bool {
-	var s statusError
-	return errors.As(err, &s) && s.status == http.StatusNotFound
-}
-
-// isConflict tells whether the daemon says that the object is in the way of what was asked.
-func isConflict(err error) bool {
-	var s statusError
-	return errors.As(err, &s) && s.status == http.StatusConflict
-}
-
 // wordError makes an answer of an error.
-func (g *Guard) wordError(err error) statusError {
-	var r refusal
-	var s statusError
+func (g *Guard) wordError(err error) apierror.Status {
+	var r apierror.Refusal
+	var s apierror.Status
 	switch {
 	case errors.As(err, &r):
-		return statusError{http.StatusForbidden, r.Error()}
+		return apierror.New(http.StatusForbidden, r.Error())
 	case errors.As(err, &s):
-		return statusError{s.status, g.names.unscope(s.message)}
+		return apierror.New(s.Code, g.names.Unscope(s.Message))
 	case errors.Is(err, context.Canceled):
-		return statusError{http.StatusServiceUnavailable, "the request was cancelled"}
+		return apierror.New(http.StatusServiceUnavailable, "the request was cancelled")
 	default:
-		return statusError{http.StatusBadGateway, "docker daemon: " + g.names.unscope(err.Error())}
+		return apierror.New(http.StatusBadGateway, "docker daemon: "+g.names.Unscope(err.Error()))
 	}
 }
 
@@ -89,9 +35,9 @@ const (
 )
 
 // writeError answers in the daemon's shape. The connection ends when the client has more of a body to send than is worth reading, or wanted another protocol.
-func writeError(w http.ResponseWriter, r *http.Request, e statusError) {
+func writeError(w http.ResponseWriter, r *http.Request, e apierror.Status) {
 	h := w.Header()
-	for k := range hopHeaders {
+	for k := range dockerd.HopHeaders {
 		h.Del(k)
 	}
 	h.Del("Content-Encoding")
@@ -104,32 +50,17 @@ func writeError(w http.ResponseWriter, r *http.Request, e statusError) {
 		_ = control.EnableFullDuplex() // HTTP/1.1 always can
 	}
 	h.Set("Content-Type", "application/json")
-	w.WriteHeader(e.status)
+	w.WriteHeader(e.Code)
 	if r.Method == http.MethodHead {
 		return
 	}
 	err := json.NewEncoder(w).Encode(struct {
 		Message string `json:"message"`
-	}{e.message})
+	}{e.Message})
 	if err != nil || !large || control.Flush() != nil {
 		return // a client that has gone needs no answer
 	}
 	if control.SetReadDeadline(time.Now().Add(drainTime)) == nil {
 		_, _ = io.CopyN(io.Discard, r.Body, drainLimit)
 	}
-}
-
-// quieten makes the server's own complaints (a client that resets, a bad request line) debug lines of log.
-func quieten(s *http.Server, log logrus.FieldLogger) {
-	s.ErrorLog = stdlog.New(lineWriter(func(line string) { log.Debug(line) }), "", 0)
-}
-
-type lineWriter func(string)
-
-var _ io.Writer = lineWriter(nil)
-
-// Write hands over a line.
-func (f lineWriter) Write(p []byte) (int, error) {
-	f(strings.TrimSpace(string(p)))
-	return len(p), nil
 }

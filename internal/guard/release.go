@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
@@ -25,16 +27,16 @@ type Released struct {
 // build. Call it after Close and before the build's networks are removed. It needs no guard, so it works after a crash as well. What fails is reported when
 // all has been tried.
 func (r Released) Release(ctx context.Context) error {
-	g := &Guard{up: newUpstream(r.Daemon), tags: newTags(r.ID), images: newImages(), shown: &shown{}, opts: Options{ID: r.ID, OwnerLabel: r.OwnerLabel}}
+	g := &Guard{up: dockerd.New(r.Daemon, speaks), tags: names.NewTags(r.ID), images: newImages(), shown: &shown{}, opts: Options{ID: r.ID, OwnerLabel: r.OwnerLabel}}
 	g.own = newOwnership(g)
-	defer g.up.close()
+	defer g.up.Close()
 	return errors.Join(g.removeBuilders(ctx), g.releaseTags(ctx))
 }
 
 // Leftovers are the ids of the builds that have given names to images of a daemon which are still there: of builds that are under way, and of those that nobody has released.
 func Leftovers(ctx context.Context, daemon string) ([]string, error) {
-	g := &Guard{up: newUpstream(daemon), images: newImages(), shown: &shown{}}
-	defer g.up.close()
+	g := &Guard{up: dockerd.New(daemon, speaks), images: newImages(), shown: &shown{}}
+	defer g.up.Close()
 	list, err := g.listAll(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("look for image names that builds have left: %w", err)
@@ -42,12 +44,7 @@ func Leftovers(ctx context.Context, daemon string) ([]string, error) {
 	var ids []string
 	for _, i := range list {
 		for _, name := range slices.Concat(i.RepoTags, i.RepoDigests) {
-			host, rest, _ := strings.Cut(name, "/")
-			if strings.HasPrefix(host, "127.0.0.1:") {
-				host, _, _ = strings.Cut(rest, "/")
-			}
-			id, private := strings.CutSuffix(host, tagSpace)
-			if private && !kept(name) && !slices.Contains(ids, id) {
+			if id, private := names.StageOf(name); private && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 			}
 		}
@@ -64,9 +61,9 @@ func (g *Guard) releaseTags(ctx context.Context) error {
 	}
 	var all error
 	for _, i := range list {
-		if names := slices.Concat(i.names.own, i.names.ownDigests); len(names) > 0 {
-			if _, err := g.untag(ctx, i.ID, names); err != nil {
-				all = errors.Join(all, fmt.Errorf("take away the names of image %s of build %s: %w", short(i.ID), g.opts.ID, err))
+		if gone := slices.Concat(i.names.Own, i.names.OwnDigests); len(gone) > 0 {
+			if _, err := g.untag(ctx, i.ID, gone); err != nil {
+				all = errors.Join(all, fmt.Errorf("take away the names of image %s of build %s: %w", names.Short(i.ID), g.opts.ID, err))
 			}
 		}
 	}
@@ -80,7 +77,7 @@ func (g *Guard) removeBuilders(ctx context.Context) error {
 	var networks []struct {
 		ID string `json:"Id"`
 	}
-	if err := g.up.call(ctx, http.MethodGet, "/networks", url.Values{"filters": {g.own.ownerFilter()}}, nil, &networks); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {g.own.ownerFilter()}}, nil, &networks); err != nil {
 		return fmt.Errorf("find the networks of build %s: %w", g.opts.ID, err)
 	}
 	for _, n := range networks {
@@ -111,7 +108,7 @@ func (g *Guard) removeUnlabelled(ctx context.Context, network string) (bool, err
 		ID     string `json:"Id"`
 		Labels map[string]string
 	}
-	if err := g.up.call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {string(filter)}}, nil, &list); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {string(filter)}}, nil, &list); err != nil {
 		return false, err
 	}
 	found := false
@@ -120,35 +117,11 @@ func (g *Guard) removeUnlabelled(ctx context.Context, network string) (bool, err
 			continue
 		}
 		found = true
-		err := g.up.call(ctx, http.MethodDelete, "/containers/"+c.ID, url.Values{"force": {"1"}, "v": {"1"}}, nil, nil)
-		var s statusError
-		if err != nil && !(errors.As(err, &s) && (s.status == http.StatusNotFound || s.status == http.StatusConflict)) { // gone, or going
+		err := g.up.Call(ctx, http.MethodDelete, "/containers/"+c.ID, url.Values{"force": {"1"}, "v": {"1"}}, nil, nil)
+		var s apierror.Status
+		if err != nil && !(errors.As(err, &s) && (s.Code == http.StatusNotFound || s.Code == http.StatusConflict)) { // gone, or going
 			return found, err
 		}
 	}
 	return found, nil
-}
-
-// NameKind tells whose a name of an image in the daemon is.
-type NameKind int
-
-// The kinds.
-const (
-	// NameShared is of an image that came from its registry, or that the operator put here.
-	NameShared NameKind = iota
-	// NameOfBuild is what one build calls an image. It goes with the build.
-	NameOfBuild
-	// NameOfCache keeps an image that builds have made for the next ones, until the disk runs short.
-	NameOfCache
-)
-
-// KindOfName tells whose a name is.
-func KindOfName(name string) NameKind {
-	switch {
-	case kept(name):
-		return NameOfCache
-	case reserved(name):
-		return NameOfBuild
-	}
-	return NameShared
 }

@@ -7,6 +7,10 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // route is an endpoint of the Docker API: what may be asked there and who answers.
@@ -39,10 +43,10 @@ type call struct {
 // route finds the endpoint of a request.
 func (g *Guard) route(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if r.ProtoMajor != 1 || r.Method == "PRI" {
-		return nil, refusal{"HTTP/2", "the guard speaks HTTP/1.1 here", "HTTP/2 is for /session and /grpc, after an upgrade"}
+		return nil, apierror.Refuse("HTTP/2", "the guard speaks HTTP/1.1 here", "HTTP/2 is for /session and /grpc, after an upgrade")
 	}
 	if !strings.HasPrefix(r.RequestURI, "/") || r.URL.Scheme != "" || r.URL.Host != "" || r.URL.Opaque != "" || r.URL.User != nil {
-		return nil, badRequest("the request target %.100q is no plain path", r.RequestURI)
+		return nil, apierror.BadRequest("the request target %.100q is no plain path", r.RequestURI)
 	}
 	version, segments, err := splitPath(r.URL)
 	if err != nil {
@@ -50,26 +54,26 @@ func (g *Guard) route(w http.ResponseWriter, r *http.Request) (*call, error) {
 	}
 	rt, vars := match(r.Method, segments)
 	if rt == nil {
-		return nil, statusError{http.StatusNotFound, "page not found"}
+		return nil, apierror.New(http.StatusNotFound, "page not found")
 	}
 	if r.URL.RawPath != "" && strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") && !strings.Contains(rt.pattern, "...}") {
-		return nil, badRequest("the path has an encoded slash, which no name of this endpoint has")
+		return nil, apierror.BadRequest("the path has an encoded slash, which no name of this endpoint has")
 	}
 	query, err := checkQuery(r.URL.RawQuery, rt.query)
 	if err != nil {
 		return nil, err
 	}
-	newest, oldest, err := g.up.versions(r.Context())
+	newest, oldest, err := g.up.Versions(r.Context())
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case version == "":
 		version = newest
-	case !atLeast(newest, version):
-		return nil, badRequest("client version %s is too new. Maximum supported API version is %s", version, newest)
-	case !atLeast(version, oldest):
-		return nil, badRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, oldest)
+	case !dockerd.AtLeast(newest, version):
+		return nil, apierror.BadRequest("client version %s is too new. Maximum supported API version is %s", version, newest)
+	case !dockerd.AtLeast(version, oldest):
+		return nil, apierror.BadRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, oldest)
 	}
 	return &call{g: g, w: w, r: r, route: rt, version: version, vars: vars, query: query}, nil
 }
@@ -82,10 +86,10 @@ const maxPath = 4096
 func splitPath(u *url.URL) (version string, segments []string, err error) {
 	p := u.Path
 	if len(p) > maxPath {
-		return "", nil, statusError{http.StatusRequestURITooLong, "the path is too long"}
+		return "", nil, apierror.New(http.StatusRequestURITooLong, "the path is too long")
 	}
 	if !utf8.ValidString(p) || strings.ContainsFunc(p, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\\' || r == '%' }) {
-		return "", nil, badRequest("the path %.100q has characters that no path of the Docker API has", p)
+		return "", nil, apierror.BadRequest("the path %.100q has characters that no path of the Docker API has", p)
 	}
 	if p == "/networks/" { // Docker's own alias of the list
 		p = "/networks"
@@ -93,13 +97,13 @@ func splitPath(u *url.URL) (version string, segments []string, err error) {
 	segments = strings.Split(strings.TrimPrefix(p, "/"), "/")
 	for _, s := range segments {
 		if s == "" || s == "." || s == ".." {
-			return "", nil, badRequest("the path %.100q has an empty or a dot segment", p)
+			return "", nil, apierror.BadRequest("the path %.100q has an empty or a dot segment", p)
 		}
 	}
 	if first := segments[0]; len(first) > 1 && first[0] == 'v' && strings.Trim(first[1:], "0123456789.") == "" {
 		version = first[1:]
-		if _, ok := minorOf(version); !ok {
-			return "", nil, badRequest("the API version %.20q is unknown", version)
+		if _, ok := dockerd.Minor(version); !ok {
+			return "", nil, apierror.BadRequest("the API version %.20q is unknown", version)
 		}
 		segments = segments[1:]
 	}
@@ -153,7 +157,7 @@ func matchPattern(pattern string, segments []string) (map[string]string, bool) {
 			}
 		}
 		value := strings.Join(segments[:n], "/")
-		if n == 1 && !strings.HasSuffix(want, "...}") && !nameable(value) {
+		if n == 1 && !strings.HasSuffix(want, "...}") && !names.Valid(value) {
 			return nil, false
 		}
 		if vars == nil {
@@ -172,7 +176,7 @@ func checkQuery(raw, known string) (url.Values, error) {
 	}
 	q, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, badRequest("the query is malformed: %v", err)
+		return nil, apierror.BadRequest("the query is malformed: %v", err)
 	}
 	names := strings.Fields(known)
 	for key, values := range q {
@@ -181,9 +185,9 @@ func checkQuery(raw, known string) (url.Values, error) {
 			delete(q, key)
 		case slices.Contains(names, key+"+"):
 		case !slices.Contains(names, key):
-			return nil, refuse("the query parameter "+quoted(key), "this endpoint's policy doesn't know it")
+			return nil, apierror.Refuse("the query parameter "+apierror.Quote(key), "this endpoint's policy doesn't know it", "")
 		case len(values) > 1:
-			return nil, badRequest("the query parameter %s is given %d times", quoted(key), len(values))
+			return nil, apierror.BadRequest("the query parameter %s is given %d times", apierror.Quote(key), len(values))
 		}
 	}
 	return q, nil

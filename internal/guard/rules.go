@@ -6,6 +6,9 @@ import (
 	"strconv"
 
 	"github.com/docker/docker/api/types/container"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
 // fieldRule is what the policy says of one field of a request's struct. A field without a rule must be empty: what a new version of Docker adds is refused until
@@ -40,7 +43,7 @@ func allow(*checking, string, reflect.Value) error { return nil }
 func deny(why, way string) action {
 	return func(_ *checking, at string, v reflect.Value) error {
 		if !isEmpty(v) {
-			return refusal{at, why, way}
+			return apierror.Refuse(at, why, way)
 		}
 		v.SetZero()
 		return nil
@@ -84,7 +87,7 @@ func oneOf(why, way string, values ...string) action {
 				return nil
 			}
 		}
-		return refusal{at + " " + quoted(v.String()), why, way}
+		return apierror.Refuse(at+" "+apierror.Quote(v.String()), why, way)
 	}
 }
 
@@ -102,7 +105,7 @@ func sub(rules []fieldRule) action {
 				e := v.Index(i)
 				if e.Kind() == reflect.Pointer {
 					if e.IsNil() {
-						return badRequest("%s[%d] is null", at, i)
+						return apierror.BadRequest("%s[%d] is null", at, i)
 					}
 					e = e.Elem()
 				}
@@ -133,7 +136,7 @@ func (p *checking) enforce(at string, v reflect.Value, rules []fieldRule) error 
 	for i := range t.NumField() {
 		f := t.Field(i)
 		if f.IsExported() && !named[f.Name] && !isEmpty(v.Field(i)) {
-			return refuse(placeOf(at, f), "the guard's policy doesn't know this field")
+			return apierror.Refuse(placeOf(at, f), "the guard's policy doesn't know this field", "")
 		}
 	}
 	return nil
@@ -141,7 +144,7 @@ func (p *checking) enforce(at string, v reflect.Value, rules []fieldRule) error 
 
 // placeOf is the full name of a field as it is in JSON, where embedded structs have none of their own.
 func placeOf(at string, f reflect.StructField) string {
-	name, ok := jsonName(f)
+	name, ok := strictjson.FieldName(f)
 	if !ok {
 		return at
 	}

@@ -13,6 +13,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
 // Reservation is something that a build, or the runner, must be able to reach.
@@ -30,7 +32,7 @@ func subnet(p *checking, at string, v reflect.Value) error {
 	}
 	want, err := netip.ParsePrefix(v.String())
 	if err != nil {
-		return badRequest("%s %s: invalid subnet: %v", at, quoted(v.String()), err)
+		return apierror.BadRequest("%s %s: invalid subnet: %v", at, apierror.Quote(v.String()), err)
 	}
 	pools, err := p.c.g.subnetPools(p)
 	if err != nil {
@@ -38,7 +40,7 @@ func subnet(p *checking, at string, v reflect.Value) error {
 	}
 	within := slices.ContainsFunc(pools, func(pool netip.Prefix) bool { return pool.Bits() <= want.Bits() && pool.Contains(want.Addr()) })
 	if !within {
-		return refusal{at + " " + quoted(v.String()), "it isn't within the runner's pools for networks", fmt.Sprintf("leave the subnet out, or choose from %v", pools)}
+		return apierror.Refuse(at+" "+apierror.Quote(v.String()), "it isn't within the runner's pools for networks", fmt.Sprintf("leave the subnet out, or choose from %v", pools))
 	}
 	taken, err := localNetworks()
 	if err != nil {
@@ -46,7 +48,7 @@ func subnet(p *checking, at string, v reflect.Value) error {
 	}
 	for _, t := range taken {
 		if t.Overlaps(want) {
-			return statusError{http.StatusForbidden, "Pool overlaps with other one on this address space: " + v.String() + " is in use; leave the subnet out, or choose another"}
+			return apierror.New(http.StatusForbidden, "Pool overlaps with other one on this address space: "+v.String()+" is in use; leave the subnet out, or choose another")
 		}
 	}
 	if p.c.g.opts.Reserved == nil {
@@ -54,7 +56,7 @@ func subnet(p *checking, at string, v reflect.Value) error {
 	}
 	for _, r := range p.c.g.opts.Reserved(p) {
 		if r.Addresses.Overlaps(want) {
-			return refusal{at + " " + quoted(v.String()), "it would hide " + r.Purpose + ", which is at " + r.Addresses.Addr().String(), "leave the subnet out, or choose another"}
+			return apierror.Refuse(at+" "+apierror.Quote(v.String()), "it would hide "+r.Purpose+", which is at "+r.Addresses.Addr().String(), "leave the subnet out, or choose another")
 		}
 	}
 	return nil
@@ -68,7 +70,7 @@ func (g *Guard) subnetPools(ctx context.Context) ([]netip.Prefix, error) {
 	var info struct {
 		DefaultAddressPools []struct{ Base string }
 	}
-	if err := g.up.call(ctx, http.MethodGet, "/info", nil, nil, &info); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/info", nil, nil, &info); err != nil {
 		return nil, fmt.Errorf("ask the docker daemon for its address pools: %w", err)
 	}
 	var four, six []netip.Prefix

@@ -5,13 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"reflect"
 	"strings"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/registry"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // plain forwards a call that says nothing of any build.
@@ -20,21 +22,21 @@ func plain(ctx context.Context, c *call) error {
 	if v := c.r.Header.Get("X-Registry-Auth"); v != "" {
 		h.Set("X-Registry-Auth", v)
 	}
-	return c.send(ctx, outgoing{method: c.route.method, path: c.route.pattern, query: c.query, header: h})
+	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: c.route.pattern, Query: c.query, Header: h})
 }
 
 // ping tells a client which version of the API it may speak, as HEAD and GET.
 func ping(ctx context.Context, c *call) error {
-	return c.send(ctx, outgoing{method: c.route.method, path: "/_ping"})
+	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: "/_ping"})
 }
 
 // version is the daemon's, with the versions of the API that can be spoken here: some clients choose by them.
 func version(ctx context.Context, c *call) error {
-	newest, oldest, err := c.g.up.versions(ctx)
+	newest, oldest, err := c.g.up.Versions(ctx)
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/version"})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/version"})
 	if err != nil {
 		return err
 	}
@@ -65,7 +67,7 @@ func version(ctx context.Context, c *call) error {
 
 // info is the daemon's, without what it counts of other builds and without the credentials that a proxy's address may hold.
 func info(ctx context.Context, c *call) error {
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/info"})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/info"})
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func info(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := c.g.up.call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
+	if err := c.g.up.Call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
 		return err
 	}
 	count := map[string]int{}
@@ -118,16 +120,16 @@ func auth(ctx context.Context, c *call) error {
 		return err
 	}
 	c.g.shown.add(a)
-	body, length, err := jsonBody(a)
+	body, length, err := dockerd.JSONBody(a)
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, outgoing{method: http.MethodPost, path: "/auth", header: jsonHeader(), body: body, length: length})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/auth", Header: dockerd.JSONHeader(), Body: body, Length: length})
 }
 
 // diskUsage is the daemon's, cut down to the build's own containers and volumes. Images and build cache are shared; images.go says which a client may see.
 func diskUsage(ctx context.Context, c *call) error {
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/system/df", query: c.query})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/system/df", Query: c.query})
 	if err != nil {
 		return err
 	}
@@ -181,35 +183,6 @@ func (g *Guard) filterRaw(raw []byte, keep func([]byte) (bool, error)) ([]byte, 
 	return g.filterList(raw, 0, keep)
 }
 
-// streamJSON passes on an endless answer, one JSON value at a time; what change makes nil is left out.
-func (c *call) streamJSON(resp *http.Response, change func([]byte) []byte) error {
-	copyHeader(c.w.Header(), resp.Header)
-	c.w.WriteHeader(resp.StatusCode)
-	flush := http.NewResponseController(c.w)
-	_ = flush.Flush()
-	d := json.NewDecoder(resp.Body)
-	for {
-		var raw json.RawMessage
-		err := d.Decode(&raw)
-		if err != nil {
-			if err == io.EOF {
-				return nil
-			}
-			return fmt.Errorf("%w: %w", errBroken, err)
-		}
-		b := change(raw)
-		if b == nil {
-			continue
-		}
-		if _, err := c.w.Write(append(b, '\n')); err != nil {
-			return errAnswered
-		}
-		if err := flush.Flush(); err != nil {
-			return errAnswered
-		}
-	}
-}
-
 // eventFilters of GET /events. References are applied by the guard, to what the client sees: they may be of objects that don't exist yet.
 var eventFilters = map[string]filterRule{
 	"event": passed, "type": passed, "scope": passed, "label": passed,
@@ -237,7 +210,7 @@ func events(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/events", query: q})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/events", Query: q})
 	if err != nil {
 		return err
 	}
@@ -249,7 +222,7 @@ func events(ctx context.Context, c *call) error {
 			wanted[key][strings.TrimPrefix(v, "/")] = true
 		}
 	}
-	return c.streamJSON(resp, func(b []byte) []byte {
+	return dockerd.RelayJSON(c.w, resp, func(b []byte) []byte {
 		var m message
 		if json.Unmarshal(b, &m) != nil || !c.g.ownEvent(ctx, m) {
 			return nil
@@ -272,7 +245,7 @@ func matchEvent(m message, wanted map[string]map[string]bool) bool {
 		name := m.Actor.Attributes["name"]
 		for v := range values {
 			switch {
-			case m.Type == key && (m.Actor.ID == v || name == v || isHex(v) && len(v) >= 12 && strings.HasPrefix(m.Actor.ID, v)):
+			case m.Type == key && (m.Actor.ID == v || name == v || names.IsHex(v) && len(v) >= 12 && strings.HasPrefix(m.Actor.ID, v)):
 				fits = true
 			case key == "container" && m.Actor.Attributes["container"] == v: // of a network or a volume
 				fits = true
@@ -289,7 +262,7 @@ func matchEvent(m message, wanted map[string]map[string]bool) bool {
 
 // eventAnswer unscopes an event.
 func (g *Guard) eventAnswer(b []byte) []byte {
-	b = g.names.answer(b)
+	b = g.names.Answer(b)
 	return bytes.ReplaceAll(b, []byte(fmt.Sprintf(`"name":%q`, g.opts.Network)), []byte(`"name":"bridge"`))
 }
 
@@ -304,11 +277,11 @@ func (g *Guard) ownEvent(ctx context.Context, m message) bool {
 			g.own.mu.Lock()
 			s := g.own.containers[who]
 			g.own.mu.Unlock()
-			return s == ofClient && (g.names.scoped(a["name"]) || a["name"] == g.opts.Network)
+			return s == ofClient && (g.names.Scoped(a["name"]) || a["name"] == g.opts.Network)
 		}
-		return g.names.scoped(a["name"])
+		return g.names.Scoped(a["name"])
 	case "volume":
-		if g.names.scoped(m.Actor.ID) {
+		if g.names.Scoped(m.Actor.ID) {
 			return true
 		}
 		return g.ownAnonymous(ctx, m.Actor.ID)
@@ -320,7 +293,7 @@ func (g *Guard) ownEvent(ctx context.Context, m message) bool {
 
 // ownAnonymous tells whether an anonymous volume is the client's. One that is gone is remembered.
 func (g *Guard) ownAnonymous(ctx context.Context, name string) bool {
-	if !isID(name) {
+	if !names.IsID(name) {
 		return false
 	}
 	g.own.mu.Lock()

@@ -7,6 +7,10 @@ import (
 	"reflect"
 
 	"github.com/docker/docker/api/types/volume"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // volumeFilters of GET /volumes.
@@ -22,7 +26,7 @@ func listVolumes(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, outgoing{method: http.MethodGet, path: "/volumes", query: q})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/volumes", Query: q})
 	if err != nil {
 		return err
 	}
@@ -41,8 +45,8 @@ func listVolumes(ctx context.Context, c *call) error {
 			if err := json.Unmarshal(item, &v); err != nil {
 				return nil, err
 			}
-			if c.g.own.judgeVolume(v) == ofClient && (mine.Len() == 0 || mine.Match("name", c.g.names.unscope(v.Name))) {
-				out = append(out, c.g.names.answer(item))
+			if c.g.own.judgeVolume(v) == ofClient && (mine.Len() == 0 || mine.Match("name", c.g.names.Unscope(v.Name))) {
+				out = append(out, c.g.names.Answer(item))
 			}
 		}
 		list.Volumes = out
@@ -55,7 +59,7 @@ func inspectVolume(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	c.answerBytes(http.StatusOK, c.g.names.answer(v.raw))
+	c.answerBytes(http.StatusOK, c.g.names.Answer(v.raw))
 	return nil
 }
 
@@ -84,21 +88,21 @@ func createVolume(ctx context.Context, c *call) error {
 		return err
 	}
 	if req.Name != "" {
-		if !nameable(req.Name) {
-			return badRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", quoted(req.Name))
+		if !names.Valid(req.Name) {
+			return apierror.BadRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", apierror.Quote(req.Name))
 		}
-		req.Name = c.g.names.scope(req.Name)
+		req.Name = c.g.names.Scope(req.Name)
 	}
-	body, length, err := jsonBody(req)
+	body, length, err := dockerd.JSONBody(req)
 	if err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, outgoing{method: http.MethodPost, path: "/volumes/create", header: jsonHeader(), body: body, length: length})
+	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Path: "/volumes/create", Header: dockerd.JSONHeader(), Body: body, Length: length})
 }
 
 func removeVolume(ctx context.Context, c *call) error {
 	v, err := c.g.own.findVolume(ctx, c.vars["id"], "")
-	if isNotFound(err) && c.flag("force") {
+	if apierror.IsNotFound(err) && c.flag("force") {
 		c.w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -106,7 +110,7 @@ func removeVolume(ctx context.Context, c *call) error {
 		return err
 	}
 	if v.standing != ofClient {
-		return refuse("removing volume "+quoted(c.vars["id"]), "it is a volume of the pipeline's, which goes with the build")
+		return apierror.Refuse("removing volume "+apierror.Quote(c.vars["id"]), "it is a volume of the pipeline's, which goes with the build", "")
 	}
-	return c.send(ctx, outgoing{method: http.MethodDelete, path: "/volumes/" + v.Name, query: c.query})
+	return c.send(ctx, dockerd.Request{Method: http.MethodDelete, Path: "/volumes/" + v.Name, Query: c.query})
 }

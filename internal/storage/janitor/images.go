@@ -11,7 +11,7 @@ import (
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -30,7 +30,7 @@ type stored struct {
 
 // label is what to call it in a log.
 func (i *stored) label() string {
-	if len(i.names) > 0 && guard.KindOfName(i.names[0]) == guard.NameShared {
+	if len(i.names) > 0 && names.KindOf(i.names[0]) == names.Shared {
 		return i.names[0]
 	}
 	return i.id
@@ -132,18 +132,18 @@ func (c *cleaning) dateImage(ctx context.Context, i *stored) error {
 // keeps tells whether the operator or a build that runs wants an image.
 func (c *cleaning) keeps(i *stored) bool {
 	return slices.ContainsFunc(i.names, func(name string) bool {
-		kind := guard.KindOfName(name)
-		return kind == guard.NameOfBuild || kind == guard.NameShared && c.o.Keep(name)
+		kind := names.KindOf(name)
+		return kind == names.OfStage || kind == names.Shared && c.o.Keep(name)
 	})
 }
 
 // busy tells whether somebody is about to use an image. What has no name but for the cache is the classic builder's, which goes from one to the next.
 func (c *cleaning) busy(i *stored) bool {
-	names := i.names
-	if !slices.ContainsFunc(names, func(name string) bool { return guard.KindOfName(name) == guard.NameShared }) {
-		names = append(slices.Clone(names), cache.Builder)
+	held := i.names
+	if !slices.ContainsFunc(held, func(name string) bool { return names.KindOf(name) == names.Shared }) {
+		held = append(slices.Clone(held), cache.Builder)
 	}
-	return c.o.Ledger.Busy(i.id, names)
+	return c.o.Ledger.Busy(i.id, held)
 }
 
 // removeImage takes an image's names away, and it goes with the last. It is never forced: an image of which a container was made meanwhile stays, whatever was known before.

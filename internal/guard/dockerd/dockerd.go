@@ -1,4 +1,7 @@
-package guard
+// Package dockerd is the guard's way to the Docker daemon: requests, upgraded connections, versions of the API, and the copying of answers.
+//
+// The one rule to keep: it knows no policy, and nothing in a Request is a client's text that hasn't been parsed and checked.
+package dockerd
 
 import (
 	"bufio"
@@ -16,11 +19,15 @@ import (
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// upstream is the daemon. Every request to it is built here.
-type upstream struct {
+// Daemon is the daemon. Every request to it is built here.
+type Daemon struct {
 	socket string
+	// speaks are the versions of the API that the guard knows.
+	speaks Versions
 	// calls has connections for what is small, many at once: compose asks for everything that it knows in parallel. streams has those for what is large, whose
 	// buffers would take megabytes if all had them.
 	calls, streams *http.Transport
@@ -31,16 +38,16 @@ type upstream struct {
 	max, min string // API versions that both the daemon and the guard speak
 }
 
-// bufferSize is how much a stream moves at a time.
-const bufferSize = 128 << 10
+// BufferSize is how much a stream moves at a time.
+const BufferSize = 128 << 10
 
-func newUpstream(socket string) *upstream {
-	u := &upstream{socket: socket, quiets: semaphore.NewWeighted(mostQuiet)}
-	u.calls, u.streams = u.transport(128, 8<<10), u.transport(4, bufferSize)
+func New(socket string, speaks Versions) *Daemon {
+	u := &Daemon{socket: socket, speaks: speaks, quiets: semaphore.NewWeighted(mostQuiet)}
+	u.calls, u.streams = u.transport(128, 8<<10), u.transport(4, BufferSize)
 	return u
 }
 
-func (u *upstream) transport(idle, buffer int) *http.Transport {
+func (u *Daemon) transport(idle, buffer int) *http.Transport {
 	return &http.Transport{
 		DialContext:         func(ctx context.Context, _, _ string) (net.Conn, error) { return u.dial(ctx) },
 		DisableCompression:  true,
@@ -52,13 +59,13 @@ func (u *upstream) transport(idle, buffer int) *http.Transport {
 	}
 }
 
-// close closes the connections that are idle.
-func (u *upstream) close() {
+// Close closes the connections that are idle.
+func (u *Daemon) Close() {
 	u.calls.CloseIdleConnections()
 	u.streams.CloseIdleConnections()
 }
 
-func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
+func (u *Daemon) dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", u.socket)
 	if err != nil {
@@ -67,61 +74,61 @@ func (u *upstream) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// outgoing is a request to the daemon, in parts. Nothing of it may be a client's text that hasn't been parsed and checked.
-type outgoing struct {
-	method string
-	// version of the API, "1.41"; empty is the newest that both sides speak.
-	version string
-	// path without the version, decoded: it's escaped here.
-	path   string
-	query  url.Values
-	header http.Header
-	body   io.Reader
-	length int64 // of body; -1 if unknown
+// Request is a request to the daemon, in parts. Nothing of it may be a client's text that hasn't been parsed and checked.
+type Request struct {
+	Method string
+	// Version of the API, "1.41"; empty is the newest that both sides speak.
+	Version string
+	// Path without the version, decoded: it's escaped here.
+	Path   string
+	Query  url.Values
+	Header http.Header
+	Body   io.Reader
+	Length int64 // of body; -1 if unknown
 }
 
 // large tells whether megabytes may come or go: archives and logs.
-func (o outgoing) large() bool {
-	if o.body != nil && (o.length < 0 || o.length > bufferSize) {
+func (o Request) large() bool {
+	if o.Body != nil && (o.Length < 0 || o.Length > BufferSize) {
 		return true
 	}
 	switch o.last() {
 	case "archive", "export", "get", "logs":
-		return o.method == http.MethodGet
+		return o.Method == http.MethodGet
 	}
 	return false
 }
 
 // log tells whether a log is asked for, which comes in many small pieces.
-func (o outgoing) log() bool { return o.method == http.MethodGet && o.last() == "logs" }
+func (o Request) log() bool { return o.Method == http.MethodGet && o.last() == "logs" }
 
 // last is the last segment of the path.
-func (o outgoing) last() string { return o.path[strings.LastIndexByte(o.path, '/')+1:] }
+func (o Request) last() string { return o.Path[strings.LastIndexByte(o.Path, '/')+1:] }
 
-func (u *upstream) request(ctx context.Context, o outgoing) (*http.Request, error) {
-	if o.version == "" {
-		newest, _, err := u.versions(ctx)
+func (u *Daemon) request(ctx context.Context, o Request) (*http.Request, error) {
+	if o.Version == "" {
+		newest, _, err := u.Versions(ctx)
 		if err != nil {
 			return nil, err
 		}
-		o.version = newest
+		o.Version = newest
 	}
-	target := url.URL{Scheme: "http", Host: "docker", Path: "/v" + o.version + o.path, RawQuery: o.query.Encode()}
-	r, err := http.NewRequestWithContext(ctx, o.method, target.String(), o.body)
+	target := url.URL{Scheme: "http", Host: "docker", Path: "/v" + o.Version + o.Path, RawQuery: o.Query.Encode()}
+	r, err := http.NewRequestWithContext(ctx, o.Method, target.String(), o.Body)
 	if err != nil {
-		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err)
+		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err)
 	}
-	if o.body != nil {
-		r.ContentLength = o.length
+	if o.Body != nil {
+		r.ContentLength = o.Length
 	}
-	for k, v := range o.header {
+	for k, v := range o.Header {
 		r.Header[k] = v
 	}
 	return r, nil
 }
 
-// do sends a request and returns the answer, whatever its status. The caller closes its body.
-func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
+// Do sends a request and returns the answer, whatever its status. The caller closes its body.
+func (u *Daemon) Do(ctx context.Context, o Request) (*http.Response, error) {
 	if o.log() && u.quiets.TryAcquire(1) {
 		return u.quiet(ctx, o, func() { u.quiets.Release(1) })
 	}
@@ -135,7 +142,7 @@ func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
 	}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err)
+		return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err)
 	}
 	return resp, nil
 }
@@ -143,23 +150,23 @@ func (u *upstream) do(ctx context.Context, o outgoing) (*http.Response, error) {
 // lookupLimit bounds the answers that the guard reads whole: lists and inspections.
 const lookupLimit = 64 << 20
 
-// call sends in as JSON (nil: no body) at the newest version and decodes the answer into out (nil: ignored). A status of 400 and above is a statusError.
-func (u *upstream) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	o := outgoing{method: method, path: path, query: query}
+// Call sends in as JSON (nil: no body) at the newest version and decodes the answer into out (nil: ignored). A status of 400 and above is a statusError.
+func (u *Daemon) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	o := Request{Method: method, Path: path, Query: query}
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
 			return fmt.Errorf("encode the request for %s %s: %w", method, path, err)
 		}
-		o.body, o.length, o.header = bytes.NewReader(b), int64(len(b)), jsonHeader()
+		o.Body, o.Length, o.Header = bytes.NewReader(b), int64(len(b)), JSONHeader()
 	}
-	resp, err := u.do(ctx, o)
+	resp, err := u.Do(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 400 {
-		return answerError(resp)
+		return AnswerError(resp)
 	}
 	if out == nil {
 		_, err := io.Copy(io.Discard, io.LimitReader(resp.Body, lookupLimit))
@@ -171,13 +178,26 @@ func (u *upstream) call(ctx context.Context, method, path string, query url.Valu
 	return nil
 }
 
-func jsonHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
+// Raw is the body of a successful answer.
+func (u *Daemon) Raw(ctx context.Context, out Request) ([]byte, error) {
+	resp, err := u.Do(ctx, out)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		return nil, AnswerError(resp)
+	}
+	return ReadAll(resp.Body)
+}
+
+func JSONHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
 
 // errorLimit bounds the text of an error.
 const errorLimit = 1 << 20
 
-// answerError is the daemon's error as a statusError.
-func answerError(resp *http.Response) error {
+// AnswerError is the daemon's error as a statusError.
+func AnswerError(resp *http.Response) error {
 	b, err := io.ReadAll(io.LimitReader(resp.Body, errorLimit))
 	if err != nil {
 		return fmt.Errorf("read the docker daemon's error: %w", err)
@@ -189,15 +209,15 @@ func answerError(resp *http.Response) error {
 	if m.Message == "" {
 		m.Message = http.StatusText(resp.StatusCode)
 	}
-	return statusError{resp.StatusCode, m.Message}
+	return apierror.New(resp.StatusCode, m.Message)
 }
 
-// upgrade sends a request that asks for a protocol upgrade on a connection of its own. If the daemon agrees (101), conn is the raw connection, of which resp's headers
+// Upgrade sends a request that asks for a protocol upgrade on a connection of its own. If the daemon agrees (101), conn is the raw connection, of which resp's headers
 // are read and nothing else, and the caller closes it. If it doesn't, conn is nil and resp an ordinary answer whose body the caller closes.
 //
 // 101 is the only proof that the daemon has left HTTP on this connection. Without it nothing of the client's may be written there: the daemon
 // would read it as further requests.
-func (u *upstream) upgrade(ctx context.Context, o outgoing, protocol string) (conn *stream, resp *http.Response, err error) {
+func (u *Daemon) Upgrade(ctx context.Context, o Request, protocol string) (conn *Stream, resp *http.Response, err error) {
 	r, err := u.request(ctx, o)
 	if err != nil {
 		return nil, nil, err
@@ -209,14 +229,14 @@ func (u *upstream) upgrade(ctx context.Context, o outgoing, protocol string) (co
 		return nil, nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	fail := func(err error) (*stream, *http.Response, error) {
+	fail := func(err error) (*Stream, *http.Response, error) {
 		stop()
-		return nil, nil, errors.Join(fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err), raw.Close())
+		return nil, nil, errors.Join(fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err), raw.Close())
 	}
 	if err := r.Write(raw); err != nil {
 		return fail(err)
 	}
-	in := bufio.NewReaderSize(raw, bufferSize)
+	in := bufio.NewReaderSize(raw, BufferSize)
 	resp, err = http.ReadResponse(in, r)
 	if err != nil {
 		return fail(err)
@@ -228,7 +248,7 @@ func (u *upstream) upgrade(ctx context.Context, o outgoing, protocol string) (co
 	if !stop() {
 		return fail(context.Cause(ctx))
 	}
-	return &stream{Conn: raw, in: in}, resp, nil
+	return NewStream(raw, in), resp, nil
 }
 
 // closing is a body that owns its connection.
@@ -244,14 +264,17 @@ func (c *closing) Close() error {
 	return c.conn.Close()
 }
 
-// stream is a raw connection, some of which may have been read ahead.
-type stream struct {
+// Stream is a raw connection, some of which may have been read ahead.
+type Stream struct {
 	net.Conn
 	in *bufio.Reader
 }
 
+// NewStream is a connection of which in has read some.
+func NewStream(conn net.Conn, in *bufio.Reader) *Stream { return &Stream{Conn: conn, in: in} }
+
 // Read takes what was read ahead first.
-func (s *stream) Read(p []byte) (int, error) {
+func (s *Stream) Read(p []byte) (int, error) {
 	if s.in.Buffered() > 0 {
 		return s.in.Read(p)
 	}
@@ -259,7 +282,7 @@ func (s *stream) Read(p []byte) (int, error) {
 }
 
 // CloseWrite ends the direction to the peer: it reads end of file.
-func (s *stream) CloseWrite() error {
+func (s *Stream) CloseWrite() error {
 	if c, ok := s.Conn.(interface{ CloseWrite() error }); ok {
 		return c.CloseWrite()
 	}

@@ -1,4 +1,4 @@
-package guard
+package dockerd
 
 import (
 	"bufio"
@@ -20,7 +20,7 @@ const mostQuiet = 32
 //
 // The daemon writes a log line by line, and the poller is woken for each line, also while nobody reads and lines gather (see pace): that takes more of the processors
 // than to hand the lines on. With a connection that is read by blocking calls nothing happens meanwhile. done is called when it is closed.
-func (u *upstream) quiet(ctx context.Context, o outgoing, done func()) (*http.Response, error) {
+func (u *Daemon) quiet(ctx context.Context, o Request, done func()) (*http.Response, error) {
 	conn, err := u.dialQuiet(ctx)
 	if err != nil {
 		done()
@@ -36,7 +36,7 @@ func (u *upstream) quiet(ctx context.Context, o outgoing, done func()) (*http.Re
 }
 
 // converse sends a request, the only one on its connection, and reads the answer's header.
-func (u *upstream) converse(ctx context.Context, o outgoing, conn io.ReadWriter) (*http.Response, error) {
+func (u *Daemon) converse(ctx context.Context, o Request, conn io.ReadWriter) (*http.Response, error) {
 	r, err := u.request(ctx, o)
 	if err != nil {
 		return nil, err
@@ -44,15 +44,15 @@ func (u *upstream) converse(ctx context.Context, o outgoing, conn io.ReadWriter)
 	r.Close = true
 	if err = r.Write(conn); err == nil {
 		var resp *http.Response
-		if resp, err = http.ReadResponse(bufio.NewReaderSize(conn, bufferSize), r); err == nil {
+		if resp, err = http.ReadResponse(bufio.NewReaderSize(conn, BufferSize), r); err == nil {
 			return resp, nil
 		}
 	}
-	return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.method, o.path, err)
+	return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err)
 }
 
 // dialQuiet connects with the help of the poller, since a daemon that hangs may let a client wait for ever, and takes the connection from it then.
-func (u *upstream) dialQuiet(ctx context.Context) (*quietConn, error) {
+func (u *Daemon) dialQuiet(ctx context.Context) (*quietConn, error) {
 	watched, err := u.dial(ctx)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package guard
+package dockerd
 
 import (
 	"context"
@@ -9,7 +9,9 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -48,12 +50,12 @@ func TestQuiet(t *testing.T) {
 	d := &talker{lines: make(chan string), asked: make(chan struct{}, 1)}
 	socket := filepath.Join(dir, "d")
 	serveUnix(t, socket, d)
-	u := newUpstream(socket)
-	defer u.close()
-	logs := outgoing{method: http.MethodGet, path: "/containers/a/logs"}
+	u := New(socket, Versions{Oldest: "1.24", Newest: "1.51"})
+	defer u.Close()
+	logs := Request{Method: http.MethodGet, Path: "/containers/a/logs"}
 	open := func(ctx context.Context) *http.Response {
 		t.Helper()
-		resp, err := u.do(ctx, logs)
+		resp, err := u.Do(ctx, logs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +132,7 @@ func TestQuiet(t *testing.T) {
 	free()
 
 	// Daemons that aren't there, or hang up before they answer.
-	if _, err := newUpstream(filepath.Join(dir, "none")).do(t.Context(), outgoing{method: http.MethodGet, path: "/containers/a/logs", version: "1.41"}); err == nil {
+	if _, err := New(filepath.Join(dir, "none"), Versions{Oldest: "1.24", Newest: "1.51"}).Do(t.Context(), Request{Method: http.MethodGet, Path: "/containers/a/logs", Version: "1.41"}); err == nil {
 		t.Error("a daemon that isn't there answers")
 	}
 	l, err := net.Listen("unix", filepath.Join(dir, "rude"))
@@ -143,11 +145,24 @@ func TestQuiet(t *testing.T) {
 			_ = conn.Close() // before it has read the question
 		}
 	}()
-	rude := newUpstream(filepath.Join(dir, "rude"))
-	if _, err := rude.do(t.Context(), outgoing{method: http.MethodGet, path: "/containers/a/logs", version: "1.41"}); err == nil || !strings.Contains(err.Error(), "/containers/a/logs") {
+	rude := New(filepath.Join(dir, "rude"), Versions{Oldest: "1.24", Newest: "1.51"})
+	if _, err := rude.Do(t.Context(), Request{Method: http.MethodGet, Path: "/containers/a/logs", Version: "1.41"}); err == nil || !strings.Contains(err.Error(), "/containers/a/logs") {
 		t.Errorf("a daemon that hangs up: %v", err)
 	}
 	if !rude.quiets.TryAcquire(mostQuiet) {
 		t.Error("the failed log still has its place")
 	}
+}
+
+// serveUnix serves h at a unix socket.
+func serveUnix(t testing.TB, path string, h http.Handler) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
+	var done sync.WaitGroup
+	done.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() { _ = s.Close(); done.Wait() })
 }

@@ -1,11 +1,13 @@
-package guard
+// Package mounts makes mount points for parts of volumes, for Docker daemons that can only mount whole ones.
+//
+// The one rule to keep: a path below a volume is resolved by the kernel, never by this package, and what is mounted is what the kernel found.
+package mounts
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,13 +18,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// folders are mount points for parts of volumes, for daemons that can only mount whole ones.
+// Points are mount points for parts of volumes, for daemons that can only mount whole ones.
 //
 // The property: what a mount point shows is below the volume's root, whatever symbolic links the build's containers put there and whatever they rename while we look. The
 // kernel itself resolves the path, with openat2(2) and RESOLVE_BENEATH, to a descriptor; what is mounted is that descriptor, not a path; and the
 // daemon is given the mount point, in a folder that no container reaches.
-type folders struct {
-	dir string
+type Points struct {
+	dir    string
+	daemon string // the path of its socket
 
 	mu     sync.Mutex
 	made   bool
@@ -31,19 +34,23 @@ type folders struct {
 	closed bool
 }
 
+// New are mount points below dir, for a daemon that has its socket there. An empty dir refuses them.
+func New(dir, daemon string) *Points { return &Points{dir: dir, daemon: daemon} }
+
 // maxFolders bounds the mounts of one build.
 const maxFolders = 1024
 
 var (
-	errNoFolders = errors.New("this runner can't mount a part of a volume")
-	errLeadsOut  = errors.New("it leads out of the volume")
+	ErrUnavailable = errors.New("this runner can't mount a part of a volume")
+	errEnded       = errors.New("the guard is closed: its build has ended")
+	ErrLeadsOut    = errors.New("it leads out of the volume")
 )
 
-// add mounts what is at rel below root, and is the path of the mount point. create makes missing folders.
-func (f *folders) add(root, rel string, create bool, daemon string) (string, error) {
+// Add mounts what is at rel below root, and is the path of the mount point. create makes missing folders.
+func (f *Points) Add(root, rel string, create bool) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if err := f.ready(daemon); err != nil {
+	if err := f.ready(); err != nil {
 		return "", err
 	}
 	if f.next >= maxFolders {
@@ -78,16 +85,16 @@ func (f *folders) add(root, rel string, create bool, daemon string) (string, err
 }
 
 // ready makes the folder of mount points, once, and checks that the daemon will see what is mounted there.
-func (f *folders) ready(daemon string) error {
+func (f *Points) ready() error {
 	if f.closed {
-		return errClosed
+		return errEnded
 	}
 	if f.dir == "" {
-		return errNoFolders
+		return ErrUnavailable
 	}
 	if !f.same {
-		if err := shareMounts(daemon); err != nil {
-			return fmt.Errorf("%w: %w", errNoFolders, err)
+		if err := shareMounts(f.daemon); err != nil {
+			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		f.same = true
 	}
@@ -100,10 +107,10 @@ func (f *folders) ready(daemon string) error {
 	return nil
 }
 
-// check tells, of a part of a volume that the daemon is going to mount itself, whether it's there and within the volume; create makes missing folders. The daemon does so once more,
+// Check tells, of a part of a volume that the daemon is going to mount itself, whether it's there and within the volume; create makes missing folders. The daemon does so once more,
 // safely, when the container starts, but words it with its own paths. If the guard and the daemon don't see the same files, it's left to the daemon.
-func (f *folders) check(root, rel string, create bool, daemon string) error {
-	if shareMounts(daemon) != nil {
+func (f *Points) Check(root, rel string, create bool) error {
+	if shareMounts(f.daemon) != nil {
 		return nil
 	}
 	if _, err := os.Stat(root); err != nil {
@@ -113,26 +120,26 @@ func (f *folders) check(root, rel string, create bool, daemon string) error {
 	switch {
 	case err == nil:
 		_ = unix.Close(fd)
-	case errors.Is(err, errLeadsOut), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, ErrLeadsOut), errors.Is(err, fs.ErrNotExist):
 		return err
 	}
 	return nil
 }
 
-// close undoes the mounts and removes their folder.
-func (f *folders) close() error {
+// Close undoes the mounts and removes their folder.
+func (f *Points) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.closed = true
 	if !f.made {
 		return nil
 	}
-	return CleanMounts(f.dir)
+	return Clean(f.dir)
 }
 
-// CleanMounts undoes the mounts in the MountDir of a guard that is gone (its process was killed), and removes the folder. No container must be using them. A
+// Clean undoes the mounts in the MountDir of a guard that is gone (its process was killed), and removes the folder. No container must be using them. A
 // folder that doesn't exist is clean.
-func CleanMounts(dir string) error {
+func Clean(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -233,22 +240,9 @@ func wordBeneath(rel string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.ELOOP), errors.Is(err, unix.EAGAIN):
-		return errLeadsOut
+		return ErrLeadsOut
 	case errors.Is(err, unix.ENOENT):
 		return fs.ErrNotExist
 	}
 	return fmt.Errorf("open %s: %w", rel, err)
-}
-
-// wordFolder is an error of add as the client reads it.
-func wordFolder(what string, err error) error {
-	switch {
-	case errors.Is(err, errLeadsOut):
-		return refusal{what, "a symbolic link on the way leads out of the volume", "links inside of it are followed if they are relative"}
-	case errors.Is(err, fs.ErrNotExist):
-		return badRequest("%s: bind source path does not exist", what)
-	case errors.Is(err, errNoFolders):
-		return refusal{what, err.Error() + " with this docker daemon", "mount the whole volume"}
-	}
-	return statusError{http.StatusInternalServerError, what + " failed: " + err.Error()}
 }

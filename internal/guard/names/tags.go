@@ -1,4 +1,4 @@
-package guard
+package names
 
 import (
 	"bytes"
@@ -10,28 +10,30 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// tags translates between what a client calls its images and what the daemon does.
+// Tags translates between what a client calls its images and what the daemon does.
 //
 // The property: no tag that a build makes is ever a name that another build, or a step of a pipeline, could mean. The daemon knows "golang:1.22" of a build as
 // "ID.build.invalid/docker.io/library/golang:1.22", ID being the build's own, and the name "golang:1.22" itself is moved by pulls alone.
 //
 // The whole of an image's name is in its private one, the registry first (its port behind "__", as a path has no colons), so it can be read back from any text.
-type tags struct {
-	domain string // "ID.build.invalid"
+type Tags struct {
+	Domain string // "ID.build.invalid"
 	inText *regexp.Regexp
 }
 
-// tagSpace ends the domain of every private tag. No registry can have such a name (RFC 2606), so nothing is ever pulled from there.
-const tagSpace = ".build.invalid"
+// TagSpace ends the domain of every private tag. No registry can have such a name (RFC 2606), so nothing is ever pulled from there.
+const TagSpace = ".build.invalid"
 
-// keepName is the repository whose tags keep images that no build has a name for any longer: they are the cache of the builder. The tag is the image's id.
-const keepName = "cache" + tagSpace + "/image"
+// KeepName is the repository whose tags keep images that no build has a name for any longer: they are the cache of the builder. The tag is the image's id.
+const KeepName = "cache" + TagSpace + "/image"
 
-// kept tells whether a name in the daemon is one that keeps an image. containerd's image store shows each name with the image's digest as well.
-func kept(name string) bool {
-	return strings.HasPrefix(name, keepName+":") || strings.HasPrefix(name, keepName+"@")
+// Kept tells whether a name in the daemon is one that keeps an image. containerd's image store shows each name with the image's digest as well.
+func Kept(name string) bool {
+	return strings.HasPrefix(name, KeepName+":") || strings.HasPrefix(name, KeepName+"@")
 }
 
 // untagged is the repository, in a build's domain, of images that the build made without a name.
@@ -40,52 +42,52 @@ const untagged = "untagged"
 // nameLimit is how long a name may be without its tag; of newer versions of the grammar, the path alone.
 const nameLimit = 255
 
-// noneName is what Docker shows for the name of an image that has none.
-const noneName = "<none>"
+// None is what Docker shows for the name of an image that has none.
+const None = "<none>"
 
 var plainLabel = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
 
-func newTags(id string) tags {
+func NewTags(id string) Tags {
 	host := id
 	if !plainLabel.MatchString(id) || id == "cache" {
 		sum := sha256.Sum256([]byte(id))
 		host = "b-" + hex.EncodeToString(sum[:16])
 	}
-	t := tags{domain: host + tagSpace}
+	t := Tags{Domain: host + TagSpace}
 	// A name that was pushed has the address of the push's proxy before it (push.go).
-	t.inText = regexp.MustCompile(`(?:127\.0\.0\.1:[0-9]+/)?` + regexp.QuoteMeta(t.domain) + `/([a-z0-9._-]+)(?:/(library/)?([a-z0-9._-]+)(/)?)?`)
+	t.inText = regexp.MustCompile(`(?:127\.0\.0\.1:[0-9]+/)?` + regexp.QuoteMeta(t.Domain) + `/([a-z0-9._-]+)(?:/(library/)?([a-z0-9._-]+)(/)?)?`)
 	return t
 }
 
-// parse reads a client's name of an image, with its defaults. It refuses names that are the guards' own.
-func (t tags) parse(name string) (reference.Named, error) {
+// Parse reads a client's name of an image, with its defaults. It refuses names that are the guards' own.
+func (t Tags) Parse(name string) (reference.Named, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
-		return nil, badRequest("invalid reference format: %.200s", name)
+		return nil, apierror.BadRequest("invalid reference format: %.200s", name)
 	}
-	if strings.Contains(name, tagSpace+"/") {
-		return nil, statusError{http.StatusNotFound, "No such image: " + name}
+	if strings.Contains(name, TagSpace+"/") {
+		return nil, apierror.New(http.StatusNotFound, "No such image: "+name)
 	}
 	return ref, nil
 }
 
-// private is the daemon's name for what this build calls ref. A digest isn't part of it; a name without a tag stays one.
-func (t tags) private(ref reference.Named) (string, error) {
-	s := t.repository(ref)
+// Private is the daemon's name for what this build calls ref. A digest isn't part of it; a name without a tag stays one.
+func (t Tags) Private(ref reference.Named) (string, error) {
+	s := t.Repository(ref)
 	if len(s) > nameLimit {
-		return "", badRequest("the name %.100s… is too long for an image of a build's own: it has more than %d characters", reference.FamiliarName(ref), nameLimit-len(t.domain)-1)
+		return "", apierror.BadRequest("the name %.100s… is too long for an image of a build's own: it has more than %d characters", reference.FamiliarName(ref), nameLimit-len(t.Domain)-1)
 	}
 	if tagged, ok := ref.(reference.Tagged); ok {
 		s += ":" + tagged.Tag()
 	}
 	if _, err := reference.ParseNormalizedNamed(s); err != nil {
-		return "", badRequest("the name %s is malformed: %v", quoted(reference.FamiliarString(ref)), err)
+		return "", apierror.BadRequest("the name %s is malformed: %v", apierror.Quote(reference.FamiliarString(ref)), err)
 	}
 	return s, nil
 }
 
-func (t tags) repository(ref reference.Named) string {
-	return t.domain + "/" + encodeDomain(reference.Domain(ref)) + "/" + reference.Path(ref)
+func (t Tags) Repository(ref reference.Named) string {
+	return t.Domain + "/" + encodeDomain(reference.Domain(ref)) + "/" + reference.Path(ref)
 }
 
 // encodeDomain makes a component of a path of a registry's address. A port goes behind "__", which no host name has; what no path can hold is written in hex behind "x_".
@@ -114,33 +116,36 @@ func decodeDomain(s string) (string, bool) {
 	return host, true
 }
 
-// untagged is a new name for an image that has none of the client's. Every image that a build makes has a name in its domain: it's the proof of whose it is.
-func (t tags) untagged() (repo, tag string) {
+// Untagged is a new name for an image that has none of the client's. Every image that a build makes has a name in its domain: it's the proof of whose it is.
+func (t Tags) Untagged() (repo, tag string) {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
-	return t.domain + "/" + untagged, hex.EncodeToString(b)
+	return t.Domain + "/" + untagged, hex.EncodeToString(b)
 }
 
-// owns tells whether a name in the daemon is this build's.
-func (t tags) owns(name string) bool {
-	return strings.HasPrefix(name, t.domain+"/") || strings.HasPrefix(name, "127.0.0.1:") && strings.Contains(name, "/"+t.domain+"/")
+// Owns tells whether a name in the daemon is this build's.
+func (t Tags) Owns(name string) bool {
+	return strings.HasPrefix(name, t.Domain+"/") || strings.HasPrefix(name, "127.0.0.1:") && strings.Contains(name, "/"+t.Domain+"/")
 }
 
-// anonymous tells whether a name in the daemon is one that the build gave to an image without a name.
-func (t tags) anonymous(name string) bool { return strings.HasPrefix(name, t.domain+"/"+untagged+":") }
+// Anonymous tells whether a name in the daemon is one that the build gave to an image without a name.
+func (t Tags) Anonymous(name string) bool { return strings.HasPrefix(name, t.Domain+"/"+untagged+":") }
 
-// reserved tells whether a name in the daemon is any build's own, or keeps an image for the cache.
-func reserved(name string) bool {
+// AnonymousRepository tells whether a repository in the daemon is that of the build's images without a name.
+func (t Tags) AnonymousRepository(name string) bool { return name == t.Domain+"/"+untagged }
+
+// Reserved tells whether a name in the daemon is any build's own, or keeps an image for the cache.
+func Reserved(name string) bool {
 	host, rest, _ := strings.Cut(name, "/")
 	if strings.HasPrefix(host, "127.0.0.1:") {
 		host, _, _ = strings.Cut(rest, "/")
 	}
-	return strings.HasSuffix(host, tagSpace)
+	return strings.HasSuffix(host, TagSpace)
 }
 
-// show makes a text for the client of one of the daemon's: private names in it become what the client calls them, in their short form.
-func (t tags) show(text []byte) []byte {
-	if t.inText == nil || !bytes.Contains(text, []byte(t.domain)) {
+// Show makes a text for the client of one of the daemon's: private names in it become what the client calls them, in their short form.
+func (t Tags) Show(text []byte) []byte {
+	if t.inText == nil || !bytes.Contains(text, []byte(t.Domain)) {
 		return text
 	}
 	return t.rename(text, func(domain, library, first string, more bool) string {
@@ -154,13 +159,13 @@ func (t tags) show(text []byte) []byte {
 	})
 }
 
-// showFull is show with names in their long form, as some formats want them.
-func (t tags) showFull(text []byte) []byte {
+// ShowFull is show with names in their long form, as some formats want them.
+func (t Tags) ShowFull(text []byte) []byte {
 	return t.rename(text, func(domain, library, first string, _ bool) string { return domain + "/" + library + first })
 }
 
 // rename replaces each private name's beginning in a text: its registry, "library/" if that is next, and the path's (next) component; more tells whether another follows.
-func (t tags) rename(text []byte, name func(domain, library, first string, more bool) string) []byte {
+func (t Tags) rename(text []byte, name func(domain, library, first string, more bool) string) []byte {
 	var out []byte
 	at := 0
 	matches := t.inText.FindAllSubmatchIndex(text, -1)
@@ -177,7 +182,7 @@ func (t tags) rename(text []byte, name func(domain, library, first string, more 
 		domain, ok := decodeDomain(part(1))
 		switch {
 		case part(1) == untagged:
-			out = append(out, noneName...)
+			out = append(out, None...)
 			if at < len(text) && text[at] == ':' { // its tag says nothing
 				end := len(text)
 				if i+1 < len(matches) {
@@ -185,7 +190,7 @@ func (t tags) rename(text []byte, name func(domain, library, first string, more 
 				}
 				for at++; at < end && (text[at] >= '0' && text[at] <= '9' || text[at] >= 'a' && text[at] <= 'f'); at++ {
 				}
-				out = append(out, ":"+noneName...)
+				out = append(out, ":"+None...)
 			}
 			continue
 		case !ok || first == "":
@@ -200,5 +205,5 @@ func (t tags) rename(text []byte, name func(domain, library, first string, more 
 	return append(out, text[at:]...)
 }
 
-// showName is show of a single name.
-func (t tags) showName(name string) string { return string(t.show([]byte(name))) }
+// ShowName is show of a single name.
+func (t Tags) ShowName(name string) string { return string(t.Show([]byte(name))) }

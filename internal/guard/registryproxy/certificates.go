@@ -1,4 +1,4 @@
-package guard
+package registryproxy
 
 import (
 	"crypto/tls"

@@ -1,4 +1,7 @@
-package guard
+// Package tarfile edits tar archives while they are streamed: it takes some files out, has them changed, and appends them.
+//
+// The one rule to keep: what isn't taken out is copied byte for byte, and what is put in comes last, so that it is what a reader of the archive ends up with.
+package tarfile
 
 import (
 	"archive/tar"
@@ -9,41 +12,45 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"path"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// archiveLimit bounds what is taken out of an archive to be looked at, and the header of a file in one.
-const archiveLimit = 8 << 20
+// bufferSize is how much is copied at a time.
+const bufferSize = 128 << 10
 
-// archiveFile is a file in an archive.
-type archiveFile struct {
-	name string // cleaned
-	data []byte
+// Limit bounds what is taken out of an archive to be looked at, and the header of a file in one.
+const Limit = 8 << 20
+
+// File is a file in an archive.
+type File struct {
+	Name string // cleaned
+	Data []byte
 	// header it had, and gets again; nil for a new file.
 	header *tar.Header
 }
 
-// archiveEdit says what becomes of an archive on its way.
-type archiveEdit struct {
-	// wanted are the files, by their cleaned names, that are taken out.
-	wanted func(name string) bool
-	// rest makes of them what is put in at the end.
-	rest func(taken []archiveFile) ([]archiveFile, error)
+// Edit says what becomes of an archive on its way.
+type Edit struct {
+	// Wanted are the files, by their cleaned names, that are taken out.
+	Wanted func(name string) bool
+	// Rest makes of them what is put in at the end.
+	Rest func(taken []File) ([]File, error)
 }
 
-// copy copies a tar archive, byte by byte, except for the files that it takes out, and appends others.
+// Copy copies a tar archive, byte by byte, except for the files that it takes out, and appends others.
 //
 // What is appended comes last, so that it's what a reader ends up with, whatever else an archive holds at that place: duplicates, links, a folder that is a link.
-func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
+func (e Edit) Copy(in io.Reader, out io.Writer) error {
 	w := bufio.NewWriterSize(sink{out}, bufferSize)
 	var pending bytes.Buffer
 	tee := &meter{Reader: bufio.NewReaderSize(in, bufferSize)}
 	tr := tar.NewReader(tee)
-	var taken []archiveFile
+	buf := make([]byte, bufferSize)
+	var taken []File
 	var size int64
 	dropped := false // the file before
 	for {
@@ -52,10 +59,10 @@ func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
 		padding := int(-tee.offset & 511)
 		drop := dropped
 		dropped = false
-		tee.to = &capped{&pending, archiveLimit}
+		tee.to = &capped{&pending, Limit}
 		h, err := tr.Next()
 		if err != nil && !errors.Is(err, io.EOF) {
-			return badRequest("the archive can't be read: %v", err)
+			return apierror.BadRequest("the archive can't be read: %v", err)
 		}
 		var filling [512]byte // of zeros where an archive ends in its padding
 		copy(filling[:padding], pending.Next(padding))
@@ -68,21 +75,21 @@ func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
 			break
 		}
 		if sparse(h) {
-			return badRequest("the archive's %s is a sparse file: make the archive without sparse files", quoted(h.Name))
+			return apierror.BadRequest("the archive's %s is a sparse file: make the archive without sparse files", apierror.Quote(h.Name))
 		}
 		name := path.Clean("/" + h.Name)[1:]
-		if !e.wanted(name) {
+		if !e.Wanted(name) {
 			if _, err := w.Write(pending.Bytes()); err != nil {
 				return err
 			}
 			tee.to = w
-			if err := copyStream(io.Discard, tr); err != nil { // what is read goes on by tee
+			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tr}, buf); err != nil { // what is read goes on by tee
 				return broken(err)
 			}
 			continue
 		}
-		if size += h.Size; h.Typeflag != tar.TypeReg || size > archiveLimit {
-			return badRequest("the archive's %s is no regular file of at most %d bytes", quoted(name), archiveLimit)
+		if size += h.Size; h.Typeflag != tar.TypeReg || size > Limit {
+			return apierror.BadRequest("the archive's %s is no regular file of at most %d bytes", apierror.Quote(name), Limit)
 		}
 		tee.to = io.Discard
 		b, err := io.ReadAll(tr)
@@ -90,23 +97,23 @@ func (e archiveEdit) copy(in io.Reader, out io.Writer) error {
 			return broken(err)
 		}
 		dropped = true
-		taken = append(taken, archiveFile{name, b, h})
+		taken = append(taken, File{name, b, h})
 	}
-	files, err := e.rest(taken)
+	files, err := e.Rest(taken)
 	if err != nil {
 		return err
 	}
 	tw := tar.NewWriter(w)
 	for _, f := range files {
-		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o644}
+		h := &tar.Header{Typeflag: tar.TypeReg, Name: f.Name, Mode: 0o644}
 		if f.header != nil {
 			h = f.header
 		}
-		h.Size = int64(len(f.data))
+		h.Size = int64(len(f.Data))
 		if err := tw.WriteHeader(h); err != nil {
-			return fmt.Errorf("write %s into an archive: %w", f.name, err)
+			return fmt.Errorf("write %s into an archive: %w", f.Name, err)
 		}
-		if _, err := tw.Write(f.data); err != nil {
+		if _, err := tw.Write(f.Data); err != nil {
 			return err
 		}
 	}
@@ -125,7 +132,7 @@ func broken(err error) error {
 	if errors.Is(err, errSink) {
 		return err
 	}
-	return badRequest("the archive breaks off: %v", err)
+	return apierror.BadRequest("the archive breaks off: %v", err)
 }
 
 // errSink says that the daemon takes no more.
@@ -201,83 +208,16 @@ func decompress(in io.Reader) (io.Reader, error) {
 	case has("\x1f\x8b\x08"):
 		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, badRequest("the archive can't be read: %v", err)
+			return nil, apierror.BadRequest("the archive can't be read: %v", err)
 		}
 		return z, nil
 	case has("BZh"):
 		return bzip2.NewReader(b), nil
 	case has("\x28\xb5\x2f\xfd"), has("\xfd7zXZ\x00"):
-		return nil, badRequest("the archive is compressed with zstd or xz, which the guard can't look into: send it plain, or with gzip")
+		return nil, apierror.BadRequest("the archive is compressed with zstd or xz, which the guard can't look into: send it plain, or with gzip")
 	}
 	return b, nil
 }
 
 // sendingTime is how long a client that has been answered may take to finish sending.
 const sendingTime = 2 * time.Second
-
-// edited is the client's body, an archive, with edit applied. done must be called when the daemon has answered: it ends the copying, waits for it, and returns what
-// went wrong in it.
-func (c *call) edited(edit archiveEdit) (body *editedBody, done func() error) {
-	control := http.NewResponseController(c.w)
-	_ = control.EnableFullDuplex() // HTTP/1.1 always can
-	b := &editedBody{in: c.r.Body, edit: edit, end: make(chan error, 1)}
-	return b, func() error {
-		if !b.stop() {
-			return nil
-		}
-		var err error
-		select {
-		case err = <-b.end:
-		case <-time.After(sendingTime):
-			_ = control.SetReadDeadline(time.Unix(1, 0)) // the client's body can be read no more
-			err = <-b.end
-		}
-		if errors.Is(err, errSink) {
-			return nil
-		}
-		return err
-	}
-}
-
-// editedBody is an archive on its way. It writes itself to the daemon's connection: to be read, it would have to be copied twice.
-type editedBody struct {
-	in   io.Reader
-	edit archiveEdit
-	end  chan error // how WriteTo ended
-
-	mu               sync.Mutex
-	started, stopped bool
-}
-
-// stop keeps WriteTo from starting, and tells whether it has.
-func (b *editedBody) stop() (started bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.stopped = true
-	return b.started
-}
-
-// WriteTo copies the archive. The transport calls it, once.
-func (b *editedBody) WriteTo(w io.Writer) (int64, error) {
-	b.mu.Lock()
-	if b.started || b.stopped {
-		b.mu.Unlock()
-		return 0, errSink
-	}
-	b.started = true
-	b.mu.Unlock()
-	plain, err := decompress(b.in)
-	if err == nil {
-		err = b.edit.copy(plain, w)
-	}
-	b.end <- err
-	return 0, err
-}
-
-// Read is for the interface of bodies.
-func (b *editedBody) Read([]byte) (int, error) {
-	return 0, errors.New("an archive is written, not read")
-}
-
-// Close leaves the client's body open: its server closes it.
-func (b *editedBody) Close() error { return nil }

@@ -1,13 +1,13 @@
-package guard
+package mounts
 
 import (
 	"errors"
-	"io"
 	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,7 +20,7 @@ import (
 // pathOf is where an O_PATH descriptor points.
 func pathOf(t *testing.T, fd int) string {
 	t.Helper()
-	p, err := os.Readlink(filepath.Join("/proc/self/fd", itoa(uint64(fd))))
+	p, err := os.Readlink(filepath.Join("/proc/self/fd", strconv.Itoa(fd)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +47,9 @@ func TestOpenBeneath(t *testing.T) {
 		err    error
 	}{
 		{"a", false, "a", nil}, {"a/b", false, "a/b", nil}, {"in", false, "a/b", nil}, {"a/back", false, "a/b", nil},
-		{"up", false, "", errLeadsOut}, {"up/out", false, "", errLeadsOut}, {"abs", false, "", errLeadsOut}, {"self", false, "", errLeadsOut}, {"loop", false, "", errLeadsOut},
-		{"a/escape", false, "", errLeadsOut}, {"proc/etc", false, "", errLeadsOut}, {"..", false, "", errLeadsOut}, {"/etc", false, "", errLeadsOut}, {"none", false, "", fs.ErrNotExist},
-		{"x/y/z", true, "x/y/z", nil}, {"in/new", true, "a/b/new", nil}, {"a/escape/new", true, "", errLeadsOut}, {"abs/new", true, "", errLeadsOut},
+		{"up", false, "", ErrLeadsOut}, {"up/out", false, "", ErrLeadsOut}, {"abs", false, "", ErrLeadsOut}, {"self", false, "", ErrLeadsOut}, {"loop", false, "", ErrLeadsOut},
+		{"a/escape", false, "", ErrLeadsOut}, {"proc/etc", false, "", ErrLeadsOut}, {"..", false, "", ErrLeadsOut}, {"/etc", false, "", ErrLeadsOut}, {"none", false, "", fs.ErrNotExist},
+		{"x/y/z", true, "x/y/z", nil}, {"in/new", true, "a/b/new", nil}, {"a/escape/new", true, "", ErrLeadsOut}, {"abs/new", true, "", ErrLeadsOut},
 	} {
 		t.Run(tt.rel, func(t *testing.T) {
 			fd, err := openBeneath(root, tt.rel, tt.create)
@@ -123,15 +123,15 @@ func TestFolders(t *testing.T) {
 	daemon := filepath.Join(short, "d")
 	serveUnix(t, daemon, http.NotFoundHandler()) // a "daemon" in our own mount namespace
 
-	f := &folders{dir: points}
-	at, err := f.add(root, "a", false, daemon)
+	f := New(points, daemon)
+	at, err := f.Add(root, "a", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if b, err := os.ReadFile(filepath.Join(at, "f")); err != nil || string(b) != "text" {
 		t.Errorf("the mount point shows %q: %v", b, err)
 	}
-	file, err := f.add(root, "a/f", false, daemon)
+	file, err := f.Add(root, "a/f", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestFolders(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(at, "f")); err != nil {
 		t.Errorf("a later link changes the mount: %v", err)
 	}
-	if err := f.close(); err != nil {
+	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(points); !errors.Is(err, fs.ErrNotExist) {
@@ -157,69 +157,23 @@ func TestFolders(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(root, "gone", "f")); err != nil || string(b) != "text" {
 		t.Errorf("closing touched the volume: %q %v", b, err)
 	}
-	if _, err := f.add(root, "gone", false, daemon); err == nil {
+	if _, err := f.Add(root, "gone", false); err == nil {
 		t.Error("a closed one mounts")
 	}
-	if err := CleanMounts(filepath.Join(dir, "none")); err != nil {
+	if err := Clean(filepath.Join(dir, "none")); err != nil {
 		t.Errorf("a folder that doesn't exist isn't clean: %v", err)
 	}
 }
 
-// TestCloseWaitsForCreation: whoever removes the build's objects after Close must find what was being created.
-func TestCloseWaitsForCreation(t *testing.T) {
-	dir, err := os.MkdirTemp("", "g")
+// serveUnix serves h at a unix socket.
+func serveUnix(t testing.TB, path string, h http.Handler) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	started, finish := make(chan struct{}), make(chan struct{})
-	var created atomic.Bool
-	world := &fakeDaemon{version: "1.41"}
-	serveUnix(t, filepath.Join(dir, "d"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/containers/create") {
-			close(started)
-			<-finish
-			created.Store(true)
-		}
-		world.ServeHTTP(w, r)
-	}))
-	g, err := New(Options{ID: fakeID, OwnerLabel: fakeOwner, Labels: map[string]string{fakeOwner: fakeID}, Network: fakeID, Daemon: filepath.Join(dir, "d")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "g")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute}
 	var done sync.WaitGroup
-	done.Go(func() { _ = g.Serve(t.Context(), l) })
-	conn, err := net.Dial("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, "POST /containers/create HTTP/1.1\r\nHost: d\r\nContent-Length: 15\r\n\r\n{\"Image\":\"img\"}"); err != nil {
-		t.Fatal(err)
-	}
-	select {
-	case <-started:
-	case <-time.After(time.Minute):
-		t.Fatal("the daemon isn't asked for a container")
-	}
-	_ = conn.Close() // the client doesn't wait
-	closed := make(chan error)
-	go func() { closed <- g.Close() }()
-	select {
-	case <-closed:
-		t.Error("Close doesn't wait")
-	default:
-	}
-	close(finish)
-	if err := <-closed; err != nil {
-		t.Error(err)
-	}
-	if !created.Load() {
-		t.Error("Close returned before the container was created")
-	}
-	done.Wait()
+	done.Go(func() { _ = s.Serve(l) })
+	t.Cleanup(func() { _ = s.Close(); done.Wait() })
 }

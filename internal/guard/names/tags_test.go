@@ -1,4 +1,4 @@
-package guard
+package names
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 )
 
 func TestPrivateNames(t *testing.T) {
-	tags := newTags("drone-abc")
+	tags := NewTags("drone-abc")
 	const d = "drone-abc.build.invalid/"
 	for _, tt := range []struct{ name, client, daemon, shown string }{
 		{"an official image", "golang:1.22", d + "docker.io/library/golang:1.22", "golang:1.22"},
@@ -28,20 +28,20 @@ func TestPrivateNames(t *testing.T) {
 		{"a user that looks like a host", "foo__5000/bar:1", d + "docker.io/foo__5000/bar:1", "foo__5000/bar:1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := tags.target(tt.client)
+			got, err := tags.Target(tt.client)
 			if err != nil || got != tt.daemon {
 				t.Fatalf("the daemon's name is %q, %v; want %q", got, err, tt.daemon)
 			}
-			if shown := tags.showName(got); shown != tt.shown {
+			if shown := tags.ShowName(got); shown != tt.shown {
 				t.Errorf("shown as %q, want %q", shown, tt.shown)
 			}
-			if full := string(tags.showFull([]byte(got))); canonical(full) != reference.TagNameOnly(mustNamed(tt.client)).String() {
+			if full := string(tags.ShowFull([]byte(got))); Canonical(full) != reference.TagNameOnly(MustParse(tt.client)).String() {
 				t.Errorf("shown in full as %q, want a form of %q", full, tt.client)
 			}
-			if !tags.owns(got) || !reserved(got) || tags.anonymous(got) {
+			if !tags.Owns(got) || !Reserved(got) || tags.Anonymous(got) {
 				t.Errorf("%q isn't taken for the build's own", got)
 			}
-			if newTags("drone-ab").owns(got) || newTags("c").owns(got) {
+			if NewTags("drone-ab").Owns(got) || NewTags("c").Owns(got) {
 				t.Errorf("%q is taken for another build's", got)
 			}
 		})
@@ -49,17 +49,17 @@ func TestPrivateNames(t *testing.T) {
 }
 
 func TestRefusedNames(t *testing.T) {
-	tags := newTags("drone-abc")
+	tags := NewTags("drone-abc")
 	for _, tt := range []struct{ name, client, want string }{
 		{"another build's", "drone-xyz.build.invalid/docker.io/library/app:1", "the runner's own"},
-		{"the cache's", keepName + ":1", "the runner's own"},
+		{"the cache's", KeepName + ":1", "the runner's own"},
 		{"a digest", "app@sha256:" + strings.Repeat("a", 64), "digest"},
 		{"nonsense", "UPPER", "invalid reference format"},
 		{"an id", strings.Repeat("a", 64), "invalid reference format"},
 		{"a name that has no room", "a/" + strings.Repeat("b", 240), "too long"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got, err := tags.target(tt.client); err == nil || !strings.Contains(err.Error(), tt.want) {
+			if got, err := tags.Target(tt.client); err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %q, %v; want an error with %q", got, err, tt.want)
 			}
 		})
@@ -67,7 +67,7 @@ func TestRefusedNames(t *testing.T) {
 }
 
 func TestShowText(t *testing.T) {
-	tags := newTags("drone-abc")
+	tags := NewTags("drone-abc")
 	for _, tt := range []struct{ name, text, want string }{
 		{"JSON", `{"RepoTags":["drone-abc.build.invalid/docker.io/library/a:1","b:1"]}`, `{"RepoTags":["a:1","b:1"]}`},
 		{"two in a line", "drone-abc.build.invalid/docker.io/library/a:1, drone-abc.build.invalid/ghcr.io/x/y:2.", "a:1, ghcr.io/x/y:2."},
@@ -80,7 +80,7 @@ func TestShowText(t *testing.T) {
 		{"none", "nothing", "nothing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := tags.showName(tt.text); got != tt.want {
+			if got := tags.ShowName(tt.text); got != tt.want {
 				t.Errorf("shown as %q, want %q", got, tt.want)
 			}
 		})
@@ -94,11 +94,11 @@ func TestDomains(t *testing.T) {
 		{"cache", "b-"},
 		{strings.Repeat("a", 64), "b-"},
 	} {
-		got := newTags(tt.id).domain
-		if !strings.HasPrefix(got, tt.want) || !strings.HasSuffix(got, tagSpace) || len(got) > 63+len(tagSpace) {
+		got := NewTags(tt.id).Domain
+		if !strings.HasPrefix(got, tt.want) || !strings.HasSuffix(got, TagSpace) || len(got) > 63+len(TagSpace) {
 			t.Errorf("the domain of %q is %q", tt.id, got)
 		}
-		if _, err := newTags(tt.id).target("golang:1.22"); err != nil {
+		if _, err := NewTags(tt.id).Target("golang:1.22"); err != nil {
 			t.Errorf("a name of build %q: %v", tt.id, err)
 		}
 	}
@@ -109,21 +109,21 @@ func FuzzImageNames(f *testing.F) {
 	for _, s := range []string{"a", "golang:1.22", "docker.io/library/a", "[::1]:5/a", "h:5000/a/b__c-d.e:x", "x_ab/y", "drone-abc.build.invalid/a:1", "docker.io/l.00000/0"} {
 		f.Add(s)
 	}
-	tags := newTags("drone-abc")
+	tags := NewTags("drone-abc")
 	f.Fuzz(func(t *testing.T, name string) {
-		private, err := tags.target(name)
+		private, err := tags.Target(name)
 		if err != nil {
 			return
 		}
 		ref, err := reference.ParseNormalizedNamed(private)
-		if err != nil || reference.Domain(ref) != tags.domain || ref.String() != private {
+		if err != nil || reference.Domain(ref) != tags.Domain || ref.String() != private {
 			t.Fatalf("%q becomes %q: %v", name, private, err)
 		}
-		want := reference.TagNameOnly(mustNamed(name))
-		if canonical(reference.FamiliarString(want)) != want.String() {
+		want := reference.TagNameOnly(MustParse(name))
+		if Canonical(reference.FamiliarString(want)) != want.String() {
 			return // a name such as docker.io/a.b/c, whose short form Docker itself takes for another
 		}
-		if shown := tags.showName(private); canonical(shown) != want.String() || shown != reference.FamiliarString(want) {
+		if shown := tags.ShowName(private); Canonical(shown) != want.String() || shown != reference.FamiliarString(want) {
 			t.Fatalf("%q becomes %q, which is shown as %q", name, private, shown)
 		}
 	})
@@ -133,29 +133,11 @@ func FuzzImageNames(f *testing.F) {
 func FuzzShow(f *testing.F) {
 	f.Add("x drone-abc.build.invalid/docker.io/library/a/b:1 127.0.0.1:80/drone-abc.build.invalid/untagged:ab")
 	f.Add("drone-abc.build.invalid/untagged:0drone-abc.build.invalid/00")
-	tags := newTags("drone-abc")
+	tags := NewTags("drone-abc")
 	f.Fuzz(func(t *testing.T, text string) {
-		_ = tags.showFull([]byte(text))
-		if shown := tags.showName(text); !strings.Contains(text, tags.domain) && shown != text {
+		_ = tags.ShowFull([]byte(text))
+		if shown := tags.ShowName(text); !strings.Contains(text, tags.Domain) && shown != text {
 			t.Fatalf("%q is shown as %q", text, shown)
 		}
 	})
-}
-
-func TestKindOfName(t *testing.T) {
-	digest := "@sha256:" + strings.Repeat("a", 64)
-	for name, want := range map[string]NameKind{
-		"golang:1.26":                      NameShared,
-		"golang" + digest:                  NameShared,
-		keepName + ":0123":                 NameOfCache,
-		keepName + digest:                  NameOfCache,
-		keepName + "s:0123":                NameOfBuild,
-		"drone-a.build.invalid/x:1":        NameOfBuild,
-		"drone-a.build.invalid/x" + digest: NameOfBuild,
-		"127.0.0.1:5/drone-a.build.invalid/docker.io/library/x:1": NameOfBuild,
-	} {
-		if got := KindOfName(name); got != want {
-			t.Errorf("%s is of the kind %d, want %d", name, got, want)
-		}
-	}
 }
