@@ -7,8 +7,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// connect completes the dependencies. Without a single depends_on the steps are a chain in their order. Otherwise what depends on nothing depends on the clone
-// step; when cloning is disabled, depends_on: [clone] means nothing, unless the pipeline has a step of that name of its own.
+// connect completes the dependencies. Without a single depends_on the steps are a chain in their order. Otherwise what depends
+// on nothing depends on the clone step; when cloning is disabled, depends_on: [clone] means nothing, unless the pipeline has a step of that name of its own.
 func connect(steps []*spec.Step, cloneDisabled bool) error {
 	names := make(map[string]bool, len(steps))
 	graph := false
@@ -17,9 +17,7 @@ func connect(steps []*spec.Step, cloneDisabled bool) error {
 		graph = graph || len(s.DependsOn) > 0
 	}
 	if !graph {
-		for i := 1; i < len(steps); i++ {
-			steps[i].DependsOn = []string{steps[i-1].Name}
-		}
+		chain(steps)
 		return nil
 	}
 	for _, s := range steps {
@@ -36,4 +34,22 @@ func connect(steps []*spec.Step, cloneDisabled bool) error {
 		}
 	}
 	return nil
+}
+
+// chain makes each step wait for the one before it. Services and detached steps that follow each other start at once, so
+// that they get ready side by side, and the step after them waits for them all.
+func chain(steps []*spec.Step) {
+	var before, background []string // the last step that others wait for, and what was started after it
+	for _, s := range steps {
+		if s.Detach {
+			s.DependsOn = slices.Clone(before)
+			background = append(background, s.Name)
+			continue
+		}
+		s.DependsOn = background
+		if len(background) == 0 {
+			s.DependsOn = slices.Clone(before)
+		}
+		before, background = []string{s.Name}, nil
+	}
 }

@@ -35,7 +35,9 @@ var rooms = []room{
 			"internal/pipeline/resource",
 			"internal/pipeline/spec",
 			"internal/sandbox",
+			"internal/sandbox/bridge",
 			"internal/sandbox/syscont",
+			"internal/sandbox/uplink",
 			"internal/storage/cache",
 			"internal/storage/janitor",
 			"linter",
@@ -58,13 +60,19 @@ var rooms = []room{
 		folder: "engine",
 		is:     "runs a spec in a Docker daemon: networks, volumes, containers, pulls, clean-up",
 		may: []string{
+			"engine/proctree",
 			"internal/guard",
 			"internal/pause",
 			"internal/pipeline/spec",
+			"internal/sandbox/bridge",
 			"internal/sandbox/fence",
 			"internal/storage/cache",
 		},
 		docker: true,
+	},
+	{
+		folder: "engine/proctree",
+		is:     "the processes of a container, and which of them want to know that they are to end",
 	},
 	{
 		folder: "compiler",
@@ -172,12 +180,22 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/fence",
 		is:     "nftables rules that keep a stage's published ports to that stage",
+		may:    []string{"internal/sandbox/bridge"},
 		docker: true,
+	},
+	{
+		folder: "internal/sandbox/bridge",
+		is:     "the names of stages' bridges, and the options of Docker's bridge driver",
+	},
+	{
+		folder: "internal/sandbox/uplink",
+		is:     "the way out of this network namespace: routes, networks, resolvers",
+		may:    []string{"internal/sandbox/bridge"},
 	},
 	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
-		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/fence"},
+		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/uplink"},
 		docker: true,
 	},
 	{
@@ -204,7 +222,7 @@ var rooms = []room{
 	{
 		folder: "internal/operator/doctor",
 		is:     "checks of everything that a runner needs, with a fix for each failure",
-		may:    []string{"internal/sandbox", "internal/sandbox/syscont"},
+		may:    []string{"internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/syscont", "internal/sandbox/uplink"},
 		docker: true,
 	},
 	{

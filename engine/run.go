@@ -132,49 +132,6 @@ func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *o
 	}
 }
 
-// stop ends the container: SIGTERM, a grace period, SIGKILL; SIGKILL at once if that is asked for.
-func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (spec.Exit, error) {
-	type blow struct {
-		signal string
-		wait   time.Duration
-	}
-	blows := []blow{{"SIGTERM", c.engine.opts.StopGrace}, {"SIGKILL", c.engine.opts.Deadlines.Stop}}
-	if errors.Is(context.Cause(ctx), spec.ErrKill) {
-		blows = blows[1:]
-	}
-	failed := errors.New("it outlives SIGKILL")
-	for _, s := range blows {
-		if err := c.signal(ctx, s.signal); err != nil {
-			failed = err
-		}
-		if end == nil {
-			continue // nobody tells of the end any more
-		}
-		select {
-		case e := <-end:
-			if e.err == nil {
-				return spec.Exit{Code: int(e.StatusCode)}, ctx.Err()
-			}
-			failed, end = e.err, nil
-		case <-waitCtx.Done():
-		case <-time.After(s.wait):
-		}
-	}
-	c.engine.log.WithError(failed).WithField("step", c.step.Name).WithField("id", c.id).Warn("cannot be sure that a cancelled step has stopped; its container is removed with its run")
-	return spec.Exit{Code: killedCode}, ctx.Err()
-}
-
-// signal sends a signal to the container. One that has ended, or is gone, needs none.
-func (c *prepared) signal(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.engine.opts.Deadlines.Stop)
-	defer cancel()
-	err := c.engine.client.ContainerKill(ctx, c.id, name)
-	if err == nil || errdefs.IsNotFound(err) || errdefs.IsConflict(err) {
-		return nil
-	}
-	return fmt.Errorf("send %s to container %q: %w", name, c.step.Name, err)
-}
-
 // look finds out whether the container has ended when the call that should have told broke off for cause. A daemon that doesn't answer is asked again for a while: it
 // may be restarting.
 func (c *prepared) look(ctx context.Context, cause error, out *output) (exit spec.Exit, ended bool, err error) {

@@ -285,7 +285,7 @@ func TestRunOnce(t *testing.T) {
 
 func TestRunStopsWhenCancelled(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, engine.Options{StopGrace: 30 * time.Second})
+	b := newBench(t, engine.Options{StopGrace: time.Hour}) // longer than the test's patience
 	b.setup()
 	t.Run("it obeys SIGTERM and has its last word", func(t *testing.T) {
 		b := b.in(t)
@@ -307,7 +307,6 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		defer cancel(nil)
 		var out transcript
-		// The grace of 30 s would outlast the test's patience.
 		wait := b.background(ctx, b.prepare(b.step("service", `trap 'echo goodbye; exit 0' TERM; echo ready; while :; do sleep 0.1; done`)), &out)
 		out.waitFor(t, "ready")
 		cancel(fmt.Errorf("over: %w", spec.ErrKill))
@@ -318,6 +317,29 @@ func TestRunStopsWhenCancelled(t *testing.T) {
 			t.Errorf("output %q", got)
 		}
 	})
+	for name, row := range map[string]struct{ script, want string }{
+		"none of it handles SIGTERM":    {`echo ready; sleep 1000; echo went on`, "ready\n"},
+		"a pipe of shells":              {`echo 'echo ready; sleep 1000; echo went on' | sh; echo went on`, "ready\n"},
+		"a command of it does":          {`sh -c 'trap "echo goodbye; exit 0" TERM; echo ready; while :; do sleep 0.1; done'; echo went on`, "ready\ngoodbye\n"},
+		"a command of a command does":   {`echo 'sh -c "trap \"echo goodbye; exit 0\" TERM; echo ready; while :; do sleep 0.1; done"; echo went on' | sh; echo went on`, "ready\ngoodbye\n"},
+		"one that does has its own way": {`sh -c 'trap "" TERM; sh -c "trap \"echo never\" TERM; while :; do sleep 0.1; done" & trap "echo goodbye; exit 0" TERM; echo ready; while :; do sleep 0.1; done'`, "ready\ngoodbye\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := b.in(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var out transcript
+			wait := b.background(ctx, b.prepare(b.step("s"+strings.ReplaceAll(name, " ", "-"), row.script)), &out)
+			out.waitFor(t, "ready")
+			cancel()
+			if _, err := wait(); !errors.Is(err, context.Canceled) {
+				t.Errorf("error %v", err)
+			}
+			if got := out.String(); got != row.want {
+				t.Errorf("output %q, want %q", got, row.want)
+			}
+		})
+	}
 	t.Run("its last word is long", func(t *testing.T) {
 		b := b.in(t)
 		ctx, cancel := context.WithCancel(t.Context())
