@@ -193,6 +193,12 @@ var rooms = []room{
 		may:    []string{"internal/sandbox/bridge"},
 	},
 	{
+		folder: "internal/sandbox/cell",
+		is:     "Docker daemons in namespaces of their own: root, cgroups, cable, NAT, DNS",
+		may:    []string{"internal/sandbox/bridge", "internal/sandbox/syscont", "internal/sandbox/uplink"},
+		docker: true,
+	},
+	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
 		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/uplink"},
@@ -238,6 +244,13 @@ var rooms = []room{
 	{
 		folder: "engine/standin",
 		is:     "images that tests run, made without a registry",
+		docker: true,
+		tests:  true,
+	},
+	{
+		folder: "internal/sandbox/cell/celltest",
+		is:     "a program that keeps cells without a runner",
+		may:    []string{"internal/sandbox/cell", "internal/sandbox/syscont", "internal/sandbox/uplink"},
 		docker: true,
 		tests:  true,
 	},

@@ -24,6 +24,9 @@ const (
 // Prefix begins the names of all bridges of stages that may publish ports.
 const Prefix = "drb"
 
+// Cable begins the names of the cables between the system container and its cells.
+const Cable = "drc"
+
 // MaxSuffix is how many characters may follow Of in the name of a bridge: the kernel takes 15 in all (IFNAMSIZ).
 const MaxSuffix = 4
 

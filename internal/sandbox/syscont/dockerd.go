@@ -33,6 +33,11 @@ type Daemon struct {
 	Program string
 	// Args follow it: --config-file, and what the tests need.
 	Args []string
+	// Launch starts a life of the daemon, with out for its standard output and error, and returns
+	// the command for Run to wait for. nil starts Program with Args as a plain child.
+	Launch func(out *os.File) (*exec.Cmd, error)
+	// Buried cleans up after a life, when its process has ended. nil has nothing to clean up.
+	Buried func() error
 	// PidFiles maps a pid file that an unclean stop leaves behind to the program that its pid must be of to be believed; see removeStale.
 	PidFiles map[string]string
 	// Networks is the file that the daemon keeps its networks in; see setAside. Empty: it is left alone.
@@ -79,7 +84,7 @@ func (e *StoppedError) Error() string {
 // Run keeps the daemon alive until ctx ends. It returns nil after a stop that was asked for, else the error of OnUp, or that there is no such program.
 func (d *Daemon) Run(ctx context.Context) error {
 	program, err := exec.LookPath(or(d.Program, "dockerd"))
-	if err != nil {
+	if err != nil && d.Launch == nil {
 		return d.end(fmt.Errorf("start the Docker daemon: %w: it is part of the runner's image (docker/Dockerfile); outside of it, DRONE_RUNNER_SANDBOX=none uses a Docker that is there", err))
 	}
 	wait := backoff.NewExponentialBackOff()
@@ -87,6 +92,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	for {
 		began := time.Now()
 		err := d.live(ctx, program)
+		if d.Buried != nil {
+			if err := d.Buried(); err != nil {
+				d.Log.WithError(err).Warn("the daemon left something that can't be removed")
+			}
+		}
 		var stopped *StoppedError
 		switch {
 		case ctx.Err() != nil:
@@ -202,11 +212,12 @@ func (d *Daemon) start(program string) (*process, error) {
 		return nil, err
 	}
 	defer w.Close()
-	cmd := exec.Command(program, d.Args...)
-	cmd.Stdout, cmd.Stderr = w, w
-	// A group of its own: a Ctrl-C in the operator's terminal is for the runner, which stops the daemon last.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
+	launch := d.Launch
+	if launch == nil {
+		launch = func(out *os.File) (*exec.Cmd, error) { return plainChild(program, d.Args, out) }
+	}
+	cmd, err := launch(w)
+	if err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -227,6 +238,15 @@ func (d *Daemon) start(program string) (*process, error) {
 		<-read
 	}()
 	return p, nil
+}
+
+// plainChild starts a program in the namespaces of this process.
+func plainChild(program string, args []string, out *os.File) (*exec.Cmd, error) {
+	cmd := exec.Command(program, args...)
+	cmd.Stdout, cmd.Stderr = out, out
+	// A group of its own: a Ctrl-C in the operator's terminal is for the runner, which stops the daemon last.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return cmd, cmd.Start()
 }
 
 // greet waits for the first answer and for OnUp's consent, and opens the gate.
@@ -344,9 +364,15 @@ func (d *Daemon) relay(r io.Reader) {
 	}
 }
 
+// how describes the end of a process. A daemon that is not a direct child ended as its parent says,
+// which is docker-init: with 128 and the number of the signal.
 func how(err error) string {
 	if err == nil {
 		return "exit status 0"
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 128 {
+		return "signal: " + syscall.Signal(exit.ExitCode()-128).String()
 	}
 	return err.Error()
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -49,4 +50,28 @@ func unescape(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
+}
+
+// Mount is a mount of this process.
+type Mount struct {
+	// Point is where it is, and Type the filesystem's.
+	Point, Type string
+}
+
+// Mounts lists the mounts of this process.
+func Mounts() ([]Mount, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list the mounts: %w", err)
+	}
+	defer f.Close()
+	list, err := readMounts(f)
+	if err != nil {
+		return nil, fmt.Errorf("list the mounts: %w", err)
+	}
+	var out []Mount
+	for _, m := range list {
+		out = append(out, Mount{m.point, m.fstype})
+	}
+	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -54,4 +55,46 @@ func socketPath(host string) (string, error) {
 // namespace is the identity of a process's namespace: "mnt:[4026532253]".
 func namespace(proc string, pid string, kind string) (string, error) {
 	return os.Readlink(proc + "/" + pid + "/ns/" + kind)
+}
+
+// namespaceOf is a question about a namespace (ioctl_nsfs(2)).
+type namespaceOf uint
+
+const (
+	// namespaceParent asks for the pid namespace that a pid namespace is in.
+	namespaceParent namespaceOf = unix.NS_GET_PARENT
+	// namespaceOwner asks for the user namespace that a namespace belongs to.
+	namespaceOwner namespaceOf = unix.NS_GET_USERNS
+)
+
+// namespaceAbove asks the kernel about the namespace at a path of /proc. It answers only about what
+// is within our own.
+func namespaceAbove(path string, what namespaceOf) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	fd, err := unix.IoctlRetInt(int(f.Fd()), uint(what))
+	if err != nil {
+		return "", fmt.Errorf("ask whose %s is: %w", path, err)
+	}
+	above := os.NewFile(uintptr(fd), path)
+	defer above.Close()
+	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+}
+
+// parentOf is the pid of a process's parent, as /proc/PID/stat has it.
+func parentOf(proc string, pid int) (int, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("%s/%d/stat", proc, pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name, in parentheses, may hold anything.
+	at := strings.LastIndexByte(string(raw), ')')
+	f := strings.Fields(string(raw[at+1:]))
+	if at < 0 || len(f) < 2 {
+		return 0, fmt.Errorf("can't read %s/%d/stat", proc, pid)
+	}
+	return strconv.Atoi(f[1])
 }

@@ -43,8 +43,12 @@ type DaemonInfo struct {
 type Prover struct {
 	// Host is the daemon's address, unix:///var/run/docker.sock by default.
 	Host string
-	// Child is the pid of the dockerd that this process started, 0 if it started none.
+	// Child is the pid of the process that this one started as a daemon or as the first one of a cell,
+	// 0 if it started none.
 	Child int
+	// Cell insists on a daemon in a cell: in a pid namespace right below ours, and a mount namespace of
+	// our user namespace. Without it, a daemon in our own namespaces is proven as well.
+	Cell bool
 	// Info asks the daemon; nil leaves the signals that need it failed.
 	Info func(context.Context) (DaemonInfo, error)
 
@@ -52,6 +56,7 @@ type Prover struct {
 	statfs   func(path string) (int64, error)
 	hostname func() (string, error)
 	peer     func(ctx context.Context, socket string) (peer, error)
+	above    func(path string, what namespaceOf) (string, error)
 }
 
 // Prove checks every signal. Which of them count depends on the sandbox: see Judge.
@@ -80,6 +85,9 @@ func (p Prover) withDefaults() Prover {
 	}
 	if p.peer == nil {
 		p.peer = peerOf
+	}
+	if p.above == nil {
+		p.above = namespaceAbove
 	}
 	return p
 }
@@ -197,8 +205,12 @@ func (p Prover) notMounted(socket string) Check {
 	return c.pass(real)
 }
 
+// namespaces compares the daemon's with ours. Those of a cell are others, which the kernel itself
+// says are ours: the pid namespace is right below this one, and both belong to this user namespace.
+// No daemon outside of the system container has such.
 func (p Prover) namespaces(pid string) Check {
 	c := Check{Name: SignalNamespaces}
+	same := map[string]bool{}
 	for _, kind := range []string{"mnt", "pid", "user"} {
 		ours, err := namespace(p.proc, "self", kind)
 		if err != nil {
@@ -211,11 +223,34 @@ func (p Prover) namespaces(pid string) Check {
 		if err != nil {
 			return c.fail(err.Error(), fixDaemon)
 		}
-		if ours != theirs {
+		if same[kind] = ours == theirs; !same[kind] && kind == "user" {
 			return c.fail(fmt.Sprintf("pid %s is in %s, we are in %s", pid, theirs, ours), fixDaemon)
 		}
 	}
-	return c.pass("mnt, pid, user")
+	switch {
+	case same["mnt"] && same["pid"] && !p.Cell:
+		return c.pass("mnt, pid, user")
+	case same["mnt"] || same["pid"]:
+		return c.fail("pid "+pid+" shares a namespace with the runner: it is in no cell", fixDaemon)
+	}
+	for _, above := range []struct {
+		kind string
+		what namespaceOf
+		of   string
+	}{{"pid", namespaceParent, "pid"}, {"pid", namespaceOwner, "user"}, {"mnt", namespaceOwner, "user"}} {
+		ours, err := namespace(p.proc, "self", above.of)
+		if err != nil {
+			return c.fail(err.Error(), fixDaemon)
+		}
+		theirs, err := p.above(p.proc+"/"+pid+"/ns/"+above.kind, above.what)
+		if err != nil {
+			return c.fail(fmt.Sprintf("the %s namespace of pid %s is none of ours: %v", above.kind, pid, err), fixDaemon)
+		}
+		if ours != theirs {
+			return c.fail(fmt.Sprintf("the %s namespace of pid %s belongs to %s, not to our %s", above.kind, pid, theirs, ours), fixDaemon)
+		}
+	}
+	return c.pass("a cell's mnt and pid, our user")
 }
 
 func (p Prover) exe(pid string) Check {
@@ -230,6 +265,8 @@ func (p Prover) exe(pid string) Check {
 	return c.pass(exe)
 }
 
+// child compares the daemon with the process that this one has started, which is the daemon itself or
+// its parent, docker-init.
 func (p Prover) child(pid int) Check {
 	c := Check{Name: SignalChild}
 	switch p.Child {
@@ -239,7 +276,10 @@ func (p Prover) child(pid int) Check {
 	case pid:
 		return c.pass("pid " + strconv.Itoa(pid))
 	}
-	return c.fail(fmt.Sprintf("the socket is served by pid %d, the dockerd that we started is pid %d", pid, p.Child), fixDaemon)
+	if parent, err := parentOf(p.proc, pid); err == nil && parent == p.Child {
+		return c.pass(fmt.Sprintf("pid %d, child of %d", pid, parent))
+	}
+	return c.fail(fmt.Sprintf("the socket is served by pid %d, the process that we started is pid %d", pid, p.Child), fixDaemon)
 }
 
 func (p Prover) info(ctx context.Context) []Check {

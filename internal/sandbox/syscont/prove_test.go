@@ -21,6 +21,9 @@ type world struct {
 	statfs int64
 	peer   peer
 	ns     map[string]string // namespaces of the peer; ours are 1
+	above  map[string]string // what its own namespaces belong to: "pid/parent", "pid/owner", "mnt/owner"
+	cell   bool              // the prover insists on a cell
+	parent int               // the peer's parent
 	nsErr  error             // reading them fails so
 	exe    string
 	child  int
@@ -87,6 +90,16 @@ func TestProve(t *testing.T) {
 		{"a relay that calls itself dockerd", func(w *world) { w.peer.pid = daemonPID + 1 }, []string{SignalChild}, false},
 		{"a daemon in another pid namespace", func(w *world) { w.ns["pid"] = "pid:[2]" }, []string{SignalNamespaces}, false},
 		{"a daemon in another mount namespace", func(w *world) { w.ns["mnt"] = "mnt:[2]" }, []string{SignalNamespaces}, false},
+		{"a daemon in a cell", inCell, nil, true},
+		{"a daemon in a cell, seen by doctor", func(w *world) { inCell(w); w.cell, w.child = false, 0 }, nil, true},
+		{"a daemon in a cell that somebody else started", func(w *world) { inCell(w); w.parent = 7 }, []string{SignalChild}, false},
+		{"a daemon that should be in a cell and isn't", func(w *world) { w.cell = true }, []string{SignalNamespaces}, false},
+		{"a daemon in half a cell", func(w *world) { inCell(w); w.ns["mnt"] = "mnt:[1]" }, []string{SignalNamespaces}, false},
+		{"the daemon of a container in a cell", func(w *world) { inCell(w); w.above["pid/parent"] = "pid:[3]" }, []string{SignalNamespaces}, false},
+		{"a daemon in a mount namespace of the host's", func(w *world) { inCell(w); w.above["mnt/owner"] = "user:[9]" }, []string{SignalNamespaces}, false},
+		{"a daemon in a pid namespace of the host's", func(w *world) { inCell(w); delete(w.above, "pid/parent") }, []string{SignalNamespaces}, false},
+		{"a daemon in a cell of another user namespace", func(w *world) { inCell(w); w.ns["user"] = "user:[2]" }, []string{SignalNamespaces}, false},
+		{"the host's socket linked into a cell's folder", func(w *world) { inCell(w); w.peer = peer{uid: 65534} }, []string{SignalPeer}, false},
 		{"a daemon that calls itself otherwise", func(w *world) { w.info.Name = "host.example.com" }, []string{SignalHostname}, false},
 		{"a daemon whose storage is in no user namespace", func(w *world) { w.info.DriverStatus = [][2]string{{"userxattr", "false"}} }, []string{SignalUserxattr}, false},
 		{"a daemon too old to tell of its storage", func(w *world) { w.info.DriverStatus = nil }, []string{SignalUserxattr}, false},
@@ -116,6 +129,30 @@ func TestProve(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// inCell puts the daemon into a cell: in namespaces of its own, as the child of what we started.
+func inCell(w *world) {
+	w.ns = map[string]string{"mnt": "mnt:[2]", "pid": "pid:[2]", "user": "user:[1]"}
+	w.above = map[string]string{"pid/parent": "pid:[1]", "pid/owner": "user:[1]", "mnt/owner": "user:[1]"}
+	w.cell, w.parent, w.child = true, daemonPID-1, daemonPID-1
+}
+
+// A namespace above is asked of the kernel itself.
+func TestNamespaceAbove(t *testing.T) {
+	user, err := namespace("/proc", "self", "user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := namespaceAbove("/proc/self/ns/mnt", namespaceOwner); err != nil || got != user {
+		t.Errorf("our mount namespace belongs to %q (%v), want %q", got, err, user)
+	}
+	if got, err := namespaceAbove("/proc/self/ns/mnt", namespaceParent); err == nil {
+		t.Errorf("a mount namespace has the parent %q", got)
+	}
+	if got, err := parentOf("/proc", os.Getpid()); err != nil || got != os.Getppid() {
+		t.Errorf("our parent is %d (%v), want %d", got, err, os.Getppid())
 	}
 }
 
@@ -191,6 +228,7 @@ func (w world) prover(t *testing.T) Prover {
 	if w.nsErr == nil {
 		link(pid+"/exe", w.exe)
 	}
+	write(pid+"/stat", fmt.Sprintf("%s (a ) name) S %d 1 1", pid, w.parent))
 	// The socket's real path is what notMounted compares; the mounts of the table name the usual one.
 	socket := filepath.Join(proc, "docker.sock")
 	write("docker.sock", "")
@@ -199,11 +237,19 @@ func (w world) prover(t *testing.T) Prover {
 	return Prover{
 		Host:     "unix://" + socket,
 		Child:    w.child,
+		Cell:     w.cell,
 		Info:     func(context.Context) (DaemonInfo, error) { return w.info, nil },
 		proc:     proc,
 		statfs:   func(string) (int64, error) { return w.statfs, nil },
 		hostname: func() (string, error) { return w.host, nil },
 		peer:     func(context.Context, string) (peer, error) { return w.peer, nil },
+		above: func(path string, what namespaceOf) (string, error) {
+			key := filepath.Base(path) + map[namespaceOf]string{namespaceParent: "/parent", namespaceOwner: "/owner"}[what]
+			if w.above[key] == "" {
+				return "", os.ErrPermission
+			}
+			return w.above[key], nil
+		},
 	}
 }
 

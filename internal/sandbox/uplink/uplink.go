@@ -195,7 +195,7 @@ func networksOf(link net.Interface) ([]netip.Prefix, error) {
 }
 
 // ofDocker reports whether Docker made an interface, by its name: Docker's own names, and those that the engine gives to
-// bridges.
+// bridges. A cable to a cell, which holds a Docker, counts as well.
 func ofDocker(name string) bool {
-	return slices.ContainsFunc([]string{"br-", bridge.Prefix, "veth"}, func(p string) bool { return strings.HasPrefix(name, p) }) || name == "docker0"
+	return slices.ContainsFunc([]string{"br-", bridge.Prefix, bridge.Cable, "veth"}, func(p string) bool { return strings.HasPrefix(name, p) }) || name == "docker0"
 }
