@@ -159,13 +159,23 @@ func (b *builder) setHostVolume(out *spec.Volume, hostPath string) error {
 		out.Kind = spec.VolumeSocketDir
 	case resource.HostPathAllowed(hostPath, b.HostPaths):
 		// By its spelling. Whether a symbolic link leads out again is for the engine to find out, where the folder is.
-		out.Kind, out.Path = spec.VolumeBind, clean
+		out.Kind, out.Path, out.Root = spec.VolumeBind, clean, b.rootOf(hostPath)
 	case kind == resource.PathForbidden:
 		return fmt.Errorf("host.path: %q can't be mounted: write temp: {} for a volume of the build, or a path such as /cache/NAME for one that is kept", hostPath)
 	default:
 		out.Kind, out.Path, out.ID = spec.VolumePersistent, clean, persistentID(clean)
 	}
 	return nil
+}
+
+// rootOf is the operator's folder that a host path is in.
+func (b *builder) rootOf(hostPath string) string {
+	for _, root := range b.HostPaths {
+		if resource.HostPathAllowed(hostPath, []string{root}) {
+			return resource.CleanHostPath(root)
+		}
+	}
+	return ""
 }
 
 // persistentID names the volume that stands for a path: the same for every build, readable, and different for paths that read alike.

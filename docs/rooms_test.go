@@ -62,6 +62,7 @@ var rooms = []room{
 		may: []string{
 			"engine/proctree",
 			"internal/guard",
+			"internal/guard/mounts",
 			"internal/pause",
 			"internal/pipeline/spec",
 			"internal/sandbox/bridge",

@@ -37,7 +37,7 @@ func (d *Docker) config(s *spec.Spec, step *spec.Step) *container.Config {
 // hostConfig is what the container gets of the machine: limits, mounts and names, and nothing else. Privilege, capabilities, devices, security options and
 // the namespaces of the host are absent because Step can't express them; they must stay absent.
 func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogConfig) (*container.HostConfig, error) {
-	mounts, err := d.mounts(s, step)
+	mounts, binds, err := d.mounts(s, step)
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +45,7 @@ func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogCon
 		NetworkMode: container.NetworkMode(s.Network.Name),
 		LogConfig:   logs,
 		Mounts:      mounts,
+		Binds:       binds,
 		DNS:         step.DNS,
 		DNSSearch:   step.DNSSearch,
 		ExtraHosts:  slices.Concat(step.ExtraHosts, d.publishedAt(s)),

@@ -47,8 +47,8 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 	fill(reflect.ValueOf(&sp).Elem())
 	var step spec.Step
 	fill(reflect.ValueOf(&step).Elem())
-	sp.Volumes = []*spec.Volume{{Name: "v", ID: "id", Kind: spec.VolumeTemp, ReadOnly: true}, {Name: "b", Path: "/b", Kind: spec.VolumeBind}}
-	step.Mounts = []spec.Mount{{Volume: "v", Path: "/v"}, {Volume: "b", Path: "/b"}}
+	sp.Volumes = []*spec.Volume{{Name: "v", ID: "id", Kind: spec.VolumeTemp, ReadOnly: true}, {Name: "b", Path: "/b", Kind: spec.VolumeBind}, {Name: "below", Path: "/b/c", Root: "/b", Kind: spec.VolumeBind}}
+	step.Mounts = []spec.Mount{{Volume: "v", Path: "/v"}, {Volume: "b", Path: "/b"}, {Volume: "below", Path: "/below"}}
 	d := New(nil, Options{RunnerName: "runner"})
 
 	for _, row := range []struct {
@@ -65,7 +65,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			allowed := []string{"NetworkMode", "LogConfig", "Mounts", "DNS", "DNSSearch", "ExtraHosts", "ShmSize",
+			allowed := []string{"NetworkMode", "LogConfig", "Mounts", "Binds", "DNS", "DNSSearch", "ExtraHosts", "ShmSize",
 				"Resources.Memory", "Resources.MemorySwap", "Resources.CPUPeriod", "Resources.CPUQuota", "Resources.CPUShares", "Resources.CpusetCpus"}
 			if got := set(reflect.ValueOf(*host), ""); !slices.Equal(got, sorted(allowed)) {
 				t.Errorf("fields of HostConfig in use:\n%q\nwant\n%q", got, sorted(allowed))
@@ -87,7 +87,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 				t.Errorf("fields of Config in use:\n%q\nwant\n%q", got, sorted(allowed))
 			}
 			if host.Privileged || host.CapAdd != nil || host.Devices != nil || host.SecurityOpt != nil || host.PidMode != "" || host.IpcMode != "" || host.UTSMode != "" ||
-				host.UsernsMode != "" || host.CgroupnsMode != "" || host.CgroupParent != "" || host.Binds != nil || host.Sysctls != nil || host.Runtime != "" {
+				host.UsernsMode != "" || host.CgroupnsMode != "" || host.CgroupParent != "" || !slices.Equal(host.Binds, []string{"/b:/b"}) || host.Sysctls != nil || host.Runtime != "" {
 				t.Errorf("privilege in %+v", host)
 			}
 		})

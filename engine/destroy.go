@@ -83,7 +83,7 @@ func untilOver(ctx context.Context) time.Duration {
 func (d *Docker) removeAll(ctx context.Context, r *run, s *spec.Spec) error {
 	// Nothing more is made through the guard from here on; what it has mounted goes after the containers that use it.
 	err := d.shutGuard(r)
-	err = errors.Join(err, d.removeContainers(ctx, s), d.closeGuard(ctx, r, s))
+	err = errors.Join(err, d.removeContainers(ctx, s), d.closeBinds(r, s), d.closeGuard(ctx, r, s))
 	var netErr, volErr error
 	var both sync.WaitGroup
 	both.Go(func() { netErr = d.removeNetworks(ctx, s) })

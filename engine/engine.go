@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/mounts"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
@@ -89,6 +90,7 @@ type Docker struct {
 	daemon daemonInfo
 
 	unfenced sync.Once // the warning that there are no fences
+	unheld   sync.Once // the warning that host paths are bound by name
 
 	mu   sync.Mutex
 	runs map[string]*run // by Spec.ID, from Setup to Destroy
@@ -134,6 +136,8 @@ type run struct {
 	attached map[*prepared]struct{} // prepared, and not yet run
 	guarded  *guarded               // nil for a run without docker sockets
 	held     map[string]func()      // by Step.ID: ends the hold on its image
+	points   *mounts.Points         // of the binds below; nil without any
+	binds    map[string]string      // by Volume.Name: the mount point that stands for its path
 }
 
 func newRun() *run {

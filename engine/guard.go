@@ -206,7 +206,7 @@ func (g *guarded) shut() error {
 
 // close removes what is left of it once the containers of the run are gone.
 func (g *guarded) close() error {
-	return errors.Join(g.shut(), g.guard.Unmount(), os.RemoveAll(g.dir), fence.Lower(g.build))
+	return errors.Join(g.shut(), g.guard.Unmount(), removeMounted(g.dir), fence.Lower(g.build))
 }
 
 // gateway is the IPv4 subnet of the run's network, and the machine's address there, at which the daemon publishes ports for it.

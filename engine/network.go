@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -67,12 +68,12 @@ func endpoint(s *spec.Spec, step *spec.Step) *network.NetworkingConfig {
 
 // connect puts a created container onto the step's further networks. They aren't the run's own, so the step's name is no alias there: two builds
 // with a service "db" would answer each other's calls.
-func (d *Docker) connect(ctx context.Context, step *spec.Step, id string) error {
+func (d *Docker) connect(ctx context.Context, s *spec.Spec, step *spec.Step, id string) error {
 	if step.NoNetwork {
 		return nil
 	}
 	for _, name := range step.Networks {
-		if err := d.connectOne(ctx, name, id); err != nil {
+		if err := d.connectOne(ctx, s, name, id); err != nil {
 			if errdefs.IsNotFound(err) {
 				return fmt.Errorf("connect step %q to network %q: the docker daemon has no such network; create it (docker network create %[2]s), or take it out of DRONE_RUNNER_NETWORKS: %w", step.Name, name, err)
 			}
@@ -82,8 +83,27 @@ func (d *Docker) connect(ctx context.Context, step *spec.Step, id string) error 
 	return nil
 }
 
-func (d *Docker) connectOne(ctx context.Context, name, id string) error {
+func (d *Docker) connectOne(ctx context.Context, s *spec.Spec, name, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Create)
 	defer cancel()
-	return late(d.client.NetworkConnect(ctx, name, id, nil), d.opts.Deadlines.Create)
+	network, err := d.findNetwork(ctx, s, name)
+	if err != nil {
+		return late(err, d.opts.Deadlines.Create)
+	}
+	return late(d.client.NetworkConnect(ctx, network, id, nil), d.opts.Deadlines.Create)
+}
+
+// findNetwork returns the id of the network with exactly that name or id. The daemon takes the beginning of an id as well, which need not be long to
+// hit the network of another stage; and such a network is refused however it is named.
+func (d *Docker) findNetwork(ctx context.Context, s *spec.Spec, name string) (string, error) {
+	n, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
+	switch {
+	case err != nil:
+		return "", err
+	case n.Name != name && n.ID != name:
+		return "", errdefs.ErrNotFound.WithMessage("network " + name + " not found")
+	case n.Labels[spec.LabelSpec] != "" && n.Labels[spec.LabelSpec] != s.ID:
+		return "", errors.New("it is the network of another stage")
+	}
+	return n.ID, nil
 }

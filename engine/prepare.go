@@ -39,7 +39,7 @@ func (d *Docker) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, out
 		return nil, err
 	}
 	r.dropImage(step) // its container keeps it from now on
-	if err := d.connect(ctx, step, id); err != nil {
+	if err := d.connect(ctx, s, step, id); err != nil {
 		return nil, err
 	}
 	return d.attach(ctx, r, s, step, id)

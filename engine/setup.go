@@ -37,11 +37,14 @@ func (d *Docker) Setup(ctx context.Context, s *spec.Spec) error {
 	}
 	defer done()
 	d.holdImages(r, s)
+	if err := d.holdBinds(r, s); err != nil {
+		return fmt.Errorf("set up pipeline %q: %w", s.Name, err)
+	}
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.createNetwork(groupCtx, r, s) })
 	for _, v := range s.Volumes {
 		if v.ID == "" {
-			continue // a bind; the daemon checks its source when a step mounts it
+			continue // a bind, or the guard's
 		}
 		group.Go(func() error { return d.createVolume(groupCtx, r, s, v) })
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -223,18 +224,23 @@ func TestBinds(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	dir := t.TempDir()
 	b.volume("host", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path, v.ReadOnly = "", dir, true })
-	b.volume("gone", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path = "", filepath.Join(dir, "nowhere") })
+	b.volume("new", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path = "", filepath.Join(dir, "not", "there") })
+	b.volume("gone", spec.VolumeBind, func(v *spec.Volume) { v.ID, v.Path = "", filepath.Join(dir, "no:where") })
 	b.setup()
 	out := b.passes(b.step("bound", `touch /host/file 2>&1 || echo refused`, func(s *spec.Step) { s.Mounts = []spec.Mount{{Volume: "host", Path: "/host"}} }))
 	if !strings.Contains(out, "Read-only") || !strings.Contains(out, "refused") {
 		t.Errorf("output %q", out)
+	}
+	b.passes(b.step("maker", `touch /new/file`, func(s *spec.Step) { s.Mounts = []spec.Mount{{Volume: "new", Path: "/new"}} }))
+	if _, err := os.Stat(filepath.Join(dir, "not", "there", "file")); err != nil {
+		t.Errorf("a source that was missing isn't made: %v", err)
 	}
 	for _, row := range []struct {
 		name  string
 		mount spec.Mount
 		want  []string
 	}{
-		{"no source", spec.Mount{Volume: "gone", Path: "/gone"}, []string{"nowhere", "make the folder"}},
+		{"no source, of a path that can't be made", spec.Mount{Volume: "gone", Path: "/gone"}, []string{"no:where", "make the folder"}},
 		{"no such volume", spec.Mount{Volume: "unknown", Path: "/x"}, []string{`"unknown"`, "/x", "declares no volume"}},
 		{"relative path", spec.Mount{Volume: "host", Path: "x"}, []string{`"host"`, `"x"`, "absolute"}},
 		{"the root", spec.Mount{Volume: "host", Path: "/a/.."}, []string{`"host"`, "hide the whole image"}},

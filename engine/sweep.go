@@ -14,6 +14,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/api/types/volume"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
@@ -154,21 +155,13 @@ func mountsBelow(dir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("see what is mounted: %w", err)
 	}
-	data, err := os.ReadFile("/proc/self/mountinfo")
+	found, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return nil, fmt.Errorf("see what is mounted: %w", err)
 	}
-	// The kernel writes these characters of a path as octal numbers (proc(5)).
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var out []string
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
-			continue
-		}
-		if point := unescape.Replace(fields[4]); point == dir || strings.HasPrefix(point, dir+"/") {
-			out = append(out, point)
-		}
+	for _, m := range found {
+		out = append(out, m.Mountpoint)
 	}
 	return out, nil
 }

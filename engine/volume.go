@@ -44,27 +44,30 @@ func memoryOptions(size int64) map[string]string {
 	return o
 }
 
-// mounts are those of a step.
-func (d *Docker) mounts(s *spec.Spec, step *spec.Step) ([]mount.Mount, error) {
+// mounts are those of a step; the operator's own binds in a form of their own.
+func (d *Docker) mounts(s *spec.Spec, step *spec.Step) (out []mount.Mount, binds []string, err error) {
 	volumes := make(map[string]*spec.Volume, len(s.Volumes))
 	for _, v := range s.Volumes {
 		volumes[v.Name] = v
 	}
-	out := make([]mount.Mount, 0, len(step.Mounts))
 	for _, m := range step.Mounts {
 		v := volumes[m.Volume]
 		switch {
 		case v == nil:
-			return nil, fmt.Errorf("mount volume %q at %s: the pipeline declares no volume of that name", m.Volume, m.Path)
+			return nil, nil, fmt.Errorf("mount volume %q at %s: the pipeline declares no volume of that name", m.Volume, m.Path)
 		case !path.IsAbs(m.Path):
-			return nil, fmt.Errorf("mount volume %q at %q: the path must be absolute", m.Volume, m.Path)
+			return nil, nil, fmt.Errorf("mount volume %q at %q: the path must be absolute", m.Volume, m.Path)
 		case path.Clean(m.Path) == "/":
-			return nil, fmt.Errorf("mount volume %q at /: it would hide the whole image; mount it at a folder below", m.Volume)
+			return nil, nil, fmt.Errorf("mount volume %q at /: it would hide the whole image; mount it at a folder below", m.Volume)
 		}
 		at := mount.Mount{Type: mount.TypeVolume, Source: v.ID, Target: path.Clean(m.Path), ReadOnly: v.ReadOnly}
 		switch v.Kind {
 		case spec.VolumeBind:
-			at.Type, at.Source = mount.TypeBind, v.Path
+			at.Type, at.Source = mount.TypeBind, d.bindSource(s, v)
+			if bind, ok := asBind(at); ok && v.Root == "" {
+				binds = append(binds, bind)
+				continue
+			}
 		case spec.VolumeSocket:
 			at.Type, at.Source = mount.TypeBind, d.socketOf(s)
 		case spec.VolumeSocketDir:
@@ -76,5 +79,5 @@ func (d *Docker) mounts(s *spec.Spec, step *spec.Step) ([]mount.Mount, error) {
 		}
 		out = append(out, at)
 	}
-	return out, nil
+	return out, binds, nil
 }

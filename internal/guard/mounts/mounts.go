@@ -78,7 +78,7 @@ func (f *Points) Add(root, rel string, create bool) (string, error) {
 		return "", fmt.Errorf("make a mount point: %w", err)
 	}
 	f.next++
-	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(fd), target, "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount("/proc/self/fd/"+strconv.Itoa(fd), target, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
 		return "", errors.Join(fmt.Errorf("mount %s: %w", rel, err), os.Remove(target))
 	}
 	return target, nil
@@ -106,6 +106,9 @@ func (f *Points) ready() error {
 	}
 	return nil
 }
+
+// Shared is nil if the daemon sees what is mounted here, and says why it doesn't otherwise.
+func (f *Points) Shared() error { return shareMounts(f.daemon) }
 
 // Check tells, of a part of a volume that the daemon is going to mount itself, whether it's there and within the volume; create makes missing folders. The daemon does so once more,
 // safely, when the container starts, but words it with its own paths. If the guard and the daemon don't see the same files, it's left to the daemon.

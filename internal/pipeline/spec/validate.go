@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"strings"
 )
 
 // Validate reports what makes a spec impossible to run: a missing or repeated name or id, or a
@@ -64,6 +65,12 @@ func validateSteps(steps []*Step) error {
 	return nil
 }
 
+// below reports whether a path is root or below it, by its spelling.
+func below(root, p string) bool {
+	root, p = path.Clean(root), path.Clean(p)
+	return p == root || strings.HasPrefix(p, strings.TrimSuffix(root, "/")+"/")
+}
+
 // validate reports what makes a volume of its kind impossible.
 func (v *Volume) validate() error {
 	switch v.Kind {
@@ -80,6 +87,9 @@ func (v *Volume) validate() error {
 		}
 		if !path.IsAbs(v.Path) {
 			return fmt.Errorf("volume %q binds %q, which is no absolute path", v.Name, v.Path)
+		}
+		if v.Root != "" && !below(v.Root, v.Path) {
+			return fmt.Errorf("volume %q binds %q, which is not below %q", v.Name, v.Path, v.Root)
 		}
 	case VolumeSocket, VolumeSocketDir, VolumePluginSocket, VolumeCerts:
 		if v.ID != "" {

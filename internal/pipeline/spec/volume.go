@@ -34,6 +34,9 @@ type Volume struct {
 	Kind VolumeKind `json:"kind"`
 	// Path is the source of a bind; for a persistent volume the path that the pipeline wrote.
 	Path string `json:"path,omitempty"`
+	// Root of a bind that the pipeline asks for is the folder that it must stay in, symbolic links followed; Path is that
+	// folder or below. The operator's own binds have none.
+	Root string `json:"root,omitempty"`
 	// ReadOnly mounts are read-only in every step.
 	ReadOnly bool `json:"read_only,omitempty"`
 	// SizeLimit of a memory volume, in bytes.
