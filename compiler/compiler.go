@@ -103,6 +103,7 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*spec.Spec, error) {
 		Compiler: c,
 		args:     a,
 		secrets:  newSecretFinder(c.Secret, a),
+		volumes:  map[string]*spec.Volume{},
 		now:      c.Time(),
 		spec: &spec.Spec{
 			ID:       id,
@@ -194,6 +195,13 @@ type builder struct {
 	// registries are the credentials, in the order in which they are tried.
 	registries []credentials
 	daemons    daemons
+	// volumes are those of the spec, by their names.
+	volumes map[string]*spec.Volume
+	// declared are the names of the pipeline's volumes; mounts says of each that is mounted whether
+	// anything but docker daemons does.
+	declared, mounts map[string]bool
+	// variables counts those of all steps.
+	variables int
 	// notes are for the first step that runs: what is worth saying and belongs to no step.
 	notes []string
 	spec  *spec.Spec
@@ -207,6 +215,7 @@ func (b *builder) build(ctx context.Context) error {
 	b.spec.Labels = b.labels()
 	b.workspace = workspaceOf(p.Workspace)
 	b.findDaemons()
+	b.findMounts()
 	if err := b.addVolumes(); err != nil {
 		return err
 	}

@@ -53,19 +53,9 @@ func (b *builder) findDaemons() {
 	}
 }
 
-// ofDaemonsAlone tells whether the volume is mounted, and by nothing but docker daemons: what they keep below /var/lib/docker, or want of the machine.
-func (b *builder) ofDaemonsAlone(volume string) bool {
-	mounted := false
-	for _, s := range slices.Concat(b.args.Pipeline.Services, b.args.Pipeline.Steps) {
-		if slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == volume }) {
-			if b.daemons.steps[s.Name] == nil {
-				return false
-			}
-			mounted = true
-		}
-	}
-	return mounted
-}
+// ofDaemonsAlone reports whether the volume is mounted, and by nothing but docker daemons: what they keep
+// below /var/lib/docker, or want of the machine.
+func (b *builder) ofDaemonsAlone(volume string) bool { return b.mounted(volume) && !b.mounts[volume] }
 
 // addDaemonVolumes adds what the guard puts in the place of the daemons, and finds what they would write into volumes of the pipeline.
 func (b *builder) addDaemonVolumes() {
@@ -90,14 +80,13 @@ func (b *builder) addDaemonVolumes() {
 			}
 		}
 	}
-	b.spec.Volumes = append(b.spec.Volumes,
-		&spec.Volume{Name: daemonSocketName, Kind: spec.VolumeSocket},
-		&spec.Volume{Name: daemonCertsName, Kind: spec.VolumeCerts})
+	b.addVolume(&spec.Volume{Name: daemonSocketName, Kind: spec.VolumeSocket})
+	b.addVolume(&spec.Volume{Name: daemonCertsName, Kind: spec.VolumeCerts})
 }
 
 // overlay adds to a volume what isn't there already. A volume that is a docker socket, or has one, needs nothing.
 func (b *builder) overlay(volume string, o overlay) {
-	v := b.findVolume(volume)
+	v := b.volumes[volume]
 	if v == nil || v.Kind == spec.VolumeSocket || v.Kind == spec.VolumeSocketDir || slices.Contains(b.daemons.overlays[volume], o) {
 		return
 	}
@@ -178,7 +167,7 @@ func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 // hasDocker tells whether the step, which mounts what it does, has a docker socket, or one of the pipeline's daemons within reach.
 func (b *builder) hasDocker(dst *spec.Step) bool {
 	return dst.RunPolicy != spec.RunNever && (len(b.daemons.steps) > 0 || slices.ContainsFunc(dst.Mounts, func(m spec.Mount) bool {
-		v := b.findVolume(m.Volume)
+		v := b.volumes[m.Volume]
 		return v != nil && slices.Contains([]spec.VolumeKind{spec.VolumeSocket, spec.VolumeSocketDir, spec.VolumePluginSocket}, v.Kind)
 	}))
 }

@@ -61,17 +61,21 @@ const maxVariable = 128 << 10
 
 // check refuses names and values that no process could be given.
 func (e environment) check() error {
+	total := 0
 	for _, name := range slices.Sorted(maps.Keys(e)) {
 		v := e[name]
 		size := len(name) + len(v.text) + 2
 		if v.secret != nil {
 			size += len(v.secret.Data)
 		}
+		total += size
 		switch {
 		case size > maxVariable && name == scriptVariable:
 			return fmt.Errorf("commands: they and their echo make a script of %d bytes, and Linux takes %d: move some into a file of the repository", size, maxVariable)
 		case size > maxVariable:
 			return fmt.Errorf("environment: %s has %d bytes, and Linux takes %d for one variable: pass it in a file", name, size, maxVariable)
+		case total > maxEnvironment:
+			return fmt.Errorf("environment: the variables have more than %d bytes, and Linux takes no more: pass some in files", maxEnvironment)
 		case name == "" || strings.ContainsAny(name, "=\x00"):
 			return fmt.Errorf("environment: %q can't be the name of a variable: it must not be empty nor hold = or NUL", name)
 		case strings.Contains(v.text, "\x00") || v.secret != nil && strings.Contains(string(v.secret.Data), "\x00"):

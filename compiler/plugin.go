@@ -75,7 +75,7 @@ func (b *builder) useSocket(dst *spec.Step, env environment) {
 		env.set(s.variable, s.value)
 	}
 	warnOfDaemon(dst, env)
-	if b.findVolume(socketName) == nil {
-		b.spec.Volumes = append(b.spec.Volumes, &spec.Volume{Name: socketName, Kind: spec.VolumePluginSocket})
+	if b.volumes[socketName] == nil {
+		b.addVolume(&spec.Volume{Name: socketName, Kind: spec.VolumePluginSocket})
 	}
 }

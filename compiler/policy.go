@@ -6,6 +6,7 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/manifest"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/glob"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
@@ -22,7 +23,7 @@ func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	if len(status.Include) == 0 && len(status.Exclude) == 0 {
 		return spec.RunOnSuccess
 	}
-	switch success, failure := status.Match(drone.StatusPassing), status.Match(drone.StatusFailing); {
+	switch success, failure := glob.Condition(status, drone.StatusPassing), glob.Condition(status, drone.StatusFailing); {
 	case success && failure:
 		return spec.RunAlways
 	case failure:
@@ -34,7 +35,7 @@ func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 
 // NeverRuns tells whether a step's `when` keeps it out of the build altogether, whatever the status. The args' build, repository and system must not be nil.
 func NeverRuns(src *resource.Step, a Args) bool {
-	return !src.When.Match(manifest.Match{
+	return !glob.Conditions(src.When, manifest.Match{
 		Action:   a.Build.Action,
 		Branch:   a.Build.Target,
 		Cron:     a.Build.Cron,

@@ -25,8 +25,11 @@ const (
 	roleStep
 )
 
-// addStep compiles one step and appends it. Its errors name the step.
+// addStep compiles one step and appends it, unless the context is over. Its errors name the step.
 func (b *builder) addStep(ctx context.Context, src *resource.Step, role role) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	step, err := b.step(ctx, src, role)
 	if err != nil {
 		return fmt.Errorf("step %q: %w", src.Name, err)
@@ -119,6 +122,9 @@ func (b *builder) unprivileged(dst *spec.Step) string {
 
 // setEnvironment adds the step's variables, secrets and credentials to what every step starts from.
 func (b *builder) setEnvironment(ctx context.Context, dst *spec.Step, src *resource.Step, role role, script string) error {
+	if err := b.spend(len(b.base) + len(src.Environment) + len(src.Settings)); err != nil {
+		return err
+	}
 	env := maps.Clone(b.base)
 	if role == roleClone || !b.NetrcCloneOnly {
 		b.addNetrc(env)

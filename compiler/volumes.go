@@ -69,13 +69,13 @@ func (b *builder) addVolumes() error {
 	if b.WorkspaceSource != "" {
 		ws = &spec.Volume{Name: workspaceName, Kind: spec.VolumeBind, Path: b.WorkspaceSource}
 	}
-	b.spec.Volumes = append(b.spec.Volumes, ws)
+	b.addVolume(ws)
 	for i, v := range b.Volumes {
 		volume, err := operatorVolume(fmt.Sprintf("_operator_%d", i+1), v)
 		if err != nil {
 			return err
 		}
-		b.spec.Volumes = append(b.spec.Volumes, volume)
+		b.addVolume(volume)
 	}
 	for i, v := range b.args.Pipeline.Volumes {
 		if v == nil {
@@ -84,10 +84,10 @@ func (b *builder) addVolumes() error {
 		if v.Name == "" {
 			return fmt.Errorf("volumes[%d] has no name: the steps mount it by that", i)
 		}
-		if slices.Contains([]string{socketName, daemonSocketName, daemonCertsName}, v.Name) || b.findVolume(v.Name) != nil {
+		if slices.Contains([]string{socketName, daemonSocketName, daemonCertsName}, v.Name) || b.volumes[v.Name] != nil {
 			return fmt.Errorf("volume %q: the name is taken: give every volume a name of its own that doesn't begin with an underscore", v.Name)
 		}
-		if v.Temp == nil && v.Host == nil && !b.mounts(v.Name) {
+		if v.Temp == nil && v.Host == nil && !b.mounted(v.Name) {
 			// A claim of kubernetes', or a step that slipped into the wrong list: it does no harm as long as nothing uses it.
 			continue
 		}
@@ -98,7 +98,7 @@ func (b *builder) addVolumes() error {
 		if err != nil {
 			return fmt.Errorf("volume %q: %w", v.Name, err)
 		}
-		b.spec.Volumes = append(b.spec.Volumes, volume)
+		b.addVolume(volume)
 	}
 	return nil
 }
@@ -191,25 +191,31 @@ func persistentID(clean string) string {
 	return fmt.Sprintf("drone-cache-%.32s-%s", readable, hex.EncodeToString(sum[:6]))
 }
 
-// mounts tells whether a step or service of the pipeline mounts the volume.
-func (b *builder) mounts(name string) bool {
-	return slices.ContainsFunc(slices.Concat(b.args.Pipeline.Services, b.args.Pipeline.Steps), func(s *resource.Step) bool {
-		return slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == name })
-	})
+// addVolume adds a volume to the spec.
+func (b *builder) addVolume(v *spec.Volume) {
+	b.spec.Volumes = append(b.spec.Volumes, v)
+	b.volumes[v.Name] = v
 }
 
-// declares tells whether the pipeline itself has a volume of that name.
-func (b *builder) declares(name string) bool {
-	return slices.ContainsFunc(b.args.Pipeline.Volumes, func(v *resource.Volume) bool { return v.Name == name })
-}
-
-func (b *builder) findVolume(name string) *spec.Volume {
-	for _, v := range b.spec.Volumes {
-		if v.Name == name {
-			return v
+// findMounts notes which volumes are declared, and which of them who mounts.
+func (b *builder) findMounts() {
+	b.declared, b.mounts = map[string]bool{}, map[string]bool{}
+	for _, v := range b.args.Pipeline.Volumes {
+		if v != nil {
+			b.declared[v.Name] = true
 		}
 	}
-	return nil
+	for _, s := range slices.Concat(b.args.Pipeline.Services, b.args.Pipeline.Steps) {
+		for _, m := range s.Volumes {
+			b.mounts[m.Name] = b.mounts[m.Name] || b.daemons.steps[s.Name] == nil
+		}
+	}
+}
+
+// mounted reports whether a step or service of the pipeline mounts the volume.
+func (b *builder) mounted(volume string) bool {
+	_, ok := b.mounts[volume]
+	return ok
 }
 
 // setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the workspace, and that over the operator's.
@@ -217,7 +223,7 @@ func (b *builder) setMounts(dst *spec.Step, src *resource.Step) error {
 	taken := map[string]bool{}
 	for _, m := range src.Volumes {
 		switch clean := path.Clean(m.Path); {
-		case !b.declares(m.Name):
+		case !b.declared[m.Name]:
 			return fmt.Errorf("volumes: there is no volume %q: declare it under the pipeline's volumes, with temp: {} or host", m.Name)
 		case !path.IsAbs(m.Path):
 			return fmt.Errorf("volumes: %q is mounted at %q: write an absolute path", m.Name, m.Path)

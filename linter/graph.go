@@ -71,6 +71,8 @@ func (c *checker) checkGraph() {
 			case ok || dep == cloneStep && !c.pipeline.Clone.Disable:
 			case dep == cloneStep:
 				c.at(s, resource.Error, key, "there is no step clone, since clone is disabled: remove the dependency")
+			case c.found.Full(resource.Error):
+				c.at(s, resource.Error, key, "")
 			default:
 				c.at(s, resource.Error, key, "there is no step or service %q: %s", dep, names(c.steps, s.Step))
 			}
@@ -119,7 +121,15 @@ func (c *checker) checkCycles(known map[string]subject) {
 
 // reportCycle names the steps of a cycle in the order in which each waits for the next.
 func (c *checker) reportCycle(known map[string]subject, cycle []string) {
-	round := strings.Join(append(slices.Clone(cycle), cycle[0]), " → ")
+	var out []string
+	for _, name := range cycle {
+		if len(out) == maxListed {
+			out = append(out, "…")
+			break
+		}
+		out = append(out, resource.Cut(name, maxName))
+	}
+	round := strings.Join(append(out, out[0]), " → ")
 	c.at(known[cycle[0]], resource.Error, "depends_on", "the steps wait for each other: %s: remove one of these dependencies", round)
 }
 
@@ -132,7 +142,7 @@ func names(steps []subject, but *resource.Step) string {
 				out = append(out, "…")
 				break
 			}
-			out = append(out, s.Name)
+			out = append(out, resource.Cut(s.Name, maxName))
 		}
 	}
 	if len(out) == 0 {

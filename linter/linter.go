@@ -28,7 +28,7 @@ func Lint(file string, p *resource.Pipeline, o Options) resource.Findings {
 	c := &checker{file: file, pipeline: p, options: o}
 	if p.ForOthers() {
 		c.on(resource.Warning, "platform.os", "the pipeline is for a runner of %s, and isn't checked here: this one runs Linux containers", p.Platform.OS)
-		return c.findings
+		return c.found.Findings()
 	}
 	for i, s := range p.Services {
 		c.steps = append(c.steps, subject{Step: s, list: "services", index: i})
@@ -36,6 +36,7 @@ func Lint(file string, p *resource.Pipeline, o Options) resource.Findings {
 	for i, s := range p.Steps {
 		c.steps = append(c.steps, subject{Step: s, list: "steps", index: i})
 	}
+	c.findMounts()
 	c.checkPipeline()
 	c.checkVolumes()
 	c.checkNames()
@@ -47,8 +48,7 @@ func Lint(file string, p *resource.Pipeline, o Options) resource.Findings {
 		}
 	}
 	c.checkGraph()
-	c.findings.Sort()
-	return c.findings
+	return c.found.Findings()
 }
 
 // checker gathers the findings of one pipeline.
@@ -57,8 +57,12 @@ type checker struct {
 	pipeline *resource.Pipeline
 	options  Options
 	// steps are all of them, services first. The Step of an empty item is nil.
-	steps    []subject
-	findings resource.Findings
+	steps []subject
+	found resource.Collector
+	// declared are the names of the pipeline's volumes.
+	declared map[string]bool
+	// mounts says of each volume that a step mounts whether anything but docker daemons does.
+	mounts map[string]bool
 }
 
 // subject is a step or service, and where it stands.
@@ -92,6 +96,10 @@ func (c *checker) on(severity resource.Severity, key, format string, args ...any
 }
 
 func (c *checker) add(severity resource.Severity, at resource.Position, step, key, format string, args ...any) {
-	c.findings = append(c.findings, resource.Finding{Severity: severity, File: c.file, Position: at, Pipeline: c.pipeline.Name, Step: step,
-		Key: key, Message: fmt.Sprintf(format, args...)})
+	f := resource.Finding{Severity: severity}
+	if !c.found.Full(severity) {
+		f = resource.Finding{Severity: severity, File: c.file, Position: at, Pipeline: c.pipeline.Name, Step: step,
+			Key: key, Message: fmt.Sprintf(format, args...)}
+	}
+	c.found.Add(f)
 }

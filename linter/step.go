@@ -11,6 +11,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/drone/runner-go/manifest"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/glob"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
@@ -80,6 +81,9 @@ func (c *checker) checkConditions(when manifest.Conditions, key string, report f
 	} {
 		for _, pattern := range slices.Concat(condition.value.Include, condition.value.Exclude) {
 			switch {
+			case len(pattern) > glob.MaxPattern:
+				report(resource.Warning, key+"."+condition.name, fmt.Sprintf(
+					"the pattern has %d bytes and matches nothing: write at most %d", len(pattern), glob.MaxPattern))
 			case malformed(pattern):
 				report(resource.Warning, key+"."+condition.name, fmt.Sprintf(
 					"the pattern %q is malformed and matches nothing: close its brackets and braces, or put a backslash in front of them", pattern))

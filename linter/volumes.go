@@ -63,23 +63,34 @@ func (c *checker) checkSource(v *resource.Volume, report reporter) {
 	}
 }
 
-// ofDaemonsAlone tells whether nothing but docker daemons mount the volume. The build's guard stands in for those, so that no container will have it, whatever it is.
-func (c *checker) ofDaemonsAlone(volume string) bool {
-	if !c.mayHaveDocker() || !c.mounted(volume) {
-		return false
+// findMounts notes which volumes are declared, and which of them who mounts.
+func (c *checker) findMounts() {
+	c.declared, c.mounts = map[string]bool{}, map[string]bool{}
+	for _, v := range c.pipeline.Volumes {
+		if v != nil {
+			c.declared[v.Name] = true
+		}
 	}
-	return !slices.ContainsFunc(c.steps, func(s subject) bool {
-		return s.Step != nil && s.DockerDaemon(s.list == "services") == nil && slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == volume })
-	})
+	for _, s := range c.steps {
+		if s.Step == nil || len(s.Volumes) == 0 {
+			continue
+		}
+		ordinary := s.DockerDaemon(s.list == "services") == nil
+		for _, m := range s.Volumes {
+			c.mounts[m.Name] = c.mounts[m.Name] || ordinary
+		}
+	}
+}
+
+// ofDaemonsAlone reports whether nothing but docker daemons mount the volume. The build's guard stands
+// in for those, so that no container will have it, whatever it is.
+func (c *checker) ofDaemonsAlone(volume string) bool {
+	return c.mayHaveDocker() && c.mounted(volume) && !c.mounts[volume]
 }
 
 func (c *checker) mounted(volume string) bool {
-	for _, s := range c.steps {
-		if s.Step != nil && slices.ContainsFunc(s.Volumes, func(m resource.VolumeMount) bool { return m.Name == volume }) {
-			return true
-		}
-	}
-	return false
+	_, ok := c.mounts[volume]
+	return ok
 }
 
 func (c *checker) checkTemp(t *resource.TempVolume, report reporter) {
@@ -143,7 +154,7 @@ func (c *checker) checkMounts(s subject) {
 		switch {
 		case m.Name == "":
 			c.at(s, resource.Error, name, "the mount names no volume: write the name of one of the pipeline's volumes")
-		case !c.declared(m.Name):
+		case !c.declared[m.Name]:
 			c.at(s, resource.Error, name, "the volume %q is not declared: add {name: %s, temp: {}} to the pipeline's volumes%s", m.Name, m.Name, c.volumeNames())
 		}
 		clean := path.Clean(m.Path)
@@ -167,17 +178,18 @@ func (c *checker) checkMounts(s subject) {
 	}
 }
 
-func (c *checker) declared(name string) bool {
-	return slices.ContainsFunc(c.pipeline.Volumes, func(v *resource.Volume) bool { return v != nil && v.Name == name })
-}
-
 // volumeNames ends a message with what is declared.
 func (c *checker) volumeNames() string {
 	var names []string
 	for _, v := range c.pipeline.Volumes {
-		if v != nil && v.Name != "" {
-			names = append(names, v.Name)
+		if v == nil || v.Name == "" {
+			continue
 		}
+		if len(names) == maxListed {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, resource.Cut(v.Name, maxName))
 	}
 	if len(names) == 0 {
 		return ""

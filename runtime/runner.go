@@ -166,7 +166,11 @@ func (l *life) live(ctx context.Context) error {
 			return err
 		}
 	}
+	// What compiles asks the operator's providers, which may hang.
+	limit := r.timeout(details.Repo)
+	expiry := time.AfterFunc(limit, func() { l.cancel(&TimeoutError{Limit: limit}) })
 	s, err := r.Compile(ctx, details)
+	expiry.Stop()
 	if err != nil {
 		return err
 	}
@@ -190,7 +194,7 @@ func (l *life) live(ctx context.Context) error {
 		Spec:     s,
 		Build:    details.Build,
 		Stage:    &l.stage,
-		Timeout:  r.timeout(details.Repo),
+		Timeout:  limit,
 		Reporter: &begun{Remote: remote, life: l, endWatch: endWatch},
 		Ended:    l.ended,
 	})

@@ -28,6 +28,14 @@ func on(err error, calls ...string) func(context.Context, string) error {
 	}
 }
 
+// compilesForever makes a runner whose compiler waits for a plugin that never answers.
+func compilesForever(r *Runner) {
+	r.Compile = func(ctx context.Context, _ *client.Context) (*spec.Spec, error) {
+		<-ctx.Done()
+		return nil, fmt.Errorf("ask the secret plugin: %w", ctx.Err())
+	}
+}
+
 // TestRunner lives stages against a server in memory: what the server has in the end, whatever goes wrong on the way.
 func TestRunner(t *testing.T) {
 	refused := errors.New("400 Bad Request")
@@ -181,12 +189,24 @@ func TestRunner(t *testing.T) {
 		{name: "a timeout beyond all measure", steps: chain(step("a")), server: func(f *fake) { f.details.Repo.Timeout = 1 << 62 }, want: "a:success => success"},
 		{name: "a runner that stops", steps: chain(step("a"), step("b")), scripts: scripts{"a": blocks}, stopAt: time.Minute, took: time.Minute,
 			want: "a:killed/137 b:skipped => error/255", wantError: "the runner was stopped"},
-		{name: "a runner that stops while it compiles", stopAt: time.Minute, took: time.Minute, runner: func(r *Runner) {
-			r.Compile = func(ctx context.Context, _ *client.Context) (*spec.Spec, error) {
-				<-ctx.Done()
-				return nil, fmt.Errorf("ask the secret plugin: %w", ctx.Err())
+		{name: "a runner that stops while it compiles", stopAt: time.Minute, took: time.Minute, runner: compilesForever, want: "=> error/255", wantError: "the runner was stopped", fails: "secret plugin"},
+		{name: "a cancel while it compiles", took: 10 * time.Second, server: func(f *fake) {
+			f.before = func(ctx context.Context, call string) error {
+				if call != "watch" {
+					return nil
+				}
+				if err := pause.For(ctx, 10*time.Second); err != nil {
+					return err
+				}
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.stage.Status = drone.StatusKilled
+				f.stage.Version++
+				return nil
 			}
-		}, want: "=> error/255", wantError: "the runner was stopped", fails: "secret plugin"},
+		}, runner: compilesForever, want: "=> killed", fails: "secret plugin", never: []string{"update running"}},
+		{name: "a timeout while it compiles", took: time.Hour, runner: compilesForever,
+			want: "=> killed/137", wantError: "ran longer than 1h0m0s", fails: "secret plugin", never: []string{"update running"}},
 		{name: "a runner that stops while the server is away waits a while and no longer", steps: chain(step("a")), scripts: scripts{"a": blocks}, stopAt: time.Minute, took: time.Minute + DefaultReportGrace,
 			server: func(f *fake) {
 				f.before = func(ctx context.Context, call string) error {

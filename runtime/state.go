@@ -52,6 +52,10 @@ func NewState(build *drone.Build, stage *drone.Stage, sp *spec.Spec) *State {
 		s.stage = copyStage(*stage)
 	}
 	s.stage.Steps = nil
+	byName := make(map[string]*spec.Step, len(sp.Steps))
+	for _, step := range sp.Steps {
+		byName[step.Name] = step
+	}
 	for _, step := range sp.Steps {
 		if step.RunPolicy == spec.RunNever {
 			continue
@@ -62,7 +66,7 @@ func NewState(build *drone.Build, stage *drone.Stage, sp *spec.Spec) *State {
 			Name:      step.Name,
 			Status:    drone.StatusPending,
 			ErrIgnore: step.ErrPolicy == spec.ErrIgnore,
-			DependsOn: reported(sp, step, map[string]bool{}),
+			DependsOn: reported(byName, step, map[string]bool{}),
 			Image:     step.Image,
 			Detached:  step.Detach || step.Service,
 		}
@@ -73,16 +77,16 @@ func NewState(build *drone.Build, stage *drone.Stage, sp *spec.Spec) *State {
 }
 
 // reported are the dependencies of a step that the server is told of: a step that never runs is replaced by its own.
-func reported(s *spec.Spec, step *spec.Step, seen map[string]bool) []string {
+func reported(steps map[string]*spec.Step, step *spec.Step, seen map[string]bool) []string {
 	var out []string
 	for _, name := range step.DependsOn {
-		dep := s.Find(name)
+		dep := steps[name]
 		if dep == nil || seen[name] {
 			continue
 		}
 		seen[name] = true
 		if dep.RunPolicy == spec.RunNever {
-			out = append(out, reported(s, dep, seen)...)
+			out = append(out, reported(steps, dep, seen)...)
 		} else {
 			out = append(out, name)
 		}

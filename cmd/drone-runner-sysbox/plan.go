@@ -13,6 +13,7 @@ import (
 	"github.com/drone/runner-go/manifest"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/glob"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
@@ -69,7 +70,7 @@ func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 		stage := *d.Stage
 		stage.ID, stage.Number, stage.Name = int64(i+1), i+1, one.Name
 		stage.DependsOn = one.DependsOn
-		stage.OnSuccess, stage.OnFailure = one.Trigger.Status.Match(drone.StatusPassing), statusNamed(one.Trigger.Status, drone.StatusFailing)
+		stage.OnSuccess, stage.OnFailure = glob.Condition(one.Trigger.Status, drone.StatusPassing), statusNamed(one.Trigger.Status, drone.StatusFailing)
 		planned := &planned{pipeline: one, stage: &stage}
 		p.stages = append(p.stages, planned)
 		switch {
@@ -208,7 +209,7 @@ func inOrder(file *resource.File, picked []*resource.Pipeline) ([]*resource.Pipe
 
 // triggered tells whether a server would run a pipeline for this build. (Paths are not looked at: what changed isn't known.)
 func triggered(trigger manifest.Conditions, d *client.Context) bool {
-	return trigger.Match(manifest.Match{
+	return glob.Conditions(trigger, manifest.Match{
 		Action:   d.Build.Action,
 		Branch:   d.Build.Target,
 		Cron:     d.Build.Cron,
@@ -222,7 +223,7 @@ func triggered(trigger manifest.Conditions, d *client.Context) bool {
 
 // statusNamed tells whether a condition names the status; one that names none doesn't.
 func statusNamed(c manifest.Condition, status string) bool {
-	return (len(c.Include) > 0 || len(c.Exclude) > 0) && c.Match(status)
+	return (len(c.Include) > 0 || len(c.Exclude) > 0) && glob.Condition(c, status)
 }
 
 // once leaves out findings that are there already: what concerns the whole file is found with each pipeline.

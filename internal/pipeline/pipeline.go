@@ -47,10 +47,16 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resou
 	if err := check(d); err != nil {
 		return nil, nil, err
 	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
 	name := l.fileName(d.Repo)
 	data, err := resource.Substitute(d.Config.Data, Substitutions(d, l.compiler().Time()))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
 	}
 	file, found := resource.Parse(name, data)
 	p, err := file.Pipeline(d.Stage.Name)
@@ -83,6 +89,9 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resou
 		Docker:   d.Repo.Trusted || l.OpenSocket,
 		Skip:     l.Skip,
 	}
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
 	excuseImages(found, args)
 	found.Sort()
 	if err := found.Err(); err != nil {
@@ -98,6 +107,9 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resou
 // excuseImages makes warnings of the errors about images that this build doesn't run: "app:${DRONE_TAG}" is the name of an image in builds of a tag, and in others the
 // step that uses it is left out.
 func excuseImages(found resource.Findings, a compiler.Args) {
+	if !slices.ContainsFunc(found, func(f resource.Finding) bool { return f.Key == "image" }) {
+		return
+	}
 	unused := map[string]bool{}
 	for _, s := range slices.Concat(a.Pipeline.Services, a.Pipeline.Steps) {
 		if s != nil && s.Image != "" && compiler.NeverRuns(s, a) {

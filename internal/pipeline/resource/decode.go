@@ -16,9 +16,16 @@ type decoder struct {
 	pipeline string
 	step     string
 	// prefix goes before the keys of findings: "volumes[0]." while a volume of the pipeline is decoded, whose own keys are counted from itself.
-	prefix   string
-	keys     map[string]Position
-	findings Findings
+	prefix string
+	keys   map[string]Position
+	found  *Collector
+	// patterns is how many bytes of patterns the document's conditions may still have.
+	patterns *int
+}
+
+// newDecoder returns a decoder that notes places in keys and adds findings to found.
+func newDecoder(keys map[string]Position, found *Collector) *decoder {
+	return &decoder{keys: keys, found: found, patterns: new(maxPatterns)}
 }
 
 // decode reads a value, found under the given key, into wherever it was made for.
@@ -29,6 +36,10 @@ type schema map[string]decode
 
 // report adds a finding at the place of the key.
 func (d *decoder) report(s Severity, key, format string, args ...any) {
+	if d.found.Full(s) {
+		d.found.Add(Finding{Severity: s})
+		return
+	}
 	at, ok := d.keys[key]
 	if !ok {
 		at = place(d.keys, key, Position{})
@@ -37,12 +48,14 @@ func (d *decoder) report(s Severity, key, format string, args ...any) {
 }
 
 func (d *decoder) reportAt(s Severity, at Position, key, format string, args ...any) {
-	d.findings = append(d.findings, Finding{Severity: s, Position: at, Pipeline: d.pipeline, Step: d.step,
+	d.found.Add(Finding{Severity: s, Position: at, Pipeline: d.pipeline, Step: d.step,
 		Key: d.prefix + key, Message: fmt.Sprintf(format, args...)})
 }
 
-// join is the path of a key inside the map at path.
+// join is the path of a key inside the map at path. Long keys are cut: the path of each of the values
+// below holds them.
 func join(path, key string) string {
+	key = Cut(key, maxKey)
 	if path == "" {
 		return key
 	}
@@ -321,7 +334,7 @@ func (d *decoder) conditions(out *manifest.Conditions) decode {
 
 // condition reads one condition: a pattern, a list of them, or what to include and exclude.
 func (d *decoder) condition(out *manifest.Condition) decode {
-	return func(n *node, key string) {
+	read := func(n *node, key string) {
 		if n.shape != object {
 			*out = manifest.Condition{}
 			d.texts(&out.Include)(n, key)
@@ -329,6 +342,16 @@ func (d *decoder) condition(out *manifest.Condition) decode {
 		}
 		*out = manifest.Condition{}
 		d.object(n, key, schema{"include": d.texts(&out.Include), "exclude": d.texts(&out.Exclude)}, nil)
+	}
+	return func(n *node, key string) {
+		read(n, key)
+		for _, pattern := range slices.Concat(out.Include, out.Exclude) {
+			*d.patterns -= 1 + len(pattern)
+		}
+		if *d.patterns < 0 {
+			*out = manifest.Condition{}
+			d.report(Error, key, "the conditions of this pipeline have patterns of more than %d KiB: write fewer, with * or {one,other}", maxPatterns>>10)
+		}
 	}
 }
 

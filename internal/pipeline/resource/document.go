@@ -40,6 +40,10 @@ func split(data []byte) ([]document, Findings) {
 		switch {
 		case bytes.HasPrefix(line, []byte("---")):
 			flush(number)
+			if len(docs) > maxDocuments {
+				return nil, Findings{{Severity: Error, Position: Position{number, 1},
+					Message: fmt.Sprintf("the file has more than %d documents: split the builds among several repositories", maxDocuments)}}
+			}
 			if tail := strings.TrimSpace(strings.TrimLeft(string(line), "-")); tail != "" && tail[0] != '#' {
 				findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1},
 					Message: fmt.Sprintf("%q after --- is ignored, as Drone ignores it: write it on the next line", shorten(tail))})
@@ -92,8 +96,8 @@ func (d document) unreadable() (Position, string) {
 func shorten(s string) string {
 	const limit = 60
 	s, _, more := strings.Cut(s, "\n")
-	if utf8.RuneCountInString(s) > limit {
-		s, more = string([]rune(s)[:limit]), true
+	if short := Cut(s, limit*utf8.UTFMax); utf8.RuneCountInString(short) > limit {
+		s, more = string([]rune(short)[:limit]), true
 	}
 	if more {
 		s += "…"

@@ -44,7 +44,7 @@ func TestParseDocuments(t *testing.T) {
 }
 
 func TestParseLongLine(t *testing.T) {
-	long := strings.Repeat("x", 1<<20)
+	long := strings.Repeat("x", MaxFile-1000)
 	p := parseOne(t, "kind: pipeline\nname: p\nsteps:\n- name: s\n  image: a\n  commands: [\""+long+"\"]\n- {name: after, image: b}\n")
 	if len(p.Steps) != 2 || p.Steps[0].Commands[0] != long {
 		t.Error("the line, or what follows it, is lost")
@@ -106,7 +106,15 @@ func TestParseBombs(t *testing.T) {
 		{"an anchor in itself", "kind: pipeline\nname: p\nsteps: &a\n- name: s\n  settings: {x: *a}\n", "anchor &a contains its own alias"},
 		{"an anchor that merges itself", "kind: pipeline\nname: p\nsteps:\n- &a\n  name: s\n  <<: *a\n", "anchor &a contains its own alias"},
 		{"brackets", "kind: pipeline\nname: p\nx: " + strings.Repeat("[", 9000) + strings.Repeat("]", 9000), "nested more than 100 deep"},
-		{"brackets past the library's bound", strings.Repeat("[", 1<<20), "exceeded max depth"},
+		{"brackets past the library's bound", strings.Repeat("[", 20_000), "exceeded max depth"},
+		{"too many brackets", strings.Repeat("[", maxIndicators+1), "too large, with more than 200000"},
+		{"too many bytes", strings.Repeat("#", MaxFile+1), "more than 1024 KiB"},
+		{"too many documents", strings.Repeat("---\na\n", maxDocuments+2), "more than 1000 documents"},
+		{"too many steps", "kind: pipeline\nname: p\nsteps: [" + strings.Repeat("{},", 50_000) + "]", "has 50000 steps: write at most 1000"},
+		{"too many volumes", "kind: pipeline\nname: p\nvolumes: [" + strings.Repeat("{},", 2_000) + "]", "has 2000 volumes: write at most 1000"},
+		{"aliases of a long text", "kind: pipeline\nname: p\nx: &x " + strings.Repeat("x", 500_000) + "\nsteps: [{commands: [" + strings.Repeat("*x,", 1000) + "]}]", "for texts of more than 4096 KiB"},
+		{"merges", "kind: pipeline\nname: p\nx: " + strings.Repeat("{<<: ", 90) + "{" + strings.Repeat("a,", 20_000) + "}" + strings.Repeat("}", 90), "stand for more than 100000 values"},
+		{"patterns", "kind: pipeline\nname: p\nx: &x [" + strings.Repeat("abcdefg*,", 1000) + "]\ntrigger: {branch: {include: *x}, ref: *x, event: {include: *x, exclude: *x}, repo: {include: *x, exclude: *x}, target: {include: *x, exclude: *x}, cron: {include: *x, exclude: *x}, action: {include: *x, exclude: *x}, instance: {include: *x, exclude: *x}, status: {include: *x, exclude: *x}}", "patterns of more than 128 KiB"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, findings := Parse("", []byte(tt.text))

@@ -2,6 +2,7 @@ package resource
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -54,6 +55,52 @@ func (f Finding) String() string {
 
 // Findings are all that was found, in the order of the file.
 type Findings []Finding
+
+// Collector gathers findings, at most maxFindings of each severity, and shortens what they show: a
+// file with thousands of faults is reported in a few pages. The zero value is ready.
+type Collector struct {
+	findings Findings
+	seen     map[Severity]int
+}
+
+// Full reports whether findings of the severity are counted only.
+func (c *Collector) Full(s Severity) bool { return c.seen[s] >= maxFindings }
+
+// Add keeps a finding, or counts it.
+func (c *Collector) Add(f Finding) {
+	if c.seen == nil {
+		c.seen = map[Severity]int{}
+	}
+	full := c.Full(f.Severity)
+	c.seen[f.Severity]++
+	if full {
+		return
+	}
+	for _, text := range []*string{&f.File, &f.Pipeline, &f.Step, &f.Key, &f.Message} {
+		*text = Cut(*text, maxMessage)
+	}
+	c.findings = append(c.findings, f)
+}
+
+// Findings returns what was gathered, in the order of the file. Where findings were left out, the last
+// one of their severity says how many.
+func (c *Collector) Findings() Findings {
+	out := slices.Clone(c.findings)
+	out.Sort()
+	for _, severity := range []Severity{Error, Warning} {
+		more := c.seen[severity] - maxFindings
+		if more <= 0 {
+			continue
+		}
+		for i := len(out) - 1; i >= 0; i-- {
+			if out[i].Severity == severity {
+				out[i].Message += fmt.Sprintf(" (and %d more findings of this kind)", more)
+				break
+			}
+		}
+	}
+	return out
+}
 
 // Errors are the findings that stop a build.
 func (fs Findings) Errors() Findings { return fs.only(Error) }

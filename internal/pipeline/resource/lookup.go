@@ -43,12 +43,17 @@ func (f *File) Pipeline(name string) (*Pipeline, error) {
 	if name == "" {
 		name = "default"
 	}
-	names := make([]string, len(f.Pipelines))
-	for i, p := range f.Pipelines {
+	var names []string
+	for _, p := range f.Pipelines {
 		if p.Name == name {
 			return p, nil
 		}
-		names[i] = fmt.Sprintf("%q", p.Name)
+		if len(names) < maxListed {
+			names = append(names, fmt.Sprintf("%q", Cut(p.Name, maxKey)))
+		}
+	}
+	if more := len(f.Pipelines) - len(names); more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
 	}
 	for _, o := range f.Others {
 		if o.Kind == KindPipeline && o.Name == name {

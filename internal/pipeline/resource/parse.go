@@ -19,15 +19,23 @@ import (
 // findings, in the order of the file, say what couldn't, and an Error among them with no Pipeline concerns the whole file. Parse never panics.
 func Parse(name string, data []byte) (*File, Findings) {
 	f := &File{Name: name}
-	docs, findings := split(data)
-	for _, doc := range docs {
-		findings = append(findings, f.read(doc)...)
+	found := &Collector{}
+	if len(data) > MaxFile {
+		found.Add(Finding{Severity: Error, Position: Position{1, 1}, Message: sizeError("").Error()})
+	} else {
+		docs, findings := split(data)
+		for _, one := range findings {
+			found.Add(one)
+		}
+		for _, doc := range docs {
+			f.read(doc, found)
+		}
+		f.twice(found)
 	}
-	findings = append(findings, f.twice()...)
+	findings := found.Findings()
 	for i := range findings {
 		findings[i].File = name
 	}
-	findings.Sort()
 	return f, findings
 }
 
@@ -42,32 +50,40 @@ func (fs Findings) Sort() {
 }
 
 // read adds one document to the file.
-func (f *File) read(doc document) Findings {
+func (f *File) read(doc document, found *Collector) {
 	parsed, failed := doc.parse()
 	if failed != nil {
-		return failed
+		found.Add(*failed)
+		return
 	}
 	root, findings := grow(parsed, doc.line)
+	add := func(more ...Finding) {
+		for _, one := range append(findings, more...) {
+			found.Add(one)
+		}
+	}
 	if root.null() {
-		return findings
+		add()
+		return
 	}
 	if root.shape != object {
-		return append(findings, Finding{Severity: Error, Position: root.at,
+		add(Finding{Severity: Error, Position: root.at,
 			Message: fmt.Sprintf("a document is a map of keys such as kind, name and steps, and this one is a %s", root.shape)})
+		return
 	}
 	kind, kindType := root.text("kind"), root.text("type")
 	switch {
 	case kind == KindPipeline && (kindType == "" || kindType == TypeDocker):
-		p, more := newPipeline(root)
 		for i := range findings {
-			findings[i].Pipeline = p.Name
+			findings[i].Pipeline = pipelineName(root)
 		}
-		f.Pipelines = append(f.Pipelines, p)
-		return append(findings, more...)
+		add()
+		f.Pipelines = append(f.Pipelines, newPipeline(root, found))
+		return
 	case kind == manifest.KindSecret:
-		s, more := newSecret(root)
-		f.Secrets = append(f.Secrets, s)
-		return append(findings, more...)
+		add()
+		f.Secrets = append(f.Secrets, newSecret(root, found))
+		return
 	}
 	other := Document{Kind: kind, Type: kindType, Name: root.text("name"), Position: root.at}
 	if kind == KindPipeline {
@@ -75,35 +91,34 @@ func (f *File) read(doc document) Findings {
 	}
 	f.Others = append(f.Others, other)
 	if kind != "" {
-		return nil
+		return
 	}
 	if p := root.find("pipeline"); p != nil && p.shape == object {
-		return append(findings, Finding{Severity: Error, Position: root.at, Key: "pipeline",
+		add(Finding{Severity: Error, Position: root.at, Key: "pipeline",
 			Message: "this is the syntax of Drone 0.8: write kind: pipeline, type: docker, a name, and under steps a list of what stands under pipeline"})
+		return
 	}
-	return append(findings, Finding{Severity: Warning, Position: root.at, Key: "kind",
+	add(Finding{Severity: Warning, Position: root.at, Key: "kind",
 		Message: "a document without kind is ignored: write kind: pipeline if it is one"})
 }
 
 // twice warns of pipelines that another one of the same name hides.
-func (f *File) twice() Findings {
-	var out Findings
+func (f *File) twice(found *Collector) {
 	first := map[string]Position{}
 	for _, p := range f.Pipelines {
 		if at, ok := first[p.Name]; ok {
-			out = append(out, Finding{Severity: Warning, Position: p.Place("name"), Pipeline: p.Name, Key: "name",
+			found.Add(Finding{Severity: Warning, Position: p.Place("name"), Pipeline: p.Name, Key: "name",
 				Message: fmt.Sprintf("the pipeline in line %d has the same name, and is the one that runs: rename one of them", at.Line)})
 			continue
 		}
 		first[p.Name] = p.Position
 	}
-	return out
 }
 
 // newSecret reads a document of kind secret.
-func newSecret(root *node) (*manifest.Secret, Findings) {
+func newSecret(root *node, found *Collector) *manifest.Secret {
 	s := &manifest.Secret{}
-	d := &decoder{keys: map[string]Position{}}
+	d := newDecoder(map[string]Position{}, found)
 	d.object(root, "", schema{
 		"version": d.text(&s.Version), "kind": d.text(&s.Kind), "type": d.text(&s.Type), "name": d.text(&s.Name), "data": d.text(&s.Data),
 		"get": func(n *node, key string) {
@@ -112,30 +127,34 @@ func newSecret(root *node) (*manifest.Secret, Findings) {
 			}
 		},
 	}, nil)
-	return s, d.findings
+	return s
 }
 
 // parse makes the YAML tree of the document, or says why there's none.
-func (doc document) parse() (root *yaml.Node, failed Findings) {
+func (doc document) parse() (root *yaml.Node, failed *Finding) {
 	if at, problem := doc.unreadable(); problem != "" {
-		return nil, Findings{{Severity: Error, Position: at, Message: problem}}
+		return nil, &Finding{Severity: Error, Position: at, Message: problem}
+	}
+	if indicators(doc.text) > maxIndicators {
+		return nil, doc.problem(fmt.Errorf(
+			"the document is too large, with more than %d line ends, commas, colons, dashes and brackets: split it, or move scripts into files of the repository", maxIndicators))
 	}
 	// The library panics by design inside and recovers itself; whatever slips through is bad input as well, and no reason to take a runner down.
 	defer func() {
 		if r := recover(); r != nil {
-			root, failed = nil, Findings{doc.problem(fmt.Errorf("the YAML can't be read (%v)", r))}
+			root, failed = nil, doc.problem(fmt.Errorf("the YAML can't be read (%v)", r))
 		}
 	}()
 	dec := yaml.NewDecoder(bytes.NewReader(doc.text))
 	var tree, more yaml.Node
 	if err := dec.Decode(&tree); err != nil {
-		return nil, Findings{doc.problem(err)}
+		return nil, doc.problem(err)
 	}
 	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
 		if err == nil {
 			err = errors.New("the document ends before its text does")
 		}
-		return nil, Findings{doc.problem(err)}
+		return nil, doc.problem(err)
 	}
 	if len(tree.Content) == 0 {
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null"}, nil
@@ -147,7 +166,7 @@ func (doc document) parse() (root *yaml.Node, failed Findings) {
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
 // problem turns an error of the YAML library into a finding: with the line of the file instead of the document's, and with what usually helps.
-func (doc document) problem(err error) Finding {
+func (doc document) problem(err error) *Finding {
 	at := Position{Line: doc.line + 1, Column: 1}
 	message := err.Error()
 	if m := yamlLine.FindStringSubmatch(message); m != nil {
@@ -162,7 +181,7 @@ func (doc document) problem(err error) Finding {
 			break
 		}
 	}
-	return Finding{Severity: Error, Position: at, Message: "YAML: " + message}
+	return &Finding{Severity: Error, Position: at, Message: "YAML: " + message}
 }
 
 // yamlAdvice is what to do about the library's commonest errors.

@@ -9,9 +9,10 @@ import (
 )
 
 // newPipeline reads a document of kind pipeline.
-func newPipeline(root *node) (*Pipeline, Findings) {
+func newPipeline(root *node, found *Collector) *Pipeline {
 	p := &Pipeline{Position: root.at, Keys: map[string]Position{}}
-	d := &decoder{pipeline: pipelineName(root), keys: p.Keys}
+	d := newDecoder(p.Keys, found)
+	d.pipeline = pipelineName(root)
 	d.object(root, "", schema{
 		"version":            d.text(&p.Version),
 		"kind":               d.text(&p.Kind),
@@ -31,7 +32,7 @@ func newPipeline(root *node) (*Pipeline, Findings) {
 		"workspace":          d.workspace(&p.Workspace),
 	}, foreignPipeline)
 	p.Name = d.pipeline
-	return p, d.findings
+	return p
 }
 
 // pipelineName is the name as Drone gives it: "default" where the file gives none.
@@ -103,6 +104,10 @@ func (d *decoder) volumes(out *[]*Volume) decode {
 			d.report(Error, key, "needs a list and has a %s: write each volume as \"- name: NAME\" with temp: {} or host: {path: …} below", n.shape)
 			return
 		}
+		if len(n.items) > maxVolumes {
+			d.report(Error, key, "the pipeline has %d volumes: write at most %d", len(n.items), maxVolumes)
+			return
+		}
 		for i, item := range n.items {
 			at := index(key, i)
 			d.keys[at] = item.at
@@ -160,7 +165,6 @@ func (d *decoder) volume(n *node, at string) *Volume {
 	if v.Claim != "" && v.Temp == nil && v.Host == nil {
 		v.Temp = &TempVolume{}
 	}
-	d.findings = inside.findings
 	return v
 }
 

@@ -27,6 +27,10 @@ func (d *decoder) steps(out *[]*Step) decode {
 			d.report(Error, key, "needs a list and has a %s: write each of the %s as \"- name: NAME\" with its keys below", n.shape, key)
 			return
 		}
+		if len(n.items) > MaxSteps {
+			d.report(Error, key, "the pipeline has %d %s: write at most %d, and split it into several pipelines", len(n.items), key, MaxSteps)
+			return
+		}
 		for i, item := range n.items {
 			at := index(key, i)
 			d.keys[at] = item.at
@@ -74,7 +78,6 @@ func (d *decoder) newStep(n *node, list string, i int) *Step {
 		"when":          dd.conditions(&s.When),
 		"working_dir":   dd.text(&s.WorkingDir),
 	}, foreignStep)
-	d.findings = inside.findings
 	return s
 }
 

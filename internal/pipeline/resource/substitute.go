@@ -4,17 +4,20 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/drone/envsubst"
 )
 
-// Substitute evaluates the ${VAR} expressions of a .drone.yml before it is parsed, as Drone does: over the whole text, comments included. An unknown
-// variable is empty; $${VAR} is left for the shell, as ${VAR}; \/ and \\ lose their first backslash. A value of several lines comes in as
-// one quoted text.
+// Substitute evaluates the ${VAR} expressions of a .drone.yml before it is parsed, as Drone does: over
+// the whole text, comments included. An unknown variable is empty; $${VAR} is left for the shell, as
+// ${VAR}; \/ and \\ lose their first backslash. A value of several lines comes in as one quoted text.
 //
-// The expressions are those of bash that Drone's library evaluates (${VAR:0:8}, ${VAR##*/}, ${VAR:-default}, …); finding them is ours, since the
-// library names no line, takes quadratic time for $$, and cuts the file off at a NUL. Substitute never panics.
+// The expressions are those of bash that Drone's library evaluates (${VAR:0:8}, ${VAR##*/},
+// ${VAR:-default}, …); finding them is ours, since the library names no line, takes quadratic time for
+// $$, and cuts the file off at a NUL. The result has at most MaxFile bytes, and the time is bounded by
+// maxWork. Substitute never panics.
 func Substitute(data []byte, env map[string]string) ([]byte, error) {
+	if len(data) > MaxFile {
+		return nil, sizeError("")
+	}
 	text := string(data)
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		return nil, fmt.Errorf("line %d: the file holds a NUL character: remove it", lineAt(text, i))
@@ -22,13 +25,17 @@ func Substitute(data []byte, env map[string]string) ([]byte, error) {
 	if !strings.ContainsAny(text, `$\`) {
 		return data, nil
 	}
-	lookup := func(name string) string {
+	quoted := map[string]string{}
+	eval := &evaluator{work: maxWork, lookup: func(name string) string {
 		v := env[name]
-		if strings.Contains(v, "\n") {
-			return fmt.Sprintf("%q", v)
+		if !strings.Contains(v, "\n") {
+			return v
 		}
-		return v
-	}
+		if quoted[name] == "" {
+			quoted[name] = fmt.Sprintf("%q", v)
+		}
+		return quoted[name]
+	}}
 	var out strings.Builder
 	out.Grow(len(text))
 	for i := 0; i < len(text); {
@@ -41,7 +48,8 @@ func Substitute(data []byte, env map[string]string) ([]byte, error) {
 		i += next
 		switch rest := text[i:]; {
 		case strings.HasPrefix(rest, "${"):
-			value, length, err := expression(rest, lookup)
+			eval.room = MaxFile - out.Len()
+			value, length, err := eval.expression(rest)
 			if err != nil {
 				return nil, fmt.Errorf("line %d: %w", lineAt(text, i), err)
 			}
@@ -54,6 +62,12 @@ func Substitute(data []byte, env map[string]string) ([]byte, error) {
 			out.WriteByte(rest[0])
 			i++
 		}
+		if out.Len() > MaxFile {
+			return nil, fmt.Errorf("line %d: %w", lineAt(text, i), errResult)
+		}
+	}
+	if out.Len() > MaxFile {
+		return nil, errResult
 	}
 	return []byte(out.String()), nil
 }
@@ -66,9 +80,10 @@ const (
 	maxBraces     = 64
 )
 
-// expression evaluates the ${…} that the text begins with, and tells its length. Expressions may hold others, so the one that ends first is
-// tried first: the library reads from left to right, and so a beginning that it takes for an expression is the expression.
-func expression(text string, lookup func(string) string) (value string, length int, err error) {
+// expression evaluates the ${…} that the text begins with, and returns its length. Expressions may hold
+// others, so the one that ends first is tried first: the library reads from left to right, and so a
+// beginning that it takes for an expression is the expression.
+func (e *evaluator) expression(text string) (value string, length int, err error) {
 	if len(text) > maxExpression {
 		text = text[:maxExpression]
 	}
@@ -79,10 +94,13 @@ func expression(text string, lookup func(string) string) (value string, length i
 			break
 		}
 		length += next + 1
-		if value, err = evaluate(text[:length], lookup); err == nil {
+		value, err = e.evaluate(text[:length])
+		switch {
+		case err == nil:
 			return value, length, nil
-		}
-		if braces == 0 {
+		case errors.Is(err, errWork), errors.Is(err, errResult):
+			return "", 0, err
+		case braces == 0:
 			first = err
 		}
 	}
@@ -93,14 +111,4 @@ func expression(text string, lookup func(string) string) (value string, length i
 	}
 	return "", 0, fmt.Errorf("substitute %q: %w: write $${…} if the shell, not the runner, is to expand it, and ${…} with a variable's name if the runner is",
 		shorten(line[:end]), first)
-}
-
-// evaluate is the library's, whose panics (a substring of negative length is one) are errors of the expression.
-func evaluate(text string, lookup func(string) string) (out string, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("bad expression (%v)", r)
-		}
-	}()
-	return envsubst.Eval(text, lookup)
 }

@@ -6,14 +6,6 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of a document. Drone's pipelines are flat, and the largest public ones have a few thousand nodes; the bounds are for what is meant to hurt.
-const (
-	// maxDepth of lists and maps in each other.
-	maxDepth = 100
-	// maxAliased is how many nodes aliases may stand for, all together.
-	maxAliased = 100_000
-)
-
 // shape is what a node is.
 type shape int
 
@@ -91,9 +83,10 @@ type grower struct {
 	// used are the nodes that an alias points to.
 	used map[*yaml.Node]bool
 	// open are the aliased nodes that are being grown, to find those that contain themselves.
-	open    map[*yaml.Node]bool
-	aliased int
-	failed  bool
+	open map[*yaml.Node]bool
+	// aliased and bytes are what the aliases have stood for so far.
+	aliased, bytes int
+	failed         bool
 }
 
 // grow resolves the aliases and merge keys of a document. A document that contains itself, is nested too deep or grows too large by its aliases
@@ -138,10 +131,8 @@ func (g *grower) node(n *yaml.Node, depth int) *node {
 	if depth > maxDepth {
 		return g.fail(at, "lists and maps are nested more than %d deep", maxDepth)
 	}
-	if len(g.open) > 0 {
-		if g.aliased++; g.aliased > maxAliased {
-			return g.fail(at, "the aliases of this document stand for more than %d values: write fewer, or smaller ones", maxAliased)
-		}
+	if len(g.open) > 0 && !g.count(1, len(n.Value)) {
+		return g.tooLarge(at)
 	}
 	if g.failed {
 		return nothing(at)
@@ -173,6 +164,18 @@ func (g *grower) node(n *yaml.Node, depth int) *node {
 	return out
 }
 
+// count adds to what aliases stand for, and reports whether that is still allowed.
+func (g *grower) count(values, bytes int) bool {
+	g.aliased += values
+	g.bytes += bytes
+	return g.aliased <= maxAliased && g.bytes <= maxAliasedBytes
+}
+
+func (g *grower) tooLarge(at Position) *node {
+	return g.fail(at, "the aliases of this document stand for more than %d values, or for texts of more than %d KiB: write fewer, or smaller ones",
+		maxAliased, maxAliasedBytes>>10)
+}
+
 // fields grows a map. Where a key stands twice, by itself or by <<, the later one counts, as in Drone: YAML's own rule, that a map's own keys
 // prevail wherever its << stands, is not what pipelines have been tested with. It is noted.
 func (g *grower) fields(out *node, n *yaml.Node, depth int) {
@@ -182,7 +185,12 @@ func (g *grower) fields(out *node, n *yaml.Node, depth int) {
 		value := g.node(n.Content[i+1], depth+1)
 		out.held = out.held || value.held
 		if merges(name) {
-			for _, f := range g.merged(value, at) {
+			merged := g.merged(value, at)
+			if !g.count(len(merged), 0) {
+				g.tooLarge(at)
+				return
+			}
+			for _, f := range merged {
 				if own[f.key] {
 					out.notes = append(out.notes, note{f.key, at,
 						fmt.Sprintf("<< below the key overrides it, in Drone as well: put << above %s for its own value to count", f.key)})

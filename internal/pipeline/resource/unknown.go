@@ -93,6 +93,10 @@ func (d *decoder) unknown(f field, key string, known schema, foreign map[string]
 	if f.value.held {
 		return
 	}
+	if d.found.Full(Warning) {
+		d.report(Warning, key, "unknown key, ignored")
+		return
+	}
 	d.report(Warning, key, "unknown key, ignored%s", didYouMean(f.key, slices.Sorted(maps.Keys(known))))
 }
 
