@@ -1,4 +1,6 @@
-package docker_test
+// Package manifests_test loads the deployment files of docker/ with the types of those who read them:
+// Compose and Kubernetes. It is a module of its own, so that the program's go.mod stays free of theirs.
+package manifests_test
 
 import (
 	"bytes"
@@ -21,9 +23,9 @@ import (
 // compose loads compose.yml as docker compose does, schema included, with the example's .env filled in.
 func compose(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"compose.yml"},
+	options, err := cli.NewProjectOptions([]string{"../compose.yml"},
 		cli.WithEnv([]string{"DRONE_RPC_SECRET=secret", "DRONE_ADMIN=octocat"}),
-		cli.WithEnvFiles(".env.example"), cli.WithDotEnv, cli.WithProfiles(profiles), cli.WithLoadOptions())
+		cli.WithEnvFiles("../.env.example"), cli.WithDotEnv, cli.WithProfiles(profiles), cli.WithLoadOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,11 +93,11 @@ func TestComposeServerProfiles(t *testing.T) {
 
 // Every variable that compose.yml reads is in the example, with a line above it that explains it.
 func TestEnvExampleIsComplete(t *testing.T) {
-	raw, err := os.ReadFile("compose.yml")
+	raw, err := os.ReadFile("../compose.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	example, err := os.ReadFile(".env.example")
+	example, err := os.ReadFile("../.env.example")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,7 @@ func targets(s types.ServiceConfig) []string {
 
 // The manifests decode into Kubernetes' own types, and have no field that those don't.
 func TestKubernetesManifests(t *testing.T) {
-	raw, err := os.ReadFile("kubernetes/runner.yaml")
+	raw, err := os.ReadFile("../kubernetes/runner.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
