@@ -37,7 +37,7 @@ func runCommands(t *testing.T, shell []string, commands []string, env ...string)
 	home = t.TempDir()
 	cmd := exec.CommandContext(t.Context(), shell[0], append(append(shell[1:len(shell):len(shell)], dst.Entrypoint[1:]...), dst.Command...)...)
 	cmd.Dir = home
-	cmd.Env = append([]string{"HOME=" + home, "PATH=" + os.Getenv("PATH"), scriptVariable + "=" + text}, env...)
+	cmd.Env = append([]string{"HOME=" + home, "PATH=/usr/local/bin:/usr/bin:/bin", scriptVariable + "=" + text}, env...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {

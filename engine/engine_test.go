@@ -1,3 +1,5 @@
+//go:build !unit
+
 package engine_test
 
 import (
@@ -7,19 +9,9 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
-
-var _ runtime.Engine = (*engine.Docker)(nil)
-
-// No goroutine of the engine outlives the calls that need it.
-func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
-}
 
 func TestTwentyRunsAtOnce(t *testing.T) {
 	t.Parallel()

@@ -5,15 +5,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/docker/docker/api/types/system"
-	"github.com/docker/docker/client"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
@@ -189,42 +185,6 @@ func TestDialAddress(t *testing.T) {
 }
 
 // What look makes, it removes, also when the program that it runs isn't the right one.
-func TestLookLeavesNothing(t *testing.T) {
-	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	program := filepath.Join(t.TempDir(), "drone-runner-sysbox")
-	// As scripts/build does it: what that has compiled is there already.
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", program, "../../../cmd/drone-runner-sysbox")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	d := Doctor{Docker: c, Program: program}
-	seen, err := d.look(t.Context(), "localhost:1")
-	if err != nil || seen.build == nil {
-		t.Fatalf("%+v, %v", seen, err)
-	}
-	for _, report := range []Report{seen.step, *seen.build} {
-		if report.DNSError != "" || report.DialError == "" || report.MTU == 0 {
-			t.Errorf("%+v", report)
-		}
-	}
-	broken := filepath.Join(t.TempDir(), "broken")
-	if err := os.WriteFile(broken, []byte("no program"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := (Doctor{Docker: c, Program: broken}).look(t.Context(), "localhost:1"); err == nil {
-		t.Error("a program that is none ran")
-	}
-	out, err := exec.Command("sh", "-c", fmt.Sprintf("docker ps -aq --filter label=%[1]s; docker network ls -q --filter label=%[1]s; docker image ls -q --filter label=%[1]s", label)).CombinedOutput()
-	if err != nil || len(out) > 0 {
-		t.Errorf("left: %s %v", out, err)
-	}
-}
-
 func TestPrint(t *testing.T) {
 	var b strings.Builder
 	if err := Print(&b, []syscont.Check{pass("a", "seen"), fail("b", "broken\nin two lines", "mend it"), warn("c", "hm", "look")}); err != nil {
