@@ -32,6 +32,7 @@ var rooms = []room{
 			"internal/operator/server",
 			"internal/pause",
 			"internal/pipeline",
+			"internal/pipeline/glob",
 			"internal/pipeline/resource",
 			"internal/pipeline/spec",
 			"internal/sandbox",
@@ -78,12 +79,12 @@ var rooms = []room{
 	{
 		folder: "compiler",
 		is:     "compiles a pipeline to a spec: what each key means, with every default filled in",
-		may:    []string{"internal/pipeline/resource", "internal/pipeline/spec"},
+		may:    []string{"internal/pipeline/glob", "internal/pipeline/resource", "internal/pipeline/spec"},
 	},
 	{
 		folder: "linter",
 		is:     "the rules of what a pipeline may ask for",
-		may:    []string{"internal/pipeline/resource"},
+		may:    []string{"internal/pipeline/glob", "internal/pipeline/resource"},
 	},
 	{
 		folder: "internal/pipeline",
@@ -97,6 +98,10 @@ var rooms = []room{
 	{
 		folder: "internal/pipeline/spec",
 		is:     "the compiled form: the spec, its steps and volumes, labels, exits and errors",
+	},
+	{
+		folder: "internal/pipeline/glob",
+		is:     "matching of names against patterns, in linear time",
 	},
 	{
 		folder: "internal/guard",
@@ -202,7 +207,12 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
-		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/uplink"},
+		may: []string{
+			"internal/pause",
+			"internal/sandbox",
+			"internal/sandbox/bridge",
+			"internal/sandbox/uplink",
+		},
 		docker: true,
 	},
 	{
@@ -213,7 +223,13 @@ var rooms = []room{
 	{
 		folder: "internal/storage/janitor",
 		is:     "the reaper of what dead stages left, and the budget of the disk",
-		may:    []string{"engine", "internal/guard/names", "internal/pause", "internal/pipeline/spec", "internal/storage/cache"},
+		may: []string{
+			"engine",
+			"internal/guard/names",
+			"internal/pause",
+			"internal/pipeline/spec",
+			"internal/storage/cache",
+		},
 		docker: true,
 	},
 	{
@@ -229,7 +245,12 @@ var rooms = []room{
 	{
 		folder: "internal/operator/doctor",
 		is:     "checks of everything that a runner needs, with a fix for each failure",
-		may:    []string{"internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/syscont", "internal/sandbox/uplink"},
+		may: []string{
+			"internal/sandbox",
+			"internal/sandbox/bridge",
+			"internal/sandbox/syscont",
+			"internal/sandbox/uplink",
+		},
 		docker: true,
 	},
 	{
