@@ -86,7 +86,9 @@ type Args struct {
 	// Docker says that the pipeline may have a docker socket: for the docker daemons that it would start itself, the run's guard stands in then. Otherwise their
 	// steps are ordinary ones, in which no daemon can start.
 	Docker bool
-	// Skip tells which entries of the pipeline's steps never run. They stay in the graph, so what depends on them still runs. Nil skips none.
+	// Warnings of the linter become notes in the logs.
+	Warnings resource.Findings
+	// Skip reports which entries of the pipeline's steps never run. They stay in the graph, so what depends on them still runs. Nil skips none.
 	Skip func(name string) bool
 }
 
@@ -197,12 +199,12 @@ type builder struct {
 	daemons    daemons
 	// volumes are those of the spec, by their names.
 	volumes map[string]*spec.Volume
-	// declared are the names of the pipeline's volumes; mounts says of each that is mounted whether
-	// anything but docker daemons does.
-	declared, mounts map[string]bool
+	// provided are the names of the pipeline's volumes that have a source. mounts says of each volume that a step
+	// mounts which may run, whether anything but docker daemons does.
+	provided, mounts map[string]bool
 	// variables counts those of all steps.
 	variables int
-	// notes are for the first step that runs: what is worth saying and belongs to no step.
+	// notes are for the first step that runs: what concerns no step, or one that doesn't run.
 	notes []string
 	spec  *spec.Spec
 }
@@ -274,8 +276,10 @@ func (b *builder) checkNames() error {
 	return nil
 }
 
-// number counts the steps that are reported, from 1, tells each its number, and hands the notes that belong to no step to the first.
+// number counts the steps that are reported, from 1, tells each its number, and hands the notes that belong to no step
+// to the first.
 func (b *builder) number() {
+	b.noteWarnings()
 	n := 0
 	for _, s := range b.spec.Steps {
 		if s.RunPolicy == spec.RunNever {

@@ -46,7 +46,7 @@ func (b *builder) findDaemons() {
 	for i, s := range slices.Concat(p.Services, p.Steps) {
 		service := i < len(p.Services)
 		d := s.DockerDaemon(service)
-		if d == nil || NeverRuns(s, b.args) || !service && b.args.Skip != nil && b.args.Skip(s.Name) {
+		if d == nil || b.args.NeverRuns(s, service) {
 			continue
 		}
 		b.daemons.steps[s.Name] = d
@@ -166,10 +166,10 @@ func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 
 // hasDocker tells whether the step, which mounts what it does, has a docker socket, or one of the pipeline's daemons within reach.
 func (b *builder) hasDocker(dst *spec.Step) bool {
-	return dst.RunPolicy != spec.RunNever && (len(b.daemons.steps) > 0 || slices.ContainsFunc(dst.Mounts, func(m spec.Mount) bool {
+	return len(b.daemons.steps) > 0 || slices.ContainsFunc(dst.Mounts, func(m spec.Mount) bool {
 		v := b.volumes[m.Volume]
 		return v != nil && slices.Contains([]spec.VolumeKind{spec.VolumeSocket, spec.VolumeSocketDir, spec.VolumePluginSocket}, v.Kind)
-	}))
+	})
 }
 
 // setBuilder has `docker buildx` build with the daemon that is there. What `buildx create` makes otherwise is a container with a builder of its own, privileged and without

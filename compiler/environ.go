@@ -29,12 +29,39 @@ type variable struct {
 	secret *spec.Secret
 }
 
-func (e environment) set(name, text string) { e[name] = variable{text: text} }
+// set makes a variable plain text. A name with a = in it ends there, as it does where a container's
+// environment is a list of NAME=VALUE: {"A=b": c} is A with the value b=c.
+func (e environment) set(name, text string) {
+	if short, rest, found := strings.Cut(name, "="); found && short != "" {
+		name, text = short, rest+"="+text
+	}
+	e[name] = variable{text: text}
+}
 
 func (e environment) setAll(vars map[string]string) {
 	for name, text := range vars {
 		e.set(name, text)
 	}
+}
+
+// describe sets what the runner knows about the build. What has no value there is unset, whatever set it
+// before: Drone's runner leaves such variables out, and scripts ask [ -n "${DRONE_TAG+set}" ].
+func (e environment) describe(vars map[string]string) {
+	for name, text := range vars {
+		if text == "" {
+			delete(e, name)
+		} else {
+			e.set(name, text)
+		}
+	}
+}
+
+// dropEmptySettings unsets the settings without a value: to a plugin PLUGIN_X="" is a value that was
+// given, and plugins/docker fails on several. Secrets stay, as they do on Drone's runner.
+func (e environment) dropEmptySettings() {
+	maps.DeleteFunc(e, func(name string, v variable) bool {
+		return v.secret == nil && v.text == "" && strings.HasPrefix(name, settingPrefix)
+	})
 }
 
 // hide makes a variable of that name a secret. secretName is what the pipeline calls it.
@@ -110,18 +137,20 @@ func (b *builder) environment(ctx context.Context) (environment, error) {
 		return nil, err
 	}
 	env.setAll(b.Proxy)
-	env.setAll(Metadata(a.System, a.Repo, a.Build, a.Stage, b.now))
-	env.setAll(clone.Environ(clone.Config{
+	env.describe(Metadata(a.System, a.Repo, a.Build, a.Stage, b.now))
+	env.describe(clone.Environ(clone.Config{
 		SkipVerify: a.Pipeline.Clone.SkipVerify,
 		Trace:      a.Pipeline.Clone.Trace,
 		User:       clone.User{Name: a.Build.AuthorName, Email: a.Build.AuthorEmail},
 	}))
 
-	env.set("DRONE_DOCKER_NETWORK_ID", b.spec.Network.Name)
-	env.set("DRONE_DOCKER_VOLUME_ID", b.workspaceVolume())
-	env.set("DRONE_WORKSPACE", b.workspace.full)
-	env.set("DRONE_WORKSPACE_BASE", b.workspace.base)
-	env.set("DRONE_WORKSPACE_PATH", b.workspace.path)
+	env.describe(map[string]string{
+		"DRONE_DOCKER_NETWORK_ID": b.spec.Network.Name,
+		"DRONE_DOCKER_VOLUME_ID":  b.workspaceVolume(),
+		"DRONE_WORKSPACE":         b.workspace.full,
+		"DRONE_WORKSPACE_BASE":    b.workspace.base,
+		"DRONE_WORKSPACE_PATH":    b.workspace.path,
+	})
 	return env, nil
 }
 
@@ -154,7 +183,8 @@ func Metadata(system *drone.System, repo *drone.Repo, build *drone.Build, stage 
 	return env
 }
 
-// addVariables adds an `environment` of the YAML. A secret that this build doesn't get sets nothing, removes nothing, and leaves a note.
+// addVariables adds an `environment` of the YAML. A variable whose secret this build doesn't get is
+// empty, with a note.
 func (b *builder) addVariables(ctx context.Context, env environment, vars map[string]*manifest.Variable, notes *[]string) error {
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		v := vars[name]

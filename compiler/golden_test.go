@@ -110,6 +110,9 @@ var setups = map[string]func(*Compiler, *Args){
 			{Address: "https://quay.io", Username: "second", Password: "second-password"},
 		})
 	},
+	"pull_secrets": func(_ *Compiler, a *Args) {
+		a.Secrets = append(a.Secrets, &drone.Secret{Name: "second", Data: `{"auths":{"docker.io":{"username":"second","password":"second-password"}}}`})
+	},
 	"limits_operator": func(c *Compiler, _ *Args) {
 		c.Limits = spec.Limits{Memory: 1 << 30, MemorySwap: 1 << 30, CPUPeriod: 100000, CPUQuota: 50000, CPUShares: 512, CPUSet: "0-1", ShmSize: 64 << 20}
 	},

@@ -20,6 +20,15 @@ func qualify(image string) (string, error) {
 	return ref.String(), nil
 }
 
+// expand is qualify of what may be no image's name: "" then.
+func expand(image string) string {
+	name, err := qualify(image)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
 // repository is the image's name without registry defaults, tag and digest, as pipelines write it ("plugins/docker"), or "" when it can't be parsed.
 func repository(image string) string {
 	ref, err := reference.ParseNormalizedNamed(image)

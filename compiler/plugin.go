@@ -8,10 +8,15 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// DefaultDockerPlugins are the images that Drone's own runner gives privilege to when a pipeline uses them as plugins, so that they can start a docker daemon
-// (https://docs.drone.io/runner/docker/configuration/reference/drone-runner-privileged-images/), and those of Drone's that build upon the first.
+// DefaultDockerPlugins are the images that Drone's own runner gives privilege to when a pipeline uses them as plugins,
+// so that they can start a docker daemon
+// (https://docs.drone.io/runner/docker/configuration/reference/drone-runner-privileged-images/), those of Drone's that
+// build upon the first, and the two with buildx that pipelines use most.
 func DefaultDockerPlugins() []string {
-	return []string{"plugins/docker", "plugins/ecr", "plugins/gcr", "plugins/gar", "plugins/acr", "plugins/heroku"}
+	return []string{
+		"plugins/docker", "plugins/ecr", "plugins/gcr", "plugins/gar", "plugins/acr", "plugins/heroku",
+		"thegeeklab/drone-docker-buildx", "woodpeckerci/plugin-docker-buildx",
+	}
 }
 
 // pluginSettings tell a plugin that builds images to start no daemon of its own, which needs privilege, and not to empty the cache, which is everybody's.

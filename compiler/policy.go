@@ -16,7 +16,7 @@ func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	if role == roleClone {
 		return spec.RunAlways
 	}
-	if NeverRuns(src, a) {
+	if a.NeverRuns(src, role == roleService) {
 		return spec.RunNever
 	}
 	status := src.When.Status
@@ -33,8 +33,12 @@ func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	}
 }
 
-// NeverRuns tells whether a step's `when` keeps it out of the build altogether, whatever the status. The args' build, repository and system must not be nil.
-func NeverRuns(src *resource.Step, a Args) bool {
+// NeverRuns reports whether a step or service has no place in the build, whatever its status: because of its `when`, or
+// of Skip. The build, repository and system must not be nil.
+func (a Args) NeverRuns(src *resource.Step, service bool) bool {
+	if !service && a.Skip != nil && a.Skip(src.Name) {
+		return true
+	}
 	return !glob.Conditions(src.When, manifest.Match{
 		Action:   a.Build.Action,
 		Branch:   a.Build.Target,

@@ -59,7 +59,7 @@ func TestExternalProviders(t *testing.T) {
 		t.Fatal(err)
 	}
 	build := spec.Steps[0]
-	if diff := cmp.Diff(map[string]string{"external": "kv/lab/key", "HIDDEN": "hidden"}, values(build)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"external": "kv/lab/key", "HIDDEN": "hidden", "denied": "", "undeclared": ""}, values(build)); diff != "" {
 		t.Error(diff)
 	}
 	if build.Env["PLAIN"] != "plain" || build.Auth == nil || build.Auth.Password != "p" {

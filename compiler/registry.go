@@ -21,7 +21,9 @@ type credentials struct {
 	source                            string
 }
 
-// credentials lists all that the build has, in the order in which they are tried: image_pull_secrets first, then the operator's plugins and files.
+// credentials lists all that the build has, in the order in which they are tried: image_pull_secrets, of which
+// the last one wins as on Drone's runner, then the operator's plugins and files. A secret that holds no
+// credentials is left out with a note: the pull may well do without it.
 func (b *builder) credentials(ctx context.Context) ([]credentials, error) {
 	var out []credentials
 	for _, name := range b.args.Pipeline.PullSecrets {
@@ -35,10 +37,12 @@ func (b *builder) credentials(ctx context.Context) ([]credentials, error) {
 		}
 		list, err := auths.ParseString(got.data)
 		if err != nil {
-			// The parser's own words may quote the secret.
-			return nil, fmt.Errorf(`image_pull_secrets: secret %q is no docker config.json: write {"auths": {"HOST": {"auth": "BASE64 OF USER:PASSWORD"}}} into it`, name)
+			// The parser's error may quote the secret.
+			b.notes = append(b.notes, fmt.Sprintf("image_pull_secrets: secret %q is ignored, since it is not a Docker config.json: "+
+				`write {"auths": {"HOST": {"auth": "BASE64 OF USER:PASSWORD"}}} into it`, name))
+			continue
 		}
-		out = append(out, known(ordered(list), fmt.Sprintf("secret %q of image_pull_secrets", name))...)
+		out = append(known(ordered(list), fmt.Sprintf("secret %q of image_pull_secrets", name)), out...)
 	}
 	if b.Registry == nil {
 		return out, nil

@@ -82,8 +82,11 @@ func script(commands []string) string {
 	return out.String()
 }
 
-// preamble opens each script. A home that can't be written is said, and is no reason to fail: most steps don't use git.
-const preamble = `if [ -n "${DRONE_NETRC_MACHINE:-}" ]; then
+// preamble opens each script. Standard error goes where standard output goes: the daemon carries the two as
+// separate streams, and an error would sometimes be logged before the command that caused it. A home
+// folder that can't be written is reported and doesn't fail the step, since most steps don't use git.
+const preamble = `exec 2>&1
+if [ -n "${DRONE_NETRC_MACHINE:-}" ]; then
 (
 umask 077
 rm -f "${HOME:=/root}/.netrc" 2>/dev/null

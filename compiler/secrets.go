@@ -83,15 +83,15 @@ func refused(err error) string {
 	return ""
 }
 
-// addSecret sets a variable to a secret. One that this build doesn't get leaves the variable as it was, and a note.
+// addSecret sets a variable to a secret. The variable of one that this build doesn't get is there and empty,
+// with a note: scripts with set -u, and os.environ["X"], count on it.
 func (b *builder) addSecret(ctx context.Context, env environment, variable, name string, notes *[]string) error {
 	got, err := b.secrets.find(ctx, name)
 	if err != nil {
 		return err
 	}
 	if !got.ok {
-		*notes = append(*notes, missingSecret(variable+" is not set", name, got, b.args.Build))
-		return nil
+		*notes = append(*notes, missingSecret(variable+" is empty", name, got, b.args.Build))
 	}
 	env.hide(variable, name, got.data)
 	return nil

@@ -35,9 +35,12 @@ func (b *builder) addSettings(ctx context.Context, env environment, settings map
 	return nil
 }
 
+// settingPrefix begins the names of the variables that hold the settings of a plugin.
+const settingPrefix = "PLUGIN_"
+
 // settingName is PLUGIN_ and the key in upper case, with what no variable's name may hold as an underscore.
 func settingName(key string) string {
-	return "PLUGIN_" + strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(key))
+	return settingPrefix + strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(key))
 }
 
 // encode writes a value of the YAML as plugins read it: scalars as text, a list of scalars joined by commas, other lists and maps as JSON.

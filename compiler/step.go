@@ -53,16 +53,16 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 		ErrPolicy:  errPolicy(src.Failure),
 		RunPolicy:  runPolicy(src, role, b.args),
 	}
-	if role == roleStep && b.args.Skip != nil && b.args.Skip(src.Name) {
-		dst.RunPolicy = spec.RunNever
+	if dst.RunPolicy == spec.RunNever {
+		return b.absent(dst, src), nil
 	}
 
 	var err error
 	if dst.Image, err = qualify(src.Image); err != nil {
-		// An image such as "app:${DRONE_TAG}" has no name in a build without a tag, and needs none where the step doesn't run.
-		if dst.RunPolicy != spec.RunNever {
+		if dst.RunPolicy != spec.RunOnFailure {
 			return nil, err
 		}
+		// The build is lost anyway when this step runs, and fails then as any step whose image isn't there.
 		dst.Image = src.Image
 	}
 	if dst.Pull, err = pullPolicy(src.Pull); err != nil {
@@ -89,10 +89,7 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 	if src.WorkingDir != "" {
 		dst.WorkingDir = below(b.workspace.full, src.WorkingDir)
 	}
-	if dst.RunPolicy == spec.RunNever {
-		// It gets no variable and no secret, and no provider is asked for it.
-		dst.Env = map[string]string{}
-	} else if err := b.setEnvironment(ctx, dst, src, role, script); err != nil {
+	if err := b.setEnvironment(ctx, dst, src, role, script); err != nil {
 		return nil, err
 	}
 	if err := b.setMounts(dst, src); err != nil {
@@ -109,6 +106,23 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 		setBuilder(dst)
 	}
 	return dst, nil
+}
+
+// absent makes the step one that never runs: a place in the graph, for what depends on it. Nothing else of it is
+// read, so nothing of it can be wrong: an image such as "app:${DRONE_TAG}" has no name in a build without a
+// tag. It gets no variable and no secret, and no provider is asked for it.
+func (b *builder) absent(dst *spec.Step, src *resource.Step) *spec.Step {
+	return &spec.Step{
+		ID:        dst.ID,
+		Name:      dst.Name,
+		Image:     cmp.Or(expand(src.Image), src.Image),
+		Env:       map[string]string{},
+		Service:   dst.Service,
+		Detach:    dst.Detach,
+		DependsOn: dst.DependsOn,
+		ErrPolicy: dst.ErrPolicy,
+		RunPolicy: spec.RunNever,
+	}
 }
 
 // unprivileged is the line of a step that asks for privilege. Mostly it was for Docker, which it may have.
@@ -135,6 +149,7 @@ func (b *builder) setEnvironment(ctx context.Context, dst *spec.Step, src *resou
 	if err := b.addSettings(ctx, env, src.Settings, &dst.Notes); err != nil {
 		return err
 	}
+	env.dropEmptySettings()
 	if b.isDockerPlugin(dst) {
 		b.useSocket(dst, env)
 	}
@@ -170,9 +185,11 @@ func (b *builder) identify(s *spec.Step) {
 // limits are the operator's, with those of the step where it sets any.
 func (b *builder) limits(src *resource.Step) spec.Limits {
 	l := b.Limits
-	l.Memory = cmp.Or(int64(src.MemLimit), l.Memory)
-	l.MemorySwap = cmp.Or(int64(src.MemSwap), l.MemorySwap)
-	l.ShmSize = cmp.Or(int64(src.ShmSize), l.ShmSize)
+	l.Memory = cmp.Or(max(0, int64(src.MemLimit)), l.Memory)
+	if src.MemSwap >= -1 {
+		l.MemorySwap = cmp.Or(int64(src.MemSwap), l.MemorySwap)
+	}
+	l.ShmSize = cmp.Or(max(0, int64(src.ShmSize)), l.ShmSize)
 	if l.MemorySwap > 0 && l.MemorySwap < l.Memory {
 		// Docker refuses a total below the memory: one of the two is the operator's, the other the step's.
 		l.MemorySwap = l.Memory

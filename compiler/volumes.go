@@ -84,15 +84,16 @@ func (b *builder) addVolumes() error {
 		if v.Name == "" {
 			return fmt.Errorf("volumes[%d] has no name: the steps mount it by that", i)
 		}
-		if slices.Contains([]string{socketName, daemonSocketName, daemonCertsName}, v.Name) || b.volumes[v.Name] != nil {
-			return fmt.Errorf("volume %q: the name is taken: give every volume a name of its own that doesn't begin with an underscore", v.Name)
+		if isReserved(v.Name) {
+			return fmt.Errorf("volume %q: the name is the runner's own: choose another one", v.Name)
 		}
-		if v.Temp == nil && v.Host == nil && !b.mounted(v.Name) {
-			// A claim of kubernetes', or a step that slipped into the wrong list: it does no harm as long as nothing uses it.
+		if v.Temp == nil && v.Host == nil || b.volumes[v.Name] != nil {
+			// A volume without a source (a step in the wrong list, a kubernetes volume), or the second one of a name: as
+			// on Drone's runner it is as if it weren't there, and the linter warns.
 			continue
 		}
-		if b.ofDaemonsAlone(v.Name) {
-			continue // as there will be no container that has it
+		if !b.mounted(v.Name) || b.ofDaemonsAlone(v.Name) {
+			continue // no container has it
 		}
 		volume, err := b.volume(v, fmt.Sprintf("%s-volume-%d", b.spec.ID, i+1))
 		if err != nil {
@@ -124,7 +125,13 @@ func operatorVolume(name string, v OperatorVolume) (*spec.Volume, error) {
 	return out, nil
 }
 
-// volume maps what a pipeline declares. id names the volume in the daemon if it is one that goes with the run.
+// isReserved reports whether a pipeline may not use the name of a volume, since the runner does.
+func isReserved(name string) bool {
+	return slices.Contains([]string{workspaceName, socketName, daemonSocketName, daemonCertsName}, name)
+}
+
+// volume maps what a pipeline declares, which has a source; where it has two, temp counts. id names the volume in
+// the daemon if it is one that goes with the run.
 func (b *builder) volume(v *resource.Volume, id string) (*spec.Volume, error) {
 	out := &spec.Volume{Name: v.Name}
 	switch {
@@ -133,16 +140,10 @@ func (b *builder) volume(v *resource.Volume, id string) (*spec.Volume, error) {
 			return nil, fmt.Errorf("temp.size_limit: %d is negative: write a size such as 64mb, or leave it out", int64(v.Temp.SizeLimit))
 		}
 		out.Kind, out.ID, out.SizeLimit = spec.VolumeMemory, id, int64(v.Temp.SizeLimit)
-	case v.Temp != nil && v.Temp.Medium != "":
-		return nil, fmt.Errorf("temp.medium: %q: write memory, or leave it out", v.Temp.Medium)
 	case v.Temp != nil:
 		out.Kind, out.ID = spec.VolumeTemp, id
-	case v.Host != nil:
-		return out, b.setHostVolume(out, v.Host.Path)
-	case v.Claim != "":
-		return nil, fmt.Errorf("claim: only the kubernetes runner knows claims: write temp: {} or host with a path")
 	default:
-		return nil, fmt.Errorf("says neither temp nor host: write temp: {} for a volume of the build, or host with a path for one that is kept")
+		return out, b.setHostVolume(out, v.Host.Path)
 	}
 	return out, nil
 }
@@ -197,34 +198,41 @@ func (b *builder) addVolume(v *spec.Volume) {
 	b.volumes[v.Name] = v
 }
 
-// findMounts notes which volumes are declared, and which of them who mounts.
+// findMounts notes which volumes the pipeline has, and which of them are mounted by what.
 func (b *builder) findMounts() {
-	b.declared, b.mounts = map[string]bool{}, map[string]bool{}
-	for _, v := range b.args.Pipeline.Volumes {
-		if v != nil {
-			b.declared[v.Name] = true
+	b.provided, b.mounts = map[string]bool{}, map[string]bool{}
+	p := b.args.Pipeline
+	for _, v := range p.Volumes {
+		if v != nil && (v.Temp != nil || v.Host != nil) {
+			b.provided[v.Name] = true
 		}
 	}
-	for _, s := range slices.Concat(b.args.Pipeline.Services, b.args.Pipeline.Steps) {
+	for i, s := range slices.Concat(p.Services, p.Steps) {
+		if len(s.Volumes) == 0 || b.args.NeverRuns(s, i < len(p.Services)) {
+			continue
+		}
 		for _, m := range s.Volumes {
 			b.mounts[m.Name] = b.mounts[m.Name] || b.daemons.steps[s.Name] == nil
 		}
 	}
 }
 
-// mounted reports whether a step or service of the pipeline mounts the volume.
+// mounted reports whether a step or service that may run mounts the volume.
 func (b *builder) mounted(volume string) bool {
 	_, ok := b.mounts[volume]
 	return ok
 }
 
-// setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the workspace, and that over the operator's.
+// setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the workspace, and
+// that over the operator's. As on Drone's runner, a mount of a volume that isn't there is ignored; the linter
+// warns.
 func (b *builder) setMounts(dst *spec.Step, src *resource.Step) error {
 	taken := map[string]bool{}
 	for _, m := range src.Volumes {
 		switch clean := path.Clean(m.Path); {
-		case !b.declared[m.Name]:
-			return fmt.Errorf("volumes: there is no volume %q: declare it under the pipeline's volumes, with temp: {} or host", m.Name)
+		case isReserved(m.Name):
+			return fmt.Errorf("volumes: %q is the runner's own volume: mount one of the pipeline's", m.Name)
+		case !b.provided[m.Name]:
 		case !path.IsAbs(m.Path):
 			return fmt.Errorf("volumes: %q is mounted at %q: write an absolute path", m.Name, m.Path)
 		case taken[clean]:
@@ -234,9 +242,7 @@ func (b *builder) setMounts(dst *spec.Step, src *resource.Step) error {
 			dst.Mounts = append(dst.Mounts, spec.Mount{Volume: m.Name, Path: clean})
 		}
 	}
-	if dst.RunPolicy != spec.RunNever {
-		b.setOverlays(dst, taken)
-	}
+	b.setOverlays(dst, taken)
 	var ours []spec.Mount
 	offer := func(name, target string) {
 		if target = path.Clean(target); !taken[target] {
@@ -248,7 +254,7 @@ func (b *builder) setMounts(dst *spec.Step, src *resource.Step) error {
 	for i, v := range b.Volumes {
 		offer(fmt.Sprintf("_operator_%d", i+1), v.Target)
 	}
-	if b.isDockerPlugin(dst) && dst.RunPolicy != spec.RunNever {
+	if b.isDockerPlugin(dst) {
 		offer(socketName, socketPath)
 	}
 	dst.Mounts = append(ours, dst.Mounts...)

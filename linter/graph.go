@@ -68,6 +68,8 @@ func (c *checker) checkGraph() {
 			case ok && s.list == "services" && target.list == "steps":
 				c.at(s, resource.Error, key, "services start before the steps, so %q can't wait for the step %q: remove the dependency, or write the service as a step with detach: true",
 					s.Name, dep)
+			case ok && s.list == "steps" && target.list == "steps" && target.index > s.index:
+				c.refused(s, key, "the step %q stands below, in line %d: move it above this one", dep, target.Position.Line)
 			case ok || dep == cloneStep && !c.pipeline.Clone.Disable:
 			case dep == cloneStep:
 				c.at(s, resource.Error, key, "there is no step clone, since clone is disabled: remove the dependency")

@@ -20,6 +20,12 @@ type Options struct {
 	OpenSocket bool
 	// HostPaths are the paths that trusted repositories may bind (DRONE_RUNNER_HOST_PATHS).
 	HostPaths []string
+	// DockerPlugins are the images that get Docker as plugins (DRONE_RUNNER_DOCKER_PLUGINS and the usual ones). Nil
+	// looks for none that should be among them.
+	DockerPlugins []string
+	// Absent reports whether a step has no place in the build that the pipeline is checked for. What is wrong with
+	// such a step is a warning where it would merely fail. Nil: every step may run.
+	Absent func(step *resource.Step, service bool) bool
 }
 
 // Lint checks one pipeline. The findings come in the order of the file and carry its name. Lint changes nothing and never panics, whatever
@@ -59,10 +65,23 @@ type checker struct {
 	// steps are all of them, services first. The Step of an empty item is nil.
 	steps []subject
 	found resource.Collector
-	// declared are the names of the pipeline's volumes.
-	declared map[string]bool
-	// mounts says of each volume that a step mounts whether anything but docker daemons does.
+	// declared are the names of the pipeline's volumes; provided says which of them have a source.
+	declared, provided map[string]bool
+	// mounts says of each volume that a step mounts which may run, whether anything but docker daemons does.
 	mounts map[string]bool
+}
+
+// absent reports whether the step has no place in the build.
+func (c *checker) absent(s subject) bool {
+	return s.Step != nil && c.options.Absent != nil && c.options.Absent(s.Step, s.list == "services")
+}
+
+// ifRun is Error for a step that may run, and Warning for one that is absent: what can't be run does no harm there.
+func (c *checker) ifRun(s subject) resource.Severity {
+	if c.absent(s) {
+		return resource.Warning
+	}
+	return resource.Error
 }
 
 // subject is a step or service, and where it stands.
@@ -93,6 +112,16 @@ func (c *checker) at(s subject, severity resource.Severity, key, format string, 
 // on reports something about a key of the pipeline.
 func (c *checker) on(severity resource.Severity, key, format string, args ...any) {
 	c.add(severity, c.pipeline.Place(key), "", key, format, args...)
+}
+
+// refused reports a warning of what Drone's server refuses, and this runner doesn't.
+func (c *checker) refused(s subject, key, format string, args ...any) {
+	if c.found.Full(resource.Warning) {
+		c.found.Add(resource.Finding{Severity: resource.Warning})
+		return
+	}
+	c.found.Add(resource.Finding{Severity: resource.Warning, File: c.file, Position: s.Place(key), Pipeline: c.pipeline.Name, Step: s.label(),
+		Key: key, Message: "Drone's server refuses this: " + fmt.Sprintf(format, args...), Refused: true})
 }
 
 func (c *checker) add(severity resource.Severity, at resource.Position, step, key, format string, args ...any) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/distribution/reference"
+	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/manifest"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/glob"
@@ -26,17 +27,22 @@ func (c *checker) checkStep(s subject) {
 	if s.Image == "" {
 		c.at(s, resource.Error, "image", "the step has no image: write image: NAME:TAG")
 	} else if _, err := reference.ParseNormalizedNamed(s.Image); err != nil {
-		c.at(s, resource.Error, "image", "%q is no image (%v): write REGISTRY/NAME:TAG, in lower case up to the tag", s.Image, err)
+		severity := c.ifRun(s)
+		if onFailureAlone(s.When.Status) {
+			severity = resource.Warning // a build in which this step fails has failed already
+		}
+		c.at(s, severity, "image", "%q is no image (%v): write REGISTRY/NAME:TAG, in lower case up to the tag", s.Image, err)
 	}
+	c.checkPlugin(s)
 	c.checkSizes(s)
 	for i, host := range s.ExtraHosts {
 		if name, ip, ok := strings.Cut(strings.Replace(host, "=", ":", 1), ":"); !ok || name == "" || ip == "" {
-			c.at(s, resource.Error, fmt.Sprintf("extra_hosts[%d]", i), "%q is no host: write \"NAME:ADDRESS\"", host)
+			c.at(s, c.ifRun(s), fmt.Sprintf("extra_hosts[%d]", i), "%q is no host: write \"NAME:ADDRESS\"", host)
 		}
 	}
 	for i, server := range s.DNS {
 		if _, err := netip.ParseAddr(server); err != nil {
-			c.at(s, resource.Error, fmt.Sprintf("dns[%d]", i), "%q is no IP address: write the resolver's, such as 10.0.0.2", server)
+			c.at(s, c.ifRun(s), fmt.Sprintf("dns[%d]", i), "%q is no IP address: write the resolver's, such as 10.0.0.2", server)
 		}
 	}
 	report := func(severity resource.Severity, key, message string) { c.at(s, severity, key, "%s", message) }
@@ -51,18 +57,27 @@ func (c *checker) checkSizes(s subject) {
 		least int64
 	}{{"mem_limit", s.MemLimit, 0}, {"memswap_limit", s.MemSwap, -1}, {"shm_size", s.ShmSize, 0}} {
 		if int64(size.value) < size.least {
-			c.at(s, resource.Error, size.key, "%d is negative: write a size such as 512m, or remove the key", int64(size.value))
+			c.at(s, resource.Warning, size.key, "%d is negative and has no effect: write a size such as 512m, or remove the key", int64(size.value))
 		}
 	}
 	if s.MemSwap > 0 && s.MemLimit > s.MemSwap {
-		c.at(s, resource.Error, "memswap_limit", "the limit is that of memory and swap together, and is less than mem_limit: write at least %s", s.MemLimit)
+		c.at(s, c.ifRun(s), "memswap_limit", "the limit is that of memory and swap together, and is less than mem_limit: write at least %s", s.MemLimit)
 	}
 }
 
-// checkEnvironment wants names that a process can be given.
+// onFailureAlone reports whether a step runs in builds alone that have failed already.
+func onFailureAlone(status manifest.Condition) bool {
+	return len(status.Include)+len(status.Exclude) > 0 && !glob.Condition(status, drone.StatusPassing)
+}
+
+// checkEnvironment requires names that a process can be given.
 func (c *checker) checkEnvironment(env map[string]*manifest.Variable, report func(resource.Severity, string, string)) {
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if name == "" || strings.ContainsAny(name, "=\x00") {
+		short, rest, equals := strings.Cut(name, "=")
+		switch {
+		case equals && short != "" && env[name] != nil && env[name].Secret == "" && !strings.Contains(name, "\x00"):
+			report(resource.Warning, "environment."+name, fmt.Sprintf("the name of a variable ends at the =, so this one is %s: %s=…: write %s: '%s…'", short, rest, short, rest+"="))
+		case equals || name == "" || strings.Contains(name, "\x00"):
 			report(resource.Error, "environment."+name, fmt.Sprintf("%q is no name of a variable: write NAME: value", name))
 		}
 	}
@@ -95,7 +110,7 @@ func (c *checker) checkConditions(when manifest.Conditions, key string, report f
 	}
 }
 
-// malformed tells whether Drone's matcher can't read the pattern.
+// malformed reports whether Drone's matcher can't read the pattern.
 func malformed(pattern string) bool {
 	if _, err := path.Match(pattern, ""); err != nil {
 		return true

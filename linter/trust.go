@@ -16,7 +16,11 @@ const untrusted = "; or have an administrator of Drone mark the repository as tr
 func (c *checker) checkTrust(s subject) {
 	c.checkPrivileged(s)
 	if len(s.Devices) > 0 {
-		c.at(s, resource.Error, "devices", "no step gets a device: remove the key; %s", socketAdvice)
+		severity := resource.Error
+		if c.options.Trusted {
+			severity = c.ifRun(s)
+		}
+		c.at(s, severity, "devices", "no step gets a device: remove the key; %s", socketAdvice)
 	}
 	c.checkNetwork(s)
 	if c.options.Trusted {
@@ -53,7 +57,7 @@ func (c *checker) checkPrivileged(s subject) {
 		}
 		c.at(s, resource.Error, "privileged", "no step is privileged here: remove the key; %s%s", socketAdvice, trust)
 	case c.options.RefusePrivileged:
-		c.at(s, resource.Error, "privileged", "no step is privileged here, and the operator wants such steps refused: remove the key; %s", socketAdvice)
+		c.at(s, c.ifRun(s), "privileged", "no step is privileged here, and the operator wants such steps refused: remove the key; %s", socketAdvice)
 	default:
 		c.at(s, resource.Warning, "privileged", "no step is privileged here: this one runs unprivileged; remove the key; %s", socketAdvice)
 	}
@@ -65,12 +69,16 @@ func (c *checker) mayHaveDocker() bool { return c.options.Trusted || c.options.O
 func (c *checker) checkNetwork(s subject) {
 	mode := strings.ToLower(strings.TrimSpace(s.Network))
 	kind, _, joins := strings.Cut(mode, ":")
+	severity := resource.Error
+	if c.options.Trusted {
+		severity = c.ifRun(s)
+	}
 	switch {
 	case mode == "":
 	case mode == "host":
-		c.at(s, resource.Error, "network_mode", "no step shares the machine's network: remove the key; services and other steps are reached at their names")
+		c.at(s, severity, "network_mode", "no step shares the machine's network: remove the key; services and other steps are reached at their names")
 	case joins:
-		c.at(s, resource.Error, "network_mode", "no step shares the network of another container (%s:…): remove the key; services and other steps are reached at their names", kind)
+		c.at(s, severity, "network_mode", "no step shares the network of another container (%s:…): remove the key; services and other steps are reached at their names", kind)
 	case !c.options.Trusted:
 		c.at(s, resource.Error, "network_mode", "an untrusted repository may not set it: remove the key; every step is on the build's own network%s", untrusted)
 	}

@@ -6,16 +6,25 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// refreshed is the step with the build's and the stage's status as they are now in its environment: DRONE_BUILD_STATUS, DRONE_STAGE_STATUS, DRONE_FAILED_STEPS and
-// their like. They win over what the step has, as they do with Drone.
+// refreshed returns the step with the current status of the build and the stage in its environment:
+// DRONE_BUILD_STATUS, DRONE_STAGE_STATUS, DRONE_FAILED_STEPS and the like. As on Drone's runner they win over
+// what the step has, and those without a value are unset.
 func (r *stageRun) refreshed(step *spec.Step) *spec.Step {
 	out := step.Clone()
 	build, stage := r.state.Build(), r.state.Stage()
-	env := []map[string]string{out.Env}
+	env := []map[string]string{environ.Stage(&stage), environ.StepArgs(step.Name, int64(step.Number))}
 	if r.hasBuild {
-		env = append(env, environ.Build(&build))
+		env = append([]map[string]string{environ.Build(&build)}, env...)
 	}
-	env = append(env, environ.Stage(&stage), environ.StepArgs(step.Name, int64(step.Number)))
-	out.Env = environ.Combine(env...)
+	if out.Env == nil {
+		out.Env = map[string]string{}
+	}
+	for name, value := range environ.Combine(env...) {
+		if value == "" {
+			delete(out.Env, name)
+		} else {
+			out.Env[name] = value
+		}
+	}
 	return out
 }

@@ -86,8 +86,11 @@ func TestExecutor(t *testing.T) {
 		{name: "an image that can't be had is an error, ignored or not", steps: chain(step("a", onError(spec.ErrIgnore)), step("b")),
 			scripts: scripts{"a": {PrepareErr: noImage}},
 			want:    "a:error/255 b:skipped => error/255", wantError: noImage.Error()},
-		{name: "exit 78 passes the stage and skips the rest", steps: chain(step("a"), step("b"), step("c", policy(spec.RunAlways))), scripts: scripts{"a": exits(78)},
-			want: "a:success/78 b:skipped c:skipped => success"},
+		{name: "exit 78 passes the stage and skips the rest, but for what always runs", steps: chain(step("a"), step("b"), step("c", policy(spec.RunAlways)), step("d"), step("e", policy(spec.RunOnFailure))),
+			scripts: scripts{"a": exits(78)}, want: "a:success/78 b:skipped c:success d:skipped e:skipped => success"},
+		{name: "exit 78, then a failure of what always runs", steps: chain(step("a"), step("b", policy(spec.RunAlways)), step("c", policy(spec.RunOnFailure)), step("d", policy(spec.RunAlways))),
+			scripts: scripts{"a": exits(78), "b": exits(1)}, want: "a:success/78 b:failure/1 c:skipped d:success => failure"},
+		{name: "no steps at all", want: "=> success"},
 		{name: "exit 78 lets parallel steps end", steps: []*spec.Step{step("a"), step("b"), step("c", after("b"))},
 			scripts: scripts{"a": {Delay: time.Second, Exit: spec.Exit{Code: 78}}, "b": takes(time.Minute)},
 			want:    "a:success/78 b:success c:skipped => success"},
@@ -410,7 +413,7 @@ func TestExecutorCards(t *testing.T) {
 // TestExecutorEnvironment shows what a step sees of those before it.
 func TestExecutorEnvironment(t *testing.T) {
 	e := enginetest.New(t).Script("b", exits(1)).Script("ignored", exits(1))
-	steps := chain(step("a", env("FOO", "bar")), step("ignored", onError(spec.ErrIgnore)), step("b"), step("c", policy(spec.RunAlways)))
+	steps := chain(step("a", env("FOO", "bar", "DRONE_DEPLOY_TO", "of the pipeline", "EMPTY", "")), step("ignored", onError(spec.ErrIgnore)), step("b"), step("c", policy(spec.RunAlways)))
 	build := &drone.Build{ID: 7, Number: 42, Status: drone.StatusRunning, Target: "main", Stages: []*drone.Stage{nil, {Name: "other", Status: drone.StatusRunning}}}
 	job := Job{Spec: specOf(steps...), Build: build, Stage: &drone.Stage{ID: 1, Name: "default", Number: 1}, Reporter: newRecorder(t)}
 	if _, err := (&Executor{Engine: e, Log: quiet()}).Run(t.Context(), job); err != nil {
@@ -437,7 +440,13 @@ func TestExecutorEnvironment(t *testing.T) {
 			t.Errorf("%s in step %q is %q, want %q", row.name, row.step, got, row.want)
 		}
 	}
-	if build.Status != drone.StatusRunning || len(steps[0].Env) != 1 {
+	// As on Drone's runner: unset, not empty. What the pipeline leaves empty stays.
+	for name, want := range map[string]bool{"DRONE_DEPLOY_TO": false, "DRONE_FAILED_STEPS": false, "EMPTY": true} {
+		if _, set := e.Env("a")[name]; set != want {
+			t.Errorf("%s in step a is set: %t, want %t", name, set, want)
+		}
+	}
+	if build.Status != drone.StatusRunning || len(steps[0].Env) != 3 {
 		t.Error("the caller's records were changed")
 	}
 }

@@ -24,8 +24,13 @@ func onError(p spec.ErrPolicy) option { return func(s *spec.Step) { s.ErrPolicy 
 func notes(lines ...string) option    { return func(s *spec.Step) { s.Notes = lines } }
 func detach(s *spec.Step)             { s.Detach = true }
 func service(s *spec.Step)            { s.Detach, s.Service = true, true }
-func env(name, value string) option {
-	return func(s *spec.Step) { s.Env = map[string]string{name: value} }
+func env(vars ...string) option {
+	return func(s *spec.Step) {
+		s.Env = map[string]string{}
+		for i := 0; i < len(vars); i += 2 {
+			s.Env[vars[i]] = vars[i+1]
+		}
+	}
 }
 func withSecret(name, v string) option {
 	return func(s *spec.Step) {

@@ -15,7 +15,8 @@ import (
 const (
 	exitKilled = 137
 	exitError  = 255
-	// exitSkip is the exit code of a step that asks to pass the stage without the rest of its steps.
+	// exitSkip is the exit code of a step that asks to skip the steps after it, but for those that run whatever
+	// the status of the stage.
 	exitSkip = 78
 )
 
@@ -28,7 +29,7 @@ type State struct {
 	stage drone.Stage
 	// steps are those of the stage, by name.
 	steps map[string]*drone.Step
-	// skipRest is set once a step has ended with exitSkip.
+	// skipRest is set once a step has ended with exitSkip: only steps that run whatever the status run then.
 	skipRest bool
 	// interrupted is why steps were killed or skipped that would have run.
 	interrupted error
@@ -226,18 +227,15 @@ func (s *State) skipAll(cause error) []drone.Step {
 func (s *State) runs(policy spec.RunPolicy) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.skipRest {
-		return false
-	}
 	switch policy {
 	case spec.RunNever:
 		return false
 	case spec.RunAlways:
 		return true
 	case spec.RunOnFailure:
-		return s.failed()
+		return s.failed() && !s.skipRest
 	default:
-		return !s.failed()
+		return !s.failed() && !s.skipRest
 	}
 }
 

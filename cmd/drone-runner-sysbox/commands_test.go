@@ -80,6 +80,33 @@ steps: [{name: b, image: "app:${DRONE_TAG}", privileged: true}]
 	call{dir: dir, args: []string{"compile"}}.run(t).expect(t, 2, "accepts 1 arg")
 }
 
+// TestCompileShowsWhyNothingCanBeRead holds that no other complaint hides what is wrong with a file.
+func TestCompileShowsWhyNothingCanBeRead(t *testing.T) {
+	t.Parallel()
+	const unread = "f.yml:3:1: error: pipeline \"default\": steps: needs a list and has a map"
+	for _, row := range []struct {
+		name, yaml string
+		args       []string
+		want       string
+	}{
+		{"steps as a map", "kind: pipeline\nservices: []\nsteps: {a: {image: b}}\n", nil, unread},
+		{"steps as a map, and one of them named", "kind: pipeline\nservices: []\nsteps: {a: {image: b}}\n", []string{"--include", "a"}, unread},
+		{"steps as a map, and another one left out", "kind: pipeline\nservices: []\nsteps: {a: {image: b}}\n", []string{"--exclude", "b"}, unread},
+		{"services as a map", "kind: pipeline\nsteps: []\nservices: {a: {image: b}}\n", nil, "f.yml:3:1: error: pipeline \"default\": services: needs a list"},
+		{"a step as a text", "kind: pipeline\nsteps:\n- build\n", nil, "f.yml:3:3: error: pipeline \"default\": steps[0]: needs a map"},
+		{"another document", "kind: pipeline\ntrigger: {event: tag}\nsteps: []\n---\nkind: [\n", nil, "f.yml:5:1: error: YAML"},
+		{"another document, and it is named", "kind: pipeline\n---\nname: b\nkind: [\n", []string{"--pipeline", "b"}, "f.yml:4:1: error: YAML"},
+	} {
+		for _, command := range []string{"compile", "exec"} {
+			t.Run(row.name+", "+command, func(t *testing.T) {
+				t.Parallel()
+				dir := folder(t, map[string]string{"f.yml": row.yaml})
+				call{dir: dir, args: append([]string{command, "f.yml"}, row.args...), env: []string{"DOCKER_HOST=unix:///no/docker/is/needed"}}.run(t).expect(t, 2, row.want, "!no step")
+			})
+		}
+	}
+}
+
 func TestLint(t *testing.T) {
 	t.Parallel()
 	dir := folder(t, map[string]string{
@@ -91,6 +118,9 @@ func TestLint(t *testing.T) {
 		"nothing.yml":  "# nothing\n",
 		"others.yml":   "kind: pipeline\ntype: exec\nname: x\n",
 		"unclosed.yml": "kind: pipeline\nname: ${DRONE_BRANCH\n",
+		"server.yml":   "%YAML 1.1\n---\nkind: pipeline\nsteps: [{name: a, image: b, depends_on: c, detach: 'yes'}, {name: c, image: b}]\n---\nkind: pipeline\n---\nsteps: []\n",
+		"plugin.yml":   "kind: pipeline\nsteps: [{name: a, image: octo/drone-docker, settings: {repo: a/b}}, {name: b, image: thegeeklab/drone-docker-buildx, settings: {repo: a/b}}]\n",
+		"x.star":       "def main(ctx):\n  return {}\n",
 	})
 	for _, row := range []struct {
 		name string
@@ -101,7 +131,7 @@ func TestLint(t *testing.T) {
 		{"nothing wrong", []string{"fine.yml"}, 0, []string{"!fine.yml"}},
 		{"a warning is no error", []string{"warned.yml"}, 0, []string{`warned.yml:5:3: warning: pipeline "default": step "a": imaje: `}},
 		{"everything wrong, with its place", []string{"wrong.yml"}, 2, []string{
-			`wrong.yml:4:3: error: pipeline "p": step "a": image: `, `wrong.yml:5:`, `wrong.yml:9:14: error: pipeline "q": depends_on: there is no pipeline "r"`, `wrong.yml:11:23: error: pipeline "q": step "b": privileged: `}},
+			`wrong.yml:4:3: error: pipeline "p": step "a": image: `, `wrong.yml:5:14: warning: pipeline "p": step "a": volumes[0].name: `, `wrong.yml:9:14: warning: pipeline "q": depends_on: there is no pipeline "r"`, `wrong.yml:11:23: error: pipeline "q": step "b": privileged: `}},
 		{"several files", []string{"fine.yml", "warned.yml", "wrong.yml"}, 2, []string{"warned.yml:5", "wrong.yml:4"}},
 		{"untrusted", []string{"trusted.yml"}, 2, []string{"trusted.yml:2"}},
 		{"trusted", []string{"--trusted", "trusted.yml"}, 0, []string{"warning"}},
@@ -111,6 +141,13 @@ func TestLint(t *testing.T) {
 		{"an empty file", []string{"nothing.yml"}, 2, []string{"nothing.yml: error: the file holds no pipeline"}},
 		{"pipelines of other runners", []string{"others.yml"}, 0, nil},
 		{"a substitution that isn't", []string{"unclosed.yml"}, 2, []string{"unclosed.yml: error: line 2"}},
+		{"what Drone's server refuses", []string{"server.yml"}, 0, []string{
+			"server.yml:1:1: warning: Drone's server refuses this: the directive", `server.yml:4:29: warning: pipeline "default": step "a": depends_on: Drone's server refuses this: a list`,
+			`depends_on[0]: Drone's server refuses this: the step "c" stands below`, `detach: Drone's server refuses this: the quotes`,
+			`server.yml:6:1: warning: pipeline "default": name: Drone's server refuses this: the pipeline in line 3`, "server.yml:8:1: warning: kind: Drone's server refuses this"}},
+		{"a plugin that isn't known", []string{"plugin.yml"}, 0, []string{`step "a": image: octo/drone-docker looks like`, "adds octo/drone-docker to DRONE_RUNNER_DOCKER_PLUGINS", "!drone-docker-buildx"}},
+		{"a plugin that the operator knows", []string{"--docker-plugin", "octo/drone-docker", "plugin.yml"}, 0, []string{"!warning"}},
+		{"a program", []string{"x.star"}, 2, []string{"x.star: error: this isn't YAML, but what Drone's server converts"}},
 		{"a file that isn't there", []string{"none.yml", "warned.yml"}, 2, []string{"none.yml: no such file", "warned.yml:5"}},
 		{"no file", nil, 2, []string{"requires at least 1 arg"}},
 	} {

@@ -167,6 +167,9 @@ func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) 
 	if err != nil {
 		return nil, nil, err
 	}
+	if pipeline.Converted(name) {
+		return nil, nil, fmt.Errorf("%s isn't YAML, but what Drone's server converts to YAML: convert it first, as in: drone starlark convert --stdout | drone-runner-sysbox exec -", name)
+	}
 	dir, err := os.Getwd()
 	if err != nil {
 		return nil, nil, fmt.Errorf("find out the current folder, which is the workspace: %w", err)

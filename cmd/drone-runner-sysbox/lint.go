@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 	"github.com/spf13/cobra"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/linter"
@@ -19,6 +21,7 @@ import (
 
 func newLint() *cobra.Command {
 	var options linter.Options
+	var dockerPlugins []string
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "lint FILE…",
@@ -27,12 +30,14 @@ func newLint() *cobra.Command {
 
   FILE:LINE:COLUMN: error: pipeline "NAME": step "NAME": KEY: what is wrong and what to write instead
 
-A warning names something that has no effect, or another one than it seems; a build runs with it. ${VARIABLES} stand
+A warning names something that has no effect, or another one than it seems, or that Drone's server refuses; a build
+runs with it here. ${VARIABLES} stand
 for those of a made-up build in which every one has a value.
 
 Exit status: 0 there is no error (warnings don't count), 2 there is one, or a file can't be read.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			options.DockerPlugins = slices.Concat(compiler.DefaultDockerPlugins(), dockerPlugins)
 			all := resource.Findings{}
 			var unread []error
 			for _, path := range args {
@@ -59,6 +64,7 @@ Exit status: 0 there is no error (warnings don't count), 2 there is one, or a fi
 	flags.BoolVar(&options.Trusted, "trusted", false, "allow what a server allows trusted repositories alone")
 	flags.BoolVar(&options.RefusePrivileged, "refuse-privileged", false, "refuse privileged steps of trusted repositories too, as DRONE_RUNNER_PRIVILEGED=refuse does")
 	flags.StringSliceVar(&options.HostPaths, "host-path", nil, "folder that host volumes may bind, as in DRONE_RUNNER_HOST_PATHS (repeatable)")
+	flags.StringSliceVar(&dockerPlugins, "docker-plugin", nil, "image that builds images as plugins/docker does, as in DRONE_RUNNER_DOCKER_PLUGINS (repeatable)")
 	flags.BoolVar(&asJSON, "json", false, "print a JSON array of the findings")
 	return cmd
 }
@@ -82,6 +88,9 @@ func printFindings(out io.Writer, found resource.Findings, asJSON bool) error {
 func lint(name string, data []byte, o linter.Options) resource.Findings {
 	wrong := func(message string) resource.Findings {
 		return resource.Findings{{Severity: resource.Error, File: name, Message: message}}
+	}
+	if pipeline.Converted(name) {
+		return wrong("this isn't YAML, but what Drone's server converts to YAML, with lines of its own: lint what comes out, as in: drone starlark convert --stdout | drone-runner-sysbox lint -")
 	}
 	substituted, err := resource.Substitute(data, pipeline.Substitutions(sampleBuild(), time.Now()))
 	if err != nil {

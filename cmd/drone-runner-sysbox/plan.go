@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,33 +39,35 @@ type plan struct {
 	warnings resource.Findings
 }
 
-// newPlan reads the file in d, picks the pipelines, each behind those that it depends on, and makes their specs. All that is wrong with any of them is in
-// the error at once.
+// newPlan reads the file in d, picks the pipelines, each behind those that it depends on, and makes their specs. All
+// that is wrong with any of them is in the error at once.
 //
-// Named pipelines are run whatever their trigger says. Without a name those are run whose trigger matches the build, as on a server: a deployment that waits
-// for a promotion doesn't start by itself here either.
+// Named pipelines are run whatever their trigger says. Without a name those are run whose trigger matches the build,
+// as on a server: a deployment that waits for a promotion doesn't start by itself here either.
 func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s selection) (*plan, error) {
-	data, err := resource.Substitute(d.Config.Data, pipeline.Substitutions(d, loader.Compiler.Time()))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", loader.FileName, err)
+	noPipeline := fmt.Errorf("%s has no docker pipeline: write a document with kind: pipeline and type: docker", loader.FileName)
+	if len(d.Config.Data) == 0 {
+		return nil, noPipeline
 	}
-	file, found := resource.Parse(loader.FileName, data)
+	file, err := loader.Read(d)
+	if err != nil {
+		return nil, err
+	}
 	if len(file.Pipelines) == 0 {
-		if bad := found.Err(); bad != nil {
+		if bad := file.Findings.Err(); bad != nil {
 			return nil, bad
 		}
-		return nil, fmt.Errorf("%s has no docker pipeline: write a document with kind: pipeline and type: docker", loader.FileName)
+		return nil, noPipeline
 	}
-	picked, err := pick(file, s.pipelines)
+	picked, err := pick(file.File, s.pipelines)
 	if err != nil {
-		return nil, err
+		// A document that can't be read has no name.
+		return nil, cmp.Or(ofFile(file.Findings).Err(), err)
 	}
-	picked, bad := inOrder(file, picked)
-	if err := s.check(picked); err != nil {
-		return nil, err
-	}
+	picked, order := inOrder(file.File, picked)
+	bad := append(ofFile(file.Findings), order.Errors()...)
 
-	p := &plan{}
+	p := &plan{warnings: order.Warnings()}
 	loader.Skip = s.skips
 	for i, one := range picked {
 		stage := *d.Stage
@@ -80,13 +83,13 @@ func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 		case len(s.pipelines) == 0 && !triggered(one.Trigger, d):
 			planned.skip = fmt.Sprintf("its trigger doesn't match (event %s, branch %s, ref %s); --pipeline runs it all the same", d.Build.Event, d.Build.Target, d.Build.Ref)
 			continue
-		case !slices.ContainsFunc(one.Steps, func(step *resource.Step) bool { return step == nil || !s.skips(step.Name) }):
+		case len(one.Steps) > 0 && !slices.ContainsFunc(one.Steps, func(step *resource.Step) bool { return step == nil || !s.skips(step.Name) }):
 			planned.skip = "no step of it is left by --include and --exclude"
 			continue
 		}
 		its := *d
 		its.Stage = &stage
-		sp, warnings, err := loader.Load(ctx, &its)
+		sp, warnings, err := loader.LoadFrom(ctx, file, &its)
 		p.warnings = append(p.warnings, warnings...)
 		var invalid *resource.InvalidError
 		switch {
@@ -101,7 +104,13 @@ func newPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 	if err := bad.Err(); err != nil {
 		return p, err
 	}
-	return p, nil
+	// Only now: what can't be read has no steps to name.
+	return p, s.check(picked)
+}
+
+// ofFile returns the errors that concern a file, or a document of it that can't be read.
+func ofFile(found resource.Findings) resource.Findings {
+	return slices.DeleteFunc(found.Errors(), func(f resource.Finding) bool { return f.Pipeline != "" })
 }
 
 // runnable tells whether any pipeline is to be run.
@@ -162,8 +171,8 @@ func pick(file *resource.File, names []string) ([]*resource.Pipeline, error) {
 	return out, errors.Join(errs...)
 }
 
-// inOrder puts each pipeline behind those that it depends on, and otherwise leaves the order as it is. What it depends on and isn't picked is somebody else's
-// business; what no document of the file is called is an error, as is a circle.
+// inOrder puts each pipeline behind those that it depends on, and otherwise leaves the order as it is. A pipeline that
+// isn't picked, or isn't in the file, isn't waited for; the latter is worth a warning, and a cycle is an error.
 func inOrder(file *resource.File, picked []*resource.Pipeline) ([]*resource.Pipeline, resource.Findings) {
 	known := map[string]bool{}
 	for _, p := range file.Pipelines {
@@ -173,7 +182,7 @@ func inOrder(file *resource.File, picked []*resource.Pipeline) ([]*resource.Pipe
 		known[o.Name] = o.Kind == resource.KindPipeline || known[o.Name]
 	}
 	var out []*resource.Pipeline
-	var bad resource.Findings
+	var found resource.Findings
 	const visiting, visited = 1, 2
 	state := map[string]int{}
 	var visit func(p *resource.Pipeline, path []string)
@@ -181,15 +190,15 @@ func inOrder(file *resource.File, picked []*resource.Pipeline) ([]*resource.Pipe
 		path = append(slices.Clip(path), p.Name)
 		state[p.Name] = visiting
 		for i, name := range p.DependsOn {
-			report := func(format string, args ...any) {
-				bad = append(bad, resource.Finding{Severity: resource.Error, File: file.Name, Position: p.Place(fmt.Sprintf("depends_on[%d]", i)), Pipeline: p.Name, Key: "depends_on", Message: fmt.Sprintf(format, args...)})
+			report := func(severity resource.Severity, format string, args ...any) {
+				found = append(found, resource.Finding{Severity: severity, File: file.Name, Position: p.Place(fmt.Sprintf("depends_on[%d]", i)), Pipeline: p.Name, Key: "depends_on", Message: fmt.Sprintf(format, args...)})
 			}
 			switch {
 			case !known[name]:
-				report("there is no pipeline %q: name one of this file", name)
+				report(resource.Warning, "there is no pipeline %q, and the dependency is ignored, as Drone's server ignores it: name one of this file", name)
 			case state[name] == visiting:
 				from := slices.Index(path, name)
-				report("the pipelines depend on each other in a circle: %s", strings.Join(append(slices.Clip(path[from:]), name), " → "))
+				report(resource.Error, "the pipelines depend on each other in a circle: %s", strings.Join(append(slices.Clip(path[from:]), name), " → "))
 			case state[name] == 0:
 				if at := slices.IndexFunc(picked, func(p *resource.Pipeline) bool { return p.Name == name }); at >= 0 {
 					visit(picked[at], path)
@@ -204,7 +213,7 @@ func inOrder(file *resource.File, picked []*resource.Pipeline) ([]*resource.Pipe
 			visit(p, nil)
 		}
 	}
-	return out, bad
+	return out, found
 }
 
 // triggered tells whether a server would run a pipeline for this build. (Paths are not looked at: what changed isn't known.)

@@ -100,7 +100,7 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 	runner := &runtime.Runner{
 		Client:  countedClient{c, w.metrics},
 		Machine: w.cfg.Runner.Name,
-		Compile: w.compile(w.loader()),
+		Compile: compile(w.loader()),
 		Permit: func(repo *drone.Repo, build *drone.Build) error {
 			return w.cfg.Limits.Match(repo.Slug, build.Event, repo.Trusted)
 		},
@@ -165,37 +165,19 @@ func (w wiring) procs() *semaphore.Weighted {
 	return semaphore.NewWeighted(int64(w.cfg.Runner.MaxProcs))
 }
 
-// compile is the loader's Load, whose warnings open the log of the first step: whoever wrote the file looks there, and nowhere else.
-func (w wiring) compile(loader *pipeline.Loader) func(context.Context, *client.Context) (*spec.Spec, error) {
+// compile is the loader's Load without the warnings, which are in the logs.
+func compile(loader *pipeline.Loader) func(context.Context, *client.Context) (*spec.Spec, error) {
 	return func(ctx context.Context, d *client.Context) (*spec.Spec, error) {
-		s, warnings, err := loader.Load(ctx, d)
-		if err != nil {
-			return nil, err
-		}
-		for _, step := range s.Steps {
-			if step.Number == 1 {
-				step.Notes = append(notes(warnings), step.Notes...)
-			}
-		}
-		return s, nil
+		s, _, err := loader.Load(ctx, d)
+		return s, err
 	}
-}
-
-// notes are warnings as lines of a log. Of a privileged step its own log tells.
-func notes(warnings resource.Findings) []string {
-	var out []string
-	for _, warning := range warnings {
-		if warning.Key != "privileged" {
-			out = append(out, warning.String())
-		}
-	}
-	return out
 }
 
 // loader makes specs of what the server sends.
 func (w wiring) loader() *pipeline.Loader {
 	cfg := w.cfg
 	return &pipeline.Loader{
+		NoteWarnings:     true,
 		RefusePrivileged: cfg.Runner.RefusePrivileged(),
 		// An operator who mounts the socket into every step means untrusted repositories too.
 		OpenSocket: slices.ContainsFunc(cfg.Runner.Volumes, func(v config.Volume) bool { return resource.ClassifyHostPath(v.Source) == resource.PathSocket }),

@@ -6,13 +6,12 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
-	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 	"github.com/drone/runner-go/environ"
 
@@ -24,7 +23,7 @@ import (
 
 // Loader holds what the operator configured. It may be used concurrently.
 type Loader struct {
-	// Compiler makes the specs. Its HostPaths are the linter's as well.
+	// Compiler makes the specs. Its HostPaths and DockerPlugins are the linter's as well.
 	Compiler *compiler.Compiler
 	// RefusePrivileged makes privileged steps an error for trusted repositories too.
 	RefusePrivileged bool
@@ -34,52 +33,64 @@ type Loader struct {
 	FileName string
 	// NoClone leaves the clone step out, whatever the file says: the sources are in the workspace already.
 	NoClone bool
-	// Skip tells which steps never run; nil skips none. Services and the clone step aren't asked about.
+	// Skip reports which steps never run; nil skips none. Services and the clone step aren't asked about.
 	Skip func(step string) bool
+	// NoteWarnings puts the warnings into the logs of the steps, where whoever wrote the file looks. Otherwise the
+	// caller of Load shows them.
+	NoteWarnings bool
 }
 
-// Load makes the spec of a stage from the server's details of it, or from a Context that the caller made up where there is no server. Whether the
-// repository is trusted is d.Repo.Trusted.
+// Load makes the spec of a stage from the server's details of it, or from a Context that the caller made up where
+// there is no server. Whether the repository is trusted is d.Repo.Trusted.
 //
-// The findings are the warnings, for the caller to show. When the file can't be run as it is, the error is a *resource.InvalidError that prints every reason; any
-// other error is about the build or a provider.
+// The findings are the warnings. When the file can't be run as it is, the error is a *resource.InvalidError that
+// prints every reason; any other error is about the build or a provider.
 func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resource.Findings, error) {
+	if ctx.Err() != nil {
+		return nil, nil, context.Cause(ctx)
+	}
+	f, err := l.Read(d)
+	if err != nil {
+		return nil, nil, err
+	}
+	return l.load(ctx, f, d)
+}
+
+// LoadFrom is Load of a file that Read has read before, for a stage of the same build.
+func (l *Loader) LoadFrom(ctx context.Context, f *File, d *client.Context) (*spec.Spec, resource.Findings, error) {
 	if err := check(d); err != nil {
 		return nil, nil, err
 	}
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	name := l.fileName(d.Repo)
-	data, err := resource.Substitute(d.Config.Data, Substitutions(d, l.compiler().Time()))
+	data, err := l.substitute(d)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, err
 	}
+	if !bytes.Equal(data, f.data) { // ${DRONE_STAGE_NAME} is another one in each stage
+		f = l.parse(d, data)
+	}
+	return l.load(ctx, f, d)
+}
+
+// load picks the pipeline of the stage, lints it and compiles it.
+func (l *Loader) load(ctx context.Context, f *File, d *client.Context) (*spec.Spec, resource.Findings, error) {
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	file, found := resource.Parse(name, data)
-	p, err := file.Pipeline(d.Stage.Name)
+	p, err := f.Pipeline(d.Stage.Name)
 	if err != nil {
 		// A file that can't be read has no pipelines; what is wrong with it says more.
-		if bad := found.Err(); bad != nil {
-			return nil, found.Warnings(), bad
+		if bad := f.Findings.Err(); bad != nil {
+			return nil, f.Findings.Warnings(), bad
 		}
-		return nil, found.Warnings(), err
+		return nil, f.Findings.Warnings(), err
 	}
-	found = append(of(found, p.Name), linter.Lint(name, p, linter.Options{
-		Trusted:          d.Repo.Trusted,
-		RefusePrivileged: l.RefusePrivileged,
-		OpenSocket:       l.OpenSocket,
-		HostPaths:        l.compiler().HostPaths,
-	})...)
-	if l.NoClone {
-		// Only now: the file is right as it is, depends_on: [clone] included.
-		p.Clone.Disable = true
-	}
+	found := of(f.Findings, p.Name)
 	args := compiler.Args{
 		Pipeline: p,
-		Manifest: file.Manifest(),
+		Manifest: f.Manifest(),
 		Build:    d.Build,
 		Stage:    d.Stage,
 		Repo:     d.Repo,
@@ -89,38 +100,35 @@ func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resou
 		Docker:   d.Repo.Trusted || l.OpenSocket,
 		Skip:     l.Skip,
 	}
+	found = append(found, linter.Lint(f.Name, p, linter.Options{
+		Trusted:          d.Repo.Trusted,
+		RefusePrivileged: l.RefusePrivileged,
+		OpenSocket:       l.OpenSocket,
+		HostPaths:        l.compiler().HostPaths,
+		DockerPlugins:    l.compiler().DockerPlugins,
+		Absent:           args.NeverRuns,
+	})...)
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	excuseImages(found, args)
 	found.Sort()
 	if err := found.Err(); err != nil {
 		return nil, found.Warnings(), err
 	}
+	if l.NoClone {
+		// Only now: the file is right as it is, depends_on: [clone] included.
+		cloned := *p
+		cloned.Clone.Disable = true
+		args.Pipeline = &cloned
+	}
+	if l.NoteWarnings {
+		args.Warnings = found.Warnings()
+	}
 	s, err := l.compiler().Compile(ctx, args)
 	if err != nil {
-		return nil, found.Warnings(), fmt.Errorf("%s: %w", name, err)
+		return nil, found.Warnings(), fmt.Errorf("%s: %w", f.Name, err)
 	}
 	return s, found.Warnings(), nil
-}
-
-// excuseImages makes warnings of the errors about images that this build doesn't run: "app:${DRONE_TAG}" is the name of an image in builds of a tag, and in others the
-// step that uses it is left out.
-func excuseImages(found resource.Findings, a compiler.Args) {
-	if !slices.ContainsFunc(found, func(f resource.Finding) bool { return f.Key == "image" }) {
-		return
-	}
-	unused := map[string]bool{}
-	for _, s := range slices.Concat(a.Pipeline.Services, a.Pipeline.Steps) {
-		if s != nil && s.Image != "" && compiler.NeverRuns(s, a) {
-			unused[s.Name] = true
-		}
-	}
-	for i, f := range found {
-		if f.Key == "image" && unused[f.Step] {
-			found[i].Severity = resource.Warning
-		}
-	}
 }
 
 func (l *Loader) compiler() *compiler.Compiler {
@@ -128,17 +136,6 @@ func (l *Loader) compiler() *compiler.Compiler {
 		return &compiler.Compiler{}
 	}
 	return l.Compiler
-}
-
-func (l *Loader) fileName(repo *drone.Repo) string {
-	switch {
-	case l.FileName != "":
-		return l.FileName
-	case repo.Config != "":
-		return repo.Config
-	default:
-		return ".drone.yml"
-	}
 }
 
 // Substitutions are the values of the ${VARIABLES} that are replaced in the file before it is parsed: what describes the build, and its parameters. now

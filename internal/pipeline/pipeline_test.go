@@ -226,7 +226,7 @@ func TestLoadFails(t *testing.T) {
 		{"no system", func(d *client.Context) { d.System = nil }, `no "system"`},
 		{"a stage that isn't in the file", func(d *client.Context) { d.Stage.Name = "nowhere" }, `no docker pipeline "nowhere": it has "default"`},
 		{"a bad substitution", func(d *client.Context) { d.Config.Data = []byte("kind: pipeline\nname: ${") }, ".drone.yml: line 2"},
-		{"pull credentials that are none", func(d *client.Context) { d.Config.Data = []byte(simple + "image_pull_secrets: [ password ]") }, `.drone.yml: compile pipeline "default": image_pull_secrets`},
+		{"a shell that is none", func(d *client.Context) { d.Config.Data = []byte(simple + "  shell: powershell") }, `.drone.yml: compile pipeline "default": step "build": shell`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := details(simple)

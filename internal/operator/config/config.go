@@ -114,7 +114,8 @@ type (
 		// unprivileged, and its log says so.
 		Privileged string `envconfig:"DRONE_RUNNER_PRIVILEGED"`
 		// DockerPlugins are images, separated by commas, that build images as `plugins/docker` does: `octo/build-image`. A step that uses one with settings and no commands
-		// gets Docker to build, tag, push and pull with, in untrusted repositories too. `plugins/docker`, `ecr`, `gcr`, `gar`, `acr` and `heroku` are always among them.
+		// gets Docker to build, tag, push and pull with, in untrusted repositories too. `plugins/docker`, `ecr`, `gcr`, `gar`, `acr` and `heroku`, `thegeeklab/drone-docker-buildx` and
+		// `woodpeckerci/plugin-docker-buildx` are always among them.
 		DockerPlugins []string `envconfig:"DRONE_RUNNER_DOCKER_PLUGINS"`
 		// LogLimit is how many bytes of a step's log are kept: `5242880`, `5MB`. Past it the head and the tail stay, and a line says how much is missing.
 		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"5MB"`

@@ -19,6 +19,8 @@ type decoder struct {
 	prefix string
 	keys   map[string]Position
 	found  *Collector
+	// refuses is set while a finding about Drone's server is added.
+	refuses bool
 	// patterns is how many bytes of patterns the document's conditions may still have.
 	patterns *int
 }
@@ -49,7 +51,14 @@ func (d *decoder) report(s Severity, key, format string, args ...any) {
 
 func (d *decoder) reportAt(s Severity, at Position, key, format string, args ...any) {
 	d.found.Add(Finding{Severity: s, Position: at, Pipeline: d.pipeline, Step: d.step,
-		Key: d.prefix + key, Message: fmt.Sprintf(format, args...)})
+		Key: d.prefix + key, Message: fmt.Sprintf(format, args...), Refused: d.refuses})
+}
+
+// refused warns of something that is read here as it is meant, and that Drone's server refuses.
+func (d *decoder) refused(key, format string, args ...any) {
+	d.refuses = true
+	d.report(Warning, key, "Drone's server refuses this: "+format, args...)
+	d.refuses = false
 }
 
 // join is the path of a key inside the map at path. Long keys are cut: the path of each of the values
@@ -121,8 +130,33 @@ func (d *decoder) textOf(n *node, key string) (string, bool) {
 	return n.scalar.Value, true
 }
 
-// texts reads a list of texts; a single one stands for a list of it.
+// texts reads a list of texts. A single one stands for a list of it.
 func (d *decoder) texts(out *[]string) decode {
+	read := d.oneOrMore(out)
+	return func(n *node, key string) {
+		read(n, key)
+		if n.shape == scalar && !n.null() {
+			d.refused(key, "a list is due here, and it has a text: write %s: %s", lastKey(key), listOf(n.scalar.Value))
+		}
+	}
+}
+
+// lastKey is the key at the end of a path.
+func lastKey(path string) string { return path[strings.LastIndexByte(path, '.')+1:] }
+
+// listOf is YAML for a list that holds a text alone.
+func listOf(s string) string {
+	switch {
+	case strings.Contains(strings.TrimSuffix(s, "\n"), "\n"):
+		return "with the text behind a dash, \"- |\", on the next line"
+	case strings.ContainsAny(s, ",[]{}:#\"'&*!|>%@`\n "):
+		return "['" + strings.ReplaceAll(shorten(strings.TrimSuffix(s, "\n")), "'", "''") + "']"
+	}
+	return "[" + shorten(s) + "]"
+}
+
+// oneOrMore reads a text or a list of texts, as conditions have them.
+func (d *decoder) oneOrMore(out *[]string) decode {
 	return func(n *node, key string) {
 		*out = nil
 		if n.shape != list {
@@ -158,6 +192,7 @@ func (d *decoder) flag(out *bool) decode {
 			case string:
 				if b, ok := boolean(v); ok {
 					*out = b
+					d.refused(key, "the quotes make a text of it: write %s: %t", lastKey(key), b)
 					return
 				}
 			}
@@ -185,6 +220,7 @@ func (d *decoder) integer(out *int) decode {
 			case string:
 				if i, err := strconv.Atoi(v); err == nil {
 					*out = i
+					d.refused(key, "the quotes make a text of it: write %s: %d", lastKey(key), i)
 					return
 				}
 			}
@@ -334,23 +370,32 @@ func (d *decoder) conditions(out *manifest.Conditions) decode {
 
 // condition reads one condition: a pattern, a list of them, or what to include and exclude.
 func (d *decoder) condition(out *manifest.Condition) decode {
-	read := func(n *node, key string) {
-		if n.shape != object {
-			*out = manifest.Condition{}
-			d.texts(&out.Include)(n, key)
-			return
-		}
-		*out = manifest.Condition{}
-		d.object(n, key, schema{"include": d.texts(&out.Include), "exclude": d.texts(&out.Exclude)}, nil)
-	}
 	return func(n *node, key string) {
-		read(n, key)
+		*out = manifest.Condition{}
+		if n.shape == object {
+			d.object(n, key, schema{"include": d.listed(&out.Include), "exclude": d.listed(&out.Exclude)}, nil)
+		} else {
+			d.oneOrMore(&out.Include)(n, key)
+		}
 		for _, pattern := range slices.Concat(out.Include, out.Exclude) {
 			*d.patterns -= 1 + len(pattern)
 		}
 		if *d.patterns < 0 {
 			*out = manifest.Condition{}
 			d.report(Error, key, "the conditions of this pipeline have patterns of more than %d KiB: write fewer, with * or {one,other}", maxPatterns>>10)
+		}
+	}
+}
+
+// listed reads the patterns of include or exclude. A text is read as a list of it, as its author means it; Drone
+// overlooks it, and so the whole condition.
+func (d *decoder) listed(out *[]string) decode {
+	read := d.oneOrMore(out)
+	return func(n *node, key string) {
+		read(n, key)
+		if n.shape == scalar && !n.null() {
+			d.report(Warning, key, "a list is due here, and Drone's own server and runner overlook a text: write %s: %s",
+				lastKey(key), listOf(n.scalar.Value))
 		}
 	}
 }

@@ -22,6 +22,8 @@ func split(data []byte) ([]document, Findings) {
 		docs     []document
 		findings Findings
 		doc      document
+		begun    bool // the document has more than blank lines, comments and directives
+		directed bool // a directive was reported
 	)
 	if bytes.HasPrefix(data, []byte{0xFF, 0xFE}) || bytes.HasPrefix(data, []byte{0xFE, 0xFF}) {
 		return nil, Findings{{Severity: Error, Position: Position{1, 1}, Message: "the file is UTF-16: save it as UTF-8"}}
@@ -31,7 +33,7 @@ func split(data []byte) ([]document, Findings) {
 		if !blank(doc.text) {
 			docs = append(docs, doc)
 		}
-		doc = document{line: next}
+		doc, begun = document{line: next}, false
 	}
 	for number := 1; len(rest) > 0; number++ {
 		var line []byte
@@ -48,6 +50,14 @@ func split(data []byte) ([]document, Findings) {
 				findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1},
 					Message: fmt.Sprintf("%q after --- is ignored, as Drone ignores it: write it on the next line", shorten(tail))})
 			}
+		case bytes.HasPrefix(line, []byte("%")) && !begun:
+			doc.text = append(doc.text, '\n') // the lines below keep their numbers
+			if directed {
+				continue
+			}
+			directed = true
+			findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1}, Refused: true,
+				Message: fmt.Sprintf("Drone's server refuses this: the directive %q, which is ignored here: remove the line", shorten(string(line)))})
 		case bytes.HasPrefix(line, []byte("...")):
 			if !blank(bytes.ReplaceAll(rest, []byte("---"), nil)) {
 				findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1},
@@ -55,6 +65,7 @@ func split(data []byte) ([]document, Findings) {
 			}
 			rest = nil
 		default:
+			begun = begun || !blank(line)
 			doc.text = append(append(doc.text, line...), '\n')
 		}
 	}

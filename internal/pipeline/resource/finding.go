@@ -25,6 +25,9 @@ type Finding struct {
 	Step     string `json:"step,omitempty"`
 	Key      string `json:"key,omitempty"`
 	Message  string `json:"message"`
+	// Refused marks a warning of what Drone's server refuses before any runner sees it. A build that comes from a
+	// server proves that its server doesn't.
+	Refused bool `json:"-"`
 }
 
 // String is the finding in one line: FILE:LINE:COLUMN: severity: pipeline "P": step "S": key: message.

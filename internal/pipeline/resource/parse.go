@@ -98,20 +98,34 @@ func (f *File) read(doc document, found *Collector) {
 			Message: "this is the syntax of Drone 0.8: write kind: pipeline, type: docker, a name, and under steps a list of what stands under pipeline"})
 		return
 	}
-	add(Finding{Severity: Warning, Position: root.at, Key: "kind",
-		Message: "a document without kind is ignored: write kind: pipeline if it is one"})
+	add(Finding{Severity: Warning, Position: root.at, Key: "kind", Refused: true,
+		Message: "Drone's server refuses this: a document without kind, which is ignored here: write kind: pipeline if it is one"})
 }
 
-// twice warns of pipelines that another one of the same name hides.
+// twice warns of pipelines that have the name of another one. Those of other runners count: names are the server's.
 func (f *File) twice(found *Collector) {
-	first := map[string]Position{}
+	type named struct {
+		name    string
+		at, key Position
+	}
+	var all []named
 	for _, p := range f.Pipelines {
-		if at, ok := first[p.Name]; ok {
-			found.Add(Finding{Severity: Warning, Position: p.Place("name"), Pipeline: p.Name, Key: "name",
-				Message: fmt.Sprintf("the pipeline in line %d has the same name, and is the one that runs: rename one of them", at.Line)})
+		all = append(all, named{p.Name, p.Position, p.Place("name")})
+	}
+	for _, o := range f.Others {
+		if o.Kind == KindPipeline {
+			all = append(all, named{o.Name, o.Position, o.Position})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b named) int { return cmp.Compare(a.at.Line, b.at.Line) })
+	first := map[string]Position{}
+	for _, p := range all {
+		if at, ok := first[p.name]; ok {
+			found.Add(Finding{Severity: Warning, Position: p.key, Pipeline: p.name, Key: "name", Refused: true,
+				Message: fmt.Sprintf("Drone's server refuses this: the pipeline in line %d has the same name, and the first one counts: rename one of them", at.Line)})
 			continue
 		}
-		first[p.Name] = p.Position
+		first[p.name] = p.at
 	}
 }
 

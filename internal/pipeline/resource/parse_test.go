@@ -12,12 +12,14 @@ import (
 // noPlaces leaves positions out of comparisons.
 var noPlaces = cmpopts.IgnoreTypes(Position{}, map[string]Position{})
 
-// parseOne parses a file that has one pipeline and nothing wrong with it.
+// parseOne parses a file that has one pipeline and nothing wrong with it but what Drone's server refuses.
 func parseOne(t *testing.T, text string) *Pipeline {
 	t.Helper()
 	f, findings := Parse(".drone.yml", []byte(text))
-	if len(findings) > 0 {
-		t.Fatalf("findings: %v", lines(findings))
+	for _, finding := range findings {
+		if !finding.Refused {
+			t.Fatalf("findings: %v", lines(findings))
+		}
 	}
 	if len(f.Pipelines) != 1 {
 		t.Fatalf("%d pipelines, want 1", len(f.Pipelines))
@@ -47,7 +49,7 @@ platform: {os: linux, arch: arm64, variant: v8, version: 1809}
 trigger:
   branch: main
   event: [push, tag]
-  ref: {include: ["refs/tags/**"], exclude: refs/tags/x}
+  ref: {include: ["refs/tags/**"], exclude: [refs/tags/x]}
 environment: {A: 1.10, B: {from_secret: b}, C: {value: c}, D: yes, E: }
 image_pull_secrets: dockerconfig
 workspace: {base: /drone, path: src}
@@ -182,6 +184,31 @@ func TestParseFindings(t *testing.T) {
 			`6:21: warning: ` + s + `environment.A.from_secrets: unknown key, ignored (did you mean from_secret?)`}},
 		{"settings as a list", step("settings: [a]"), []string{`6:3: error: ` + s + `settings: needs a map and has a list`}},
 		{"node as a text", "kind: pipeline\nname: p\nnode: big\n", []string{`3:1: error: ` + p + `node: needs a map and has a text`}},
+		{"text for a list", step("command: [a]\nentrypoint: a b"), []string{`7:3: warning: ` + s + `entrypoint: Drone's server refuses this: a list is due here, and it has a text: write entrypoint: ['a b']`}},
+		{"texts for lists", step("dns: 1.1.1.1\ndns_search: a\nextra_hosts: a:b\ncommand: it's\ncommands: |\n  a\n  b\ndepends_on: clone"), []string{
+			`6:3: warning: ` + s + `dns: Drone's server refuses this: a list is due here, and it has a text: write dns: [1.1.1.1]`,
+			`7:3: warning: ` + s + `dns_search: Drone's server refuses this`, `8:3: warning: ` + s + `extra_hosts: Drone's server refuses this: a list is due here, and it has a text: write extra_hosts: ['a:b']`,
+			`9:3: warning: ` + s + `command: Drone's server refuses this: a list is due here, and it has a text: write command: ['it''s']`,
+			`10:3: warning: ` + s + `commands: Drone's server refuses this: a list is due here, and it has a text: write commands: with the text behind a dash`,
+			`13:3: warning: ` + s + `depends_on: Drone's server refuses this`}},
+		{"texts for lists of the pipeline", "kind: pipeline\nname: p\ndepends_on: a\nimage_pull_secrets: b\n", []string{
+			`3:1: warning: ` + p + `depends_on: Drone's server refuses this`, `4:1: warning: ` + p + `image_pull_secrets: Drone's server refuses this`}},
+		{"nothing for a list", step("command:\ndns: ~"), nil},
+		{"texts in conditions", step("when: {branch: a, event: {include: b}, ref: {exclude: c}}"), []string{
+			`6:29: warning: ` + s + `when.event.include: a list is due here, and Drone's own server and runner overlook a text: write include: [b]`,
+			`6:48: warning: ` + s + `when.ref.exclude: a list is due here`}},
+		{"quoted flags", step("detach: \"true\"\nprivileged: 'no'"), []string{
+			`6:3: warning: ` + s + `detach: Drone's server refuses this: the quotes make a text of it: write detach: true`,
+			`7:3: warning: ` + s + `privileged: Drone's server refuses this: the quotes make a text of it: write privileged: false`}},
+		{"quoted number", "kind: pipeline\nname: p\nclone: {depth: \"5\"}\nconcurrency: {limit: '1'}\n", []string{
+			`3:9: warning: ` + p + `clone.depth: Drone's server refuses this: the quotes make a text of it: write depth: 5`,
+			`4:15: warning: ` + p + `concurrency.limit: Drone's server refuses this`}},
+		{"quoted size", step("mem_limit: \"1073741824\""), nil},
+		{"pull: true", step("pull: true"), []string{`6:3: warning: ` + s + `pull: true is Drone 0.8's and has no effect, so the image is pulled if it is absent or its tag is latest: write always`}},
+		{"pull: no", step("pull: no"), []string{`6:3: warning: ` + s + `pull: no is Drone 0.8's and has no effect, so the image is pulled if it is absent or its tag is latest: write if-not-exists or never`}},
+		{"directive", "%YAML 1.1\n---\n%TAG x y\n# c\nkind: pipeline\nname: p\n---\nkind: pipeline\nname: q\nx-a: |2\n  %z\n", []string{
+			`1:1: warning: Drone's server refuses this: the directive "%YAML 1.1", which is ignored here: remove the line`}},
+		{"name of another runner's pipeline", "kind: pipeline\ntype: vm\n---\nkind: pipeline\n---\nkind: pipeline\ntype: exec\nname: a\n---\nkind: secret\nname: a\n", []string{`4:1: warning: pipeline "default": name: Drone's server refuses this: the pipeline in line 1 has the same name`}},
 		{"unknown pull policy", step("pull: if-not-present"), []string{`6:3: warning: ` + s + `pull: "if-not-present" is none of always, if-not-exists, never: the default is taken`}},
 		{"unknown failure policy", step("failure: retry"), []string{`6:3: warning: ` + s + `failure: "retry" is none of ignore, fast, fast-fail, fail-fast: the default is taken`}},
 		{"when as a list", step("when: [a]"), []string{`6:3: error: ` + s + `when: needs a map and has a list: write for example when: {branch: main}`}},
@@ -209,10 +236,10 @@ func TestParseFindings(t *testing.T) {
 		{"mounts as a map", step("volumes: {a: b}"), []string{`6:3: error: ` + s + `volumes: needs a list and has a map`}},
 		{"mount as a list", step("volumes: [[a]]"), []string{`6:13: error: ` + s + `volumes[0]: needs a map and has a list`}},
 		{"empty mount", step("volumes: [~]"), []string{`6:13: warning: ` + s + `volumes[0]: empty item`}},
-		{"name twice in the file", "kind: pipeline\n---\nkind: pipeline\n", []string{`3:1: warning: pipeline "default": name: the pipeline in line 1 has the same name`}},
+		{"name twice in the file", "kind: pipeline\n---\nkind: pipeline\n", []string{`3:1: warning: pipeline "default": name: Drone's server refuses this: the pipeline in line 1 has the same name`}},
 		{"secret with a map for data", "kind: secret\nname: a\ndata: {b: c, d: e}\n", []string{`3:1: error: data: needs a text and has a map`}},
 		{"Drone 0.8", "pipeline:\n  build: {image: a}\n", []string{`1:1: error: pipeline: this is the syntax of Drone 0.8`}},
-		{"no kind", "steps: []\n", []string{`1:1: warning: kind: a document without kind is ignored`}},
+		{"no kind", "steps: []\n", []string{`1:1: warning: kind: Drone's server refuses this: a document without kind, which is ignored here`}},
 		{"list for a document", "- a\n", []string{`1:1: error: a document is a map of keys such as kind, name and steps, and this one is a list`}},
 		{"text for a document", "hello\n", []string{`1:1: error: a document is a map of keys such as kind, name and steps, and this one is a text`}},
 		{"text after ---", "--- kind: x\nkind: pipeline\n", []string{`1:1: warning: "kind: x" after --- is ignored`}},

@@ -11,6 +11,7 @@ import (
 // newPipeline reads a document of kind pipeline.
 func newPipeline(root *node, found *Collector) *Pipeline {
 	p := &Pipeline{Position: root.at, Keys: map[string]Position{}}
+	errors := found.seen[Error]
 	d := newDecoder(p.Keys, found)
 	d.pipeline = pipelineName(root)
 	d.object(root, "", schema{
@@ -32,6 +33,7 @@ func newPipeline(root *node, found *Collector) *Pipeline {
 		"workspace":          d.workspace(&p.Workspace),
 	}, foreignPipeline)
 	p.Name = d.pipeline
+	p.Incomplete = found.seen[Error] > errors
 	return p
 }
 

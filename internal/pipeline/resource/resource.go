@@ -58,6 +58,8 @@ type (
 		Volumes     []*Volume
 		PullSecrets []string
 		Workspace   Workspace
+		// Incomplete is set where something couldn't be read, with an Error among the findings: steps may be missing.
+		Incomplete bool
 
 		Position Position
 		// Keys holds the place of every key of the pipeline, by its path ("workspace.base"); see Place.

@@ -81,15 +81,18 @@ func (d *decoder) newStep(n *node, list string, i int) *Step {
 	return s
 }
 
-// pull reads the pull policy in any case. The truth values of Drone 0.8 stand for always and for the default.
+// pull reads the pull policy in any case. The truth values of Drone 0.8 stand for the default, as they do on Drone's
+// runner.
 func (d *decoder) pull(out *string) decode {
 	return func(n *node, key string) {
 		s, _ := d.textOf(n, key)
 		*out = ""
 		if b, ok := boolean(s); ok {
+			instead := "if-not-exists or never"
 			if b {
-				*out = "always"
+				instead = "always"
 			}
+			d.report(Warning, key, "%s is Drone 0.8's and has no effect, so the image is pulled if it is absent or its tag is latest: write %s", s, instead)
 			return
 		}
 		if strings.EqualFold(s, "default") {

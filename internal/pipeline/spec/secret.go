@@ -23,14 +23,19 @@ const Redacted = "******"
 // string to use it.
 type Sensitive string
 
-// String is Redacted, whatever the value.
-func (Sensitive) String() string { return Redacted }
+// String returns Redacted, or nothing where there is nothing to hide.
+func (s Sensitive) String() string {
+	if s == "" {
+		return ""
+	}
+	return Redacted
+}
 
-// GoString is Redacted as well: %#v is no way around it.
-func (Sensitive) GoString() string { return Redacted }
+// GoString returns the same: %#v is no way around it.
+func (s Sensitive) GoString() string { return s.String() }
 
-// MarshalText is Redacted, for JSON and every other encoder that asks.
-func (Sensitive) MarshalText() ([]byte, error) { return []byte(Redacted), nil }
+// MarshalText returns the same, for JSON and every other encoder that asks.
+func (s Sensitive) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Secrets are all values that no log of the run may show: those of every step, not only of the one that logs, since steps share a workspace.
 func (s *Spec) Secrets() []string {
