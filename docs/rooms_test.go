@@ -37,6 +37,7 @@ var rooms = []room{
 			"internal/pipeline/spec",
 			"internal/sandbox",
 			"internal/sandbox/bridge",
+			"internal/sandbox/fairshare",
 			"internal/sandbox/syscont",
 			"internal/sandbox/uplink",
 			"internal/storage/cache",
@@ -67,6 +68,7 @@ var rooms = []room{
 			"internal/pause",
 			"internal/pipeline/spec",
 			"internal/sandbox/bridge",
+			"internal/sandbox/fairshare",
 			"internal/sandbox/fence",
 			"internal/storage/cache",
 		},
@@ -188,6 +190,10 @@ var rooms = []room{
 		is:     "nftables rules that keep a stage's published ports to that stage",
 		may:    []string{"internal/sandbox/bridge"},
 		docker: true,
+	},
+	{
+		folder: "internal/sandbox/fairshare",
+		is:     "how much of the machine a container may take from the runner and its daemon",
 	},
 	{
 		folder: "internal/sandbox/bridge",

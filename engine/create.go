@@ -50,6 +50,7 @@ func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogCon
 		DNSSearch:   step.DNSSearch,
 		ExtraHosts:  slices.Concat(step.ExtraHosts, d.publishedAt(s)),
 		ShmSize:     step.Limits.ShmSize,
+		OomScoreAdj: d.oomScore,
 		Resources: container.Resources{
 			Memory:     step.Limits.Memory,
 			MemorySwap: step.Limits.MemorySwap,
@@ -58,6 +59,9 @@ func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogCon
 			CPUShares:  step.Limits.CPUShares,
 			CpusetCpus: step.Limits.CPUSet,
 		},
+	}
+	if d.opts.Pids > 0 {
+		h.PidsLimit = &d.opts.Pids
 	}
 	if step.NoNetwork {
 		h.NetworkMode = network.NetworkNone

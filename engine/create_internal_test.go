@@ -49,7 +49,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 	fill(reflect.ValueOf(&step).Elem())
 	sp.Volumes = []*spec.Volume{{Name: "v", ID: "id", Kind: spec.VolumeTemp, ReadOnly: true}, {Name: "b", Path: "/b", Kind: spec.VolumeBind}, {Name: "below", Path: "/b/c", Root: "/b", Kind: spec.VolumeBind}}
 	step.Mounts = []spec.Mount{{Volume: "v", Path: "/v"}, {Volume: "b", Path: "/b"}, {Volume: "below", Path: "/below"}}
-	d := New(nil, Options{RunnerName: "runner"})
+	d := New(nil, Options{RunnerName: "runner", Pids: 7})
 
 	for _, row := range []struct {
 		name    string
@@ -65,7 +65,7 @@ func TestNoStepCanAskForPrivilege(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			allowed := []string{"NetworkMode", "LogConfig", "Mounts", "Binds", "DNS", "DNSSearch", "ExtraHosts", "ShmSize",
+			allowed := []string{"NetworkMode", "LogConfig", "Mounts", "Binds", "DNS", "DNSSearch", "ExtraHosts", "ShmSize", "OomScoreAdj", "Resources.PidsLimit",
 				"Resources.Memory", "Resources.MemorySwap", "Resources.CPUPeriod", "Resources.CPUQuota", "Resources.CPUShares", "Resources.CpusetCpus"}
 			if got := set(reflect.ValueOf(*host), ""); !slices.Equal(got, sorted(allowed)) {
 				t.Errorf("fields of HostConfig in use:\n%q\nwant\n%q", got, sorted(allowed))

@@ -32,6 +32,9 @@ func (d *Docker) Destroy(ctx context.Context, s *spec.Spec) error {
 		return errors.New("destroy a run: there is no spec, or it has no id")
 	}
 	r := d.run(s)
+	d.mu.Lock()
+	delete(d.fetched, s.ID)
+	d.mu.Unlock()
 	if r == nil {
 		return d.removePatiently(ctx, nil, s)
 	}

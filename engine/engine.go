@@ -17,6 +17,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/mounts"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fairshare"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -32,6 +33,8 @@ type Options struct {
 	Pull PullOptions
 	// Deadlines bound the calls to the daemon.
 	Deadlines Deadlines
+	// Pids bounds the processes and threads of each container; 0 is no bound.
+	Pids int64
 	// Guard gives builds a docker socket of their own. nil refuses every docker socket.
 	Guard *GuardOptions
 	// Access says who may have which of the daemon's images. nil is everybody all of them.
@@ -86,6 +89,8 @@ type Docker struct {
 	opts   Options
 	log    logrus.FieldLogger
 	pulls  pulls
+	// oomScore of containers; see package fairshare.
+	oomScore int
 
 	daemon daemonInfo
 
@@ -94,13 +99,16 @@ type Docker struct {
 
 	mu   sync.Mutex
 	runs map[string]*run // by Spec.ID, from Setup to Destroy
+	// fetched are the images that were pulled ahead, by Spec.ID, until they are used or the stage is destroyed.
+	fetched map[string]map[pull]fetched
 }
 
 // New is an engine that talks to the daemon behind c, which should negotiate its API version (client.WithAPIVersionNegotiation). The caller keeps c
 // and closes it.
 func New(c client.APIClient, o Options) *Docker {
 	o.setDefaults()
-	d := &Docker{client: c, opts: o, log: o.Log, runs: map[string]*run{}}
+	d := &Docker{client: c, opts: o, log: o.Log, runs: map[string]*run{}, fetched: map[string]map[pull]fetched{}}
+	d.oomScore = fairshare.OOMScore()
 	d.pulls.pull = d.pullWithRetries
 	return d
 }
@@ -133,6 +141,7 @@ type run struct {
 	ended    bool
 	calls    int                    // in flight that create objects
 	busy     sync.WaitGroup         // the same
+	ranSteps int                    // that have ended
 	attached map[*prepared]struct{} // prepared, and not yet run
 	guarded  *guarded               // nil for a run without docker sockets
 	held     map[string]func()      // by Step.ID: ends the hold on its image

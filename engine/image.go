@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -51,19 +50,11 @@ type wanted struct {
 // createWithImage creates the container, with a pull before it where the policy, the registry or the daemon asks for one. Without Options.Access an image that is there
 // already costs no call of its own: the create itself tells.
 func (d *Docker) createWithImage(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, output io.Writer) (id string, err error) {
-	named, err := reference.ParseNormalizedNamed(step.Image)
-	if err != nil {
-		return "", fmt.Errorf("step %q: %q is no image reference (registry/repository:tag): %w", step.Name, step.Image, err)
-	}
-	named = reference.TagNameOnly(named)
-	platform, err := d.platform(ctx, s.Platform)
+	w, named, err := d.wants(ctx, s, step, output)
 	if err != nil {
 		return "", err
 	}
-	w := &wanted{step: step, platform: platform, output: output, pull: pull{Image: named.String(), Platform: platformText(platform)}}
-	if step.Auth != nil {
-		w.Auth = *step.Auth
-	}
+	platform := w.platform
 	release := d.opts.Ledger.Hold(w.Image)
 	defer release()
 
@@ -73,10 +64,13 @@ func (d *Docker) createWithImage(ctx context.Context, r *run, s *spec.Spec, step
 			d.opts.Origin(origin)
 		}
 	}()
-	if pullsAlways(step.Pull, named) {
-		w.failed = d.pullAttended(ctx, w.pull, output)
+	always := pullsAlways(step.Pull, named)
+	if ahead, fresh := d.takeFetch(s, w.pull); ahead || always {
+		p := w.pull
+		p.IfAbsent = fresh // it joins the pull that is under way, or finds the image
+		w.failed = d.pullAttended(ctx, p, output)
 		w.proven = w.failed == nil
-		if w.failed != nil && (!d.fallsBack(step.Pull) || ctx.Err() != nil) {
+		if w.failed != nil && (always && !d.fallsBack(step.Pull) || ctx.Err() != nil) {
 			return "", w.failed
 		}
 	}

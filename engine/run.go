@@ -20,6 +20,7 @@ func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (s
 		return spec.Exit{}, fmt.Errorf("run step %q: %w", c.step.Name, err)
 	}
 	defer c.close()
+	defer c.run.ran(c.step)
 	if err := ctx.Err(); err != nil {
 		return spec.Exit{}, err
 	}

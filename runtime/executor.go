@@ -135,10 +135,13 @@ type stageRun struct {
 	detachedCtx context.Context
 	detached    sync.WaitGroup
 	warnings    warnings
+	ahead       *ahead
 }
 
 // execute sets up, runs the graph and waits for its last step. The error is one of Setup's: no step has run then.
 func (r *stageRun) execute(nodes []*node) error {
+	r.ahead = r.fetchAhead(nodes)
+	defer r.ahead.stop()
 	if err := protect("set up the stage", func() error { return r.engine.Setup(r.ctx, r.spec) }); err != nil {
 		if r.ctx.Err() != nil {
 			r.state.interruptBy(context.Cause(r.ctx))

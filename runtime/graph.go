@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
@@ -14,6 +15,8 @@ type node struct {
 	deps []*node
 	// released is closed when the steps that depend on this one may go on: it has ended or, detached, started, or it doesn't run.
 	released chan struct{}
+	// visited is set when its turn has come.
+	visited atomic.Bool
 }
 
 // newGraph ties the steps of a spec together. A spec whose graph could never end, or whose records would be ambiguous, is an error: the compiler doesn't make

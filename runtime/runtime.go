@@ -16,17 +16,21 @@ import (
 // Engine runs the containers of a stage. Its life:
 //
 //  1. Setup, once, makes what the steps share: the network and the volumes. If it fails, Destroy is called all the same.
-//  2. Prepare, once for each step that will run, pulls the image, creates the container and attaches its output. A step may be prepared
+//  2. Fetch, at most once for each step, beside any other call, Setup included, and over before Destroy is called: it
+//     brings what Prepare would have to wait for, the image. Its errors are for the log: what it couldn't bring is
+//     Prepare's to bring, or to fail for.
+//  3. Prepare, once for each step that will run, pulls the image, creates the container and attaches its output. A step may be prepared
 //     while another one runs, so that its container is there when its turn comes; whoever does so prepares it anew if its
 //     environment has changed since. Prepare of different steps may be called concurrently.
-//  3. Container.Run, once, starts it, says so, streams it and waits for it. Concurrently for different steps.
-//  4. Destroy, once, after every Run has returned, or at any moment to end the run: it removes whatever the run created, started or not,
+//  4. Container.Run, once, starts it, says so, streams it and waits for it. Concurrently for different steps.
+//  5. Destroy, once, after every Run has returned, or at any moment to end the run: it removes whatever the run created, started or not,
 //     what a container left running included. It may be called again, and then finds nothing to do.
 //
 // Every call obeys its context; a caller that wants clean-up after a cancel passes Destroy a context of its own. Errors say what was being done,
 // on which object, and are ready to be shown to the developer whose pipeline it is. An Engine may be used by any number of stages at once.
 type Engine interface {
 	Setup(ctx context.Context, spec *spec.Spec) error
+	Fetch(ctx context.Context, spec *spec.Spec, step *spec.Step) error
 	// Prepare writes what it has to say (the progress of a pull, a warning) to output, and to nothing else.
 	Prepare(ctx context.Context, spec *spec.Spec, step *spec.Step, output io.Writer) (spec.Container, error)
 	Destroy(ctx context.Context, spec *spec.Spec) error

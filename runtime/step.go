@@ -16,6 +16,7 @@ func (r *stageRun) visit(n *node) {
 	for _, dep := range n.deps {
 		<-dep.released
 	}
+	n.visited.Store(true)
 	if n.step.RunPolicy == spec.RunNever {
 		return
 	}
@@ -165,6 +166,9 @@ func (r *stageRun) broken(step *spec.Step, out *output, err error) {
 func (r *stageRun) afterwards(step *spec.Step, out *output, record drone.Step) {
 	if step.ErrPolicy == spec.ErrFailFast && record.Status != drone.StatusPassing {
 		r.cancel(errFailFast) // which does nothing where the step was stopped with the others
+	}
+	if !r.state.runs(spec.RunOnSuccess) {
+		r.ahead.giveUp()
 	}
 	if !step.Detach {
 		out.lines(r.warnings.take()...)

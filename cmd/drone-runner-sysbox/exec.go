@@ -23,6 +23,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/console"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fairshare"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
@@ -124,6 +125,7 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 	builds := engine.New(docker, engine.Options{
 		RunnerName: account.owner(),
 		StreamPull: true,
+		Pids:       fairshare.Pids,
 		Guard:      &engine.GuardOptions{Dir: socketsDir(), Reserved: reserved(proxies())},
 		Log:        log,
 	})

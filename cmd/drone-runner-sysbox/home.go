@@ -112,6 +112,14 @@ func (w *watchedEngine) Setup(ctx context.Context, s *spec.Spec) error {
 	return w.during(func() error { return w.engine.Setup(ctx, s) })
 }
 
+// Fetch is the engine's, once the daemon is up.
+func (w *watchedEngine) Fetch(ctx context.Context, s *spec.Spec, step *spec.Step) error {
+	if err := w.daemon.Ready(ctx); err != nil {
+		return err
+	}
+	return w.engine.Fetch(ctx, s, step)
+}
+
 // Prepare is the engine's.
 func (w *watchedEngine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, output io.Writer) (c spec.Container, err error) {
 	err = w.during(func() (err error) {

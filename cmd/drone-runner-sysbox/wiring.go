@@ -77,6 +77,7 @@ func (w wiring) engine() *engine.Docker {
 		RunnerName: w.cfg.Runner.Name,
 		StreamPull: w.cfg.Docker.StreamPull,
 		Pull:       engine.PullOptions{Fallback: engine.Fallback(w.cfg.Docker.PullFallback)},
+		Pids:       w.cfg.Resources.Pids,
 		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits(), Reserved: reserved(w.hosts())},
 		Access:     w.access,
 		Scopes:     w.scopes,

@@ -20,6 +20,11 @@ import (
 
 // Script is what one step does. The zero value exits with 0 at once and prints nothing.
 type Script struct {
+	// FetchDelay is how long Fetch takes; it obeys the context. FetchErr and FetchPanic are what it fails with.
+	FetchDelay time.Duration
+	FetchErr   error
+	FetchPanic any
+
 	// PrepareOutput is written while the step is prepared: the progress of a pull.
 	PrepareOutput string
 	// PrepareDelay is how long Prepare takes; it obeys the context.
@@ -78,6 +83,8 @@ type Engine struct {
 	running    int
 	maximum    int
 	env        map[string]map[string]string
+	fetches    []string
+	fetching   map[string]int // by Spec.ID
 }
 
 // run is what the engine knows of one spec.
@@ -178,6 +185,48 @@ func (e *Engine) Setup(ctx context.Context, s *spec.Spec) error {
 	return nil
 }
 
+// Fetch does what the step's script says.
+func (e *Engine) Fetch(ctx context.Context, s *spec.Spec, step *spec.Step) error {
+	e.mu.Lock()
+	script, ok := e.scripts[s.ID+"/"+step.Name]
+	if !ok {
+		script = e.scripts[step.Name]
+	}
+	if r := e.runs[s.ID]; r != nil && r.destroyed > 0 {
+		e.violate("the image of step %q was fetched after spec %q was destroyed", step.Name, s.ID)
+	}
+	if e.fetching == nil {
+		e.fetching = map[string]int{}
+	}
+	e.fetches = append(e.fetches, "fetch "+step.Name)
+	e.fetching[s.ID]++
+	e.mu.Unlock()
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.fetching[s.ID]--
+	}()
+	if script.FetchPanic != nil {
+		panic(script.FetchPanic)
+	}
+	err := wait(ctx, script.FetchDelay)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err != nil {
+		e.fetches = append(e.fetches, "give up "+step.Name)
+		return err
+	}
+	e.fetches = append(e.fetches, "have "+step.Name)
+	return script.FetchErr
+}
+
+// Fetches are the calls of Fetch so far, in order: "fetch NAME", and "have NAME" or "give up NAME" at its end.
+func (e *Engine) Fetches() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.fetches)
+}
+
 // Prepare makes a container that does what the step's script says.
 func (e *Engine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, output io.Writer) (spec.Container, error) {
 	e.mu.Lock()
@@ -222,6 +271,9 @@ func (e *Engine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, out
 func (e *Engine) Destroy(ctx context.Context, s *spec.Spec) error {
 	e.mu.Lock()
 	e.events = append(e.events, "destroy")
+	if n := e.fetching[s.ID]; n > 0 {
+		e.violate("spec %q was destroyed while %d images were fetched", s.ID, n)
+	}
 	r := e.runs[s.ID]
 	if r == nil {
 		e.violate("spec %q was destroyed and never set up", s.ID)

@@ -162,6 +162,7 @@ func (l *loader) checkResources(r *Resources) {
 		{"DRONE_CPU_QUOTA", r.CPUQuota, 0},
 		{"DRONE_CPU_PERIOD", r.CPUPeriod, 0},
 		{"DRONE_CPU_SHARES", r.CPUShares, 0},
+		{"DRONE_RUNNER_PIDS_LIMIT", r.Pids, 0},
 	} {
 		if v.value < v.least {
 			l.fail("%s: %d is less than %d: write a limit, or 0 for none", v.name, v.value, v.least)

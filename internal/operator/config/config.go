@@ -175,6 +175,8 @@ type (
 		CPUSet string `envconfig:"DRONE_CPU_SET"`
 		// ShmSize of `/dev/shm`: `64MB`.
 		ShmSize Bytes `envconfig:"DRONE_SHM_SIZE" default:"0"`
+		// Pids are the processes and threads of a container, so that a fork bomb ends in the build that made it.
+		Pids int64 `envconfig:"DRONE_RUNNER_PIDS_LIMIT" default:"8192"`
 	}
 
 	// Plugins are Drone's external providers. A provider that fails is an error of the build.

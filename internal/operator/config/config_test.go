@@ -42,10 +42,11 @@ func TestDefaults(t *testing.T) {
 		Runner: Runner{
 			Sandbox: "sysbox", Name: host, Capacity: 2, CloneImage: "drone/git:latest", LogLimit: 5 << 20, ServiceWait: time.Minute, ReapInterval: 10 * time.Minute, State: "/var/lib/drone-runner",
 		},
-		Platform: Platform{OS: "linux", Arch: runtime.GOARCH},
-		Docker:   Docker{StreamPull: true},
-		Cache:    Cache{High: Mark{Percent: 80}, Low: Mark{Percent: 60}},
-		Tmate:    Tmate{Image: "drone/drone-runner-docker:1"},
+		Platform:  Platform{OS: "linux", Arch: runtime.GOARCH},
+		Resources: Resources{Pids: 8192},
+		Docker:    Docker{StreamPull: true},
+		Cache:     Cache{High: Mark{Percent: 80}, Low: Mark{Percent: 60}},
+		Tmate:     Tmate{Image: "drone/drone-runner-docker:1"},
 	}
 	got, notices := load(t, minimal()...)
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -108,6 +109,7 @@ func TestValues(t *testing.T) {
 		{"DRONE_MEMORY_SWAP_LIMIT", "-1", Bytes(-1), func(c *Config) any { return c.Resources.MemorySwap }},
 		{"DRONE_CPU_QUOTA", "50000", int64(50000), func(c *Config) any { return c.Resources.CPUQuota }},
 		{"DRONE_CPU_PERIOD", "100000", int64(100000), func(c *Config) any { return c.Resources.CPUPeriod }},
+		{"DRONE_RUNNER_PIDS_LIMIT", "512", int64(512), func(c *Config) any { return c.Resources.Pids }},
 		{"DRONE_CPU_SHARES", "512", int64(512), func(c *Config) any { return c.Resources.CPUShares }},
 		{"DRONE_CPU_SET", "0-2,4", "0-2,4", func(c *Config) any { return c.Resources.CPUSet }},
 		{"DRONE_SHM_SIZE", "64MB", Bytes(64 << 20), func(c *Config) any { return c.Resources.ShmSize }},
