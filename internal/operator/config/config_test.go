@@ -230,8 +230,10 @@ func TestErrors(t *testing.T) {
 		{"a NUL byte", minimal("DRONE_RPC_SECRET=hush\x00", "DRONE_RUNNER_NAME=\x00"), []string{"DRONE_RPC_SECRET holds a NUL byte", "DRONE_RUNNER_NAME holds a NUL byte"}},
 		{"required among spaces", []string{"DRONE_RPC_SECRET=s", "DRONE_RPC_HOST= "}, []string{"DRONE_RPC_HOST is required"}},
 		{"no such environment file", minimal("DRONE_RUNNER_ENV_FILE=/nowhere/env"), []string{"DRONE_RUNNER_ENV_FILE: read the environment file: open /nowhere/env"}},
-		{"unknown, nothing near", minimal("DRONE_WHATEVER_IT_TAKES=1"), []string{"DRONE_WHATEVER_IT_TAKES is unknown: correct or remove it"}},
-		{"unknown limit of the old agents", minimal("DRONE_LIMIT_SHM_SIZE=1"), []string{"DRONE_LIMIT_SHM_SIZE is unknown"}},
+		{"a letter too many", minimal("DRONE_RUNNER_CAPACITYS=1"), []string{"DRONE_RUNNER_CAPACITYS is unknown (did you mean DRONE_RUNNER_CAPACITY?): correct or remove it"}},
+		{"a letter too few", minimal("DRONE_LIMIT_TRUSTD=true"), []string{"DRONE_LIMIT_TRUSTD is unknown (did you mean DRONE_LIMIT_TRUSTED?)"}},
+		{"another letter", minimal("DRONE_LIMIT_REPAS=a/b"), []string{"did you mean DRONE_LIMIT_REPOS?"}},
+		{"two letters swapped", minimal("DRONE_RUNNER_CAPACTIY=1"), []string{"did you mean DRONE_RUNNER_CAPACITY?"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,6 +8,15 @@ import (
 	"github.com/agext/levenshtein"
 )
 
+// needless are variables of Drone's docker runner that have no effect here, and why none is needed.
+func needless() map[string]string {
+	return map[string]string{
+		"DRONE_DEFER_TAIL_LOG":                   "the end of a log is always waited for",
+		"DRONE_FLAG_ALLOW_DOCKER_PLUGIN_VOLUMES": "plugins that build images may mount volumes, and get Docker all the same",
+		"DRONE_RUNNER_NETWORK_ENABLE_IPV6":       "the networks of pipelines have IPv4 alone",
+	}
+}
+
 // refused are variables of Drone's docker runner that can't be honoured here, and why.
 func refused() map[string]string {
 	return map[string]string{
@@ -31,8 +40,8 @@ func serverPrefixes() []string {
 // serverNames are those that no prefix covers.
 func serverNames() []string {
 	return []string{
-		"ADMIN", "HOST", "HTTP_FORCE_STS_HEADER", "HTTP_STS_FORCE_HEADER", "LEGACY_TOKEN_MAPPING_FILE", "MIN_AGE", "OPEN", "ORGS", "PPROF_ENABLED", "PROVIDER", "RPC_DEBUG", "RUNNER_IMAGE",
-		"RUNNER_LOCAL", "RUNNER_PLATFORM", "SECRET",
+		"ADMIN", "HOST", "HTTP_FORCE_STS_HEADER", "HTTP_STS_FORCE_HEADER", "LEGACY_TOKEN_MAPPING_FILE", "LIMIT_SHM_SIZE", "MIN_AGE", "OPEN", "ORGS", "PPROF_ENABLED",
+		"PROVIDER", "RPC_DEBUG", "RPC_EXTRA_HOSTS", "RUNNER_IMAGE", "RUNNER_LOCAL", "RUNNER_PLATFORM", "SECRET",
 	}
 }
 
@@ -50,9 +59,11 @@ func buildNames() []string {
 	}
 }
 
-// sortOut names the variables that mean nothing to the runner: those of others by a notice, the rest as errors, with the name that was probably meant.
+// sortOut names the variables that mean nothing to the runner. Those of the server and of builds are ignored, and so is
+// what nobody knows, since a file may serve programs of a later version. A name that is one letter away from one of
+// the runner's is an error: what it should have set would be missed in silence.
 func (l *loader) sortOut() {
-	all, reasons := known(), refused()
+	all, reasons, idle := known(), refused(), needless()
 	var server, build []string
 	for _, name := range sortedNames(l.env) {
 		short, ours := strings.CutPrefix(name, prefix)
@@ -62,12 +73,14 @@ func (l *loader) sortOut() {
 		switch reason, no := reasons[name]; {
 		case no:
 			l.fail("%s is refused: %s", name, reason)
+		case idle[name] != "":
+			l.notice("%s has no effect here: %s", name, idle[name])
 		case belongs(short, serverNames(), serverPrefixes()):
 			server = append(server, name)
 		case belongs(short, buildNames(), buildPrefixes()):
 			build = append(build, name)
 		default:
-			l.fail("%s is unknown%s: correct or remove it; docs/configuration.md lists them all", name, suggestion(name, all))
+			l.unknown(name, short, all)
 		}
 	}
 	if len(server) > 0 {
@@ -82,22 +95,44 @@ func belongs(name string, whole, prefixes []string) bool {
 	return slices.Contains(whole, name) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-// suggestion names the nearest known variable, unless none is near.
-func suggestion(name string, known map[string]variable) string {
+// unknown reports a variable that is nobody's, with the known one that is nearest to it.
+func (l *loader) unknown(name, short string, all map[string]variable) {
+	best, distance := nearest(name, all)
+	near := distance <= max(3, len(name)/4) || strings.HasPrefix(short, "RUNNER_")
+	switch {
+	case best != "" && (distance == 1 || swapped(name, best)):
+		l.fail("%s is unknown (did you mean %s?): correct or remove it; docs/configuration.md lists them all", name, best)
+	case best != "" && near:
+		l.notice("%s is unknown and ignored (did you mean %s?); docs/configuration.md lists what the runner knows", name, best)
+	default:
+		l.notice("%s is unknown and ignored; docs/configuration.md lists what the runner knows", name)
+	}
+}
+
+// nearest returns the known variable whose name differs in the fewest letters, and their number.
+func nearest(name string, known map[string]variable) (best string, distance int) {
 	const longest = 64 // of what may be a typing error; comparing takes time
 	if len(name) > longest {
-		return ""
+		return "", 0
 	}
-	best, least := "", max(3, len(name)/4)+1
 	for _, candidate := range sortedNames(known) {
-		if d := levenshtein.Distance(name, candidate, nil); d < least {
-			best, least = candidate, d
+		if d := levenshtein.Distance(name, candidate, nil); best == "" || d < distance {
+			best, distance = candidate, d
 		}
 	}
-	if best == "" {
-		return ""
+	return best, distance
+}
+
+// swapped reports whether two names differ by two letters next to each other that have changed places.
+func swapped(a, b string) bool {
+	if len(a) != len(b) {
+		return false
 	}
-	return " (did you mean " + best + "?)"
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
 // kubernetesName matches the variables that Kubernetes, and the links of old Docker, set for a service whose name begins with drone-.
