@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
@@ -76,26 +77,39 @@ func (r *stageRun) settle(lives context.Context, d *detached) {
 		<-ctx.Done() // Its end is being told, for the log of the step that follows.
 	default:
 		text := r.masked(err).Error()
-		r.warn(d, fmt.Sprintf("warning: %s isn't healthy after %s, which is how long this runner's steps wait (DRONE_RUNNER_SERVICE_WAIT); the stage goes on: %s", d, limit, text))
+		r.warn(d, "", fmt.Sprintf("warning: %s isn't healthy after %s, which is how long this runner's steps wait (DRONE_RUNNER_SERVICE_WAIT); the stage goes on: %s", d, limit, text))
 		r.log.WithField("step", d.step.Name).Infof("a service isn't healthy after %s: %s", limit, text)
 	}
 }
 
-// warn keeps a line, and the last lines of the detached step's log, for the log of the step that follows.
-func (r *stageRun) warn(d *detached, line string) {
-	r.warnings.add(append([]string{line}, d.last.of(d.step.Name)...)...)
+// warn keeps a line for the log of the step that follows, and the last lines of the detached step's log unless they are
+// on the same screen. The last of them is left out if it is the error that the line has.
+func (r *stageRun) warn(d *detached, shown, line string) {
+	r.warnings.add(line)
+	if r.failed != nil {
+		return
+	}
+	last := d.last.of(d.step.Name)
+	if n := len(last); n > 0 && shown != "" && strings.HasSuffix(last[n-1], shown) {
+		last = last[:n-1]
+	}
+	r.warnings.add(last...)
 }
 
-// concludeDetached ends a detached step. As with Drone it has passed, whatever became of it: being stopped is its usual end, and a stage whose service fails goes on. But
-// a failure is told to the log of the step that follows, where it is missed; so is the end of a service, whose work it is to be there.
+// concludeDetached ends a detached step. As on Drone's runner it has passed, however it ended: being stopped is its usual
+// end, and a stage whose service fails goes on. But the log of the step that follows, where a service is missed,
+// says that one has failed, or has ended.
 func (r *stageRun) concludeDetached(d *detached, exit spec.Exit, err error) {
-	var end, line string
+	var end, line, shown string
 	switch {
 	case err != nil && errors.Is(context.Cause(r.detachedCtx), errGraphEnded):
 		// Stopped since its work is done.
 	case err != nil:
 		end = r.masked(err).Error()
-		d.out.lines("error: " + end)
+		if r.failed == nil {
+			shown = "error: " + end
+			d.out.lines(shown)
+		}
 	case exit.OOMKilled:
 		end = "it ran out of memory and was killed"
 	case exit.Code != 0:
@@ -105,11 +119,15 @@ func (r *stageRun) concludeDetached(d *detached, exit spec.Exit, err error) {
 	}
 	if end != "" {
 		line = fmt.Sprintf("warning: %s has failed: %s (the stage goes on; see its log)", d, end)
+		if r.failed != nil {
+			r.failed(d.step.Name, end)
+			line = fmt.Sprintf("warning: %s has failed (the stage goes on)", d)
+		}
 		r.log.WithField("step", d.step.Name).Infof("%s has failed: %s", d, end)
 	}
 	// First its own log: what was held back of it belongs to its last lines.
 	r.afterwards(d.step, d.out, r.state.finish(d.step.Name, 0))
 	if line != "" {
-		r.warn(d, line)
+		r.warn(d, shown, line)
 	}
 }

@@ -50,6 +50,10 @@ type Job struct {
 	Reporter Reporter
 	// Ended, unless it is nil, is called as soon as it is known how the stage ended, before the clean-up.
 	Ended func(drone.Stage)
+	// DetachedFailed is for a Reporter that shows all logs in one place. Unless it is nil it gets why a service or a
+	// detached step has failed, before StepFinished, whose record has passed, as Drone's has. The logs don't say why
+	// then, nor repeat the last lines of that step.
+	DetachedFailed func(step, why string)
 }
 
 // Run runs the stage to its end and is the final record of it. It returns when every step is final, everything that the run made is destroyed, and the
@@ -86,6 +90,7 @@ func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 		masker:   livelog.NewMasker(io.Discard, s.Secrets()),
 		state:    NewState(job.Build, job.Stage, s),
 		hasBuild: job.Build != nil,
+		failed:   job.DetachedFailed,
 		ctx:      ctx,
 		cancel:   cancel,
 		// What is reported is reported, cancelled or not.
@@ -127,6 +132,7 @@ type stageRun struct {
 	masker   *livelog.Masker
 	state    *State
 	hasBuild bool
+	failed   func(step, why string)
 	// ctx is over when the stage is to stop; cancel ends it. reportCtx is the same and never over.
 	ctx       context.Context
 	cancel    context.CancelCauseFunc

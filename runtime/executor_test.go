@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drone/drone-go/drone"
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
@@ -301,6 +302,54 @@ func TestExecutor(t *testing.T) {
 }
 
 // TestExecutorReporterPanics shows that no panic of a reporter ends the runner, or leaves a step green that nobody was told of.
+// TestExecutorDetachedFailures holds that the reason why a detached step failed is in each log once, and in none where the
+// reporter shows all of them in one place.
+func TestExecutorDetachedFailures(t *testing.T) {
+	run := func(t *testing.T, failed func(step, why string)) *recorder {
+		e := enginetest.New(t).Script("gone", enginetest.Script{PrepareErr: noSuchImage}).Script("dies", enginetest.Script{RunErr: noProgram})
+		reports := newRecorder(t)
+		steps := chain(step("gone", service), step("dies", detach), step("a", notes("hello")))
+		job := Job{Spec: specOf(steps...), Stage: &drone.Stage{ID: 1}, Reporter: reports, DetachedFailed: failed}
+		if _, err := (&Executor{Engine: e, Log: quiet()}).Run(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+		return reports
+	}
+	t.Run("logs apart", func(t *testing.T) {
+		reports := run(t, nil)
+		for _, name := range []string{"gone", "a"} {
+			if text := reports.text(name); strings.Count(text, noSuchImage.Error()) != 1 {
+				t.Errorf("the log of %q: %q", name, text)
+			}
+		}
+	})
+	t.Run("one screen", func(t *testing.T) {
+		var mu sync.Mutex
+		got := map[string]string{}
+		reports := run(t, func(step, why string) {
+			mu.Lock()
+			defer mu.Unlock()
+			got[step] = why
+		})
+		if diff := cmp.Diff(map[string]string{"gone": noSuchImage.Error(), "dies": noProgram.Error()}, got); diff != "" {
+			t.Error(diff)
+		}
+		for _, name := range []string{"gone", "dies", "a"} {
+			if text := reports.text(name); strings.Contains(text, noSuchImage.Error()) || strings.Contains(text, noProgram.Error()) {
+				t.Errorf("the log of %q: %q", name, text)
+			}
+		}
+		if text := reports.text("a"); !strings.Contains(text, `warning: service "gone" has failed (the stage goes on)`) {
+			t.Errorf("the log of the step that follows: %q", text)
+		}
+	})
+}
+
+var (
+	noSuchImage = errors.New("pull image: it is not there")
+	noProgram   = errors.New("there is no such program")
+)
+
 func TestExecutorReporterPanics(t *testing.T) {
 	rows := []struct{ on, want string }{
 		{"StepStarted a", "a:error/255 b:skipped => error/255"},

@@ -203,6 +203,13 @@ func TestDaemonOutcomes(t *testing.T) {
 			[]string{"default: success 0", "  a: failure 3"}, ""},
 		{"exit code 78", rpctest.Build{YAML: head + "- {name: a, image: IMAGE, commands: [exit 78]}\n- {name: b, image: IMAGE, commands: [echo on]}\n"},
 			[]string{"default: success 0", "  a: success 78", "  b: skipped 0"}, ""},
+		{"exit code 78, and what always runs", rpctest.Build{YAML: head + "- {name: a, image: IMAGE, commands: [exit 78]}\n- {name: b, image: IMAGE, commands: [echo on], when: {status: [success, failure]}}\n"},
+			[]string{"default: success 0", "  a: success 78", "  b: success 0"}, ""},
+		{"no steps", rpctest.Build{YAML: "kind: pipeline\nclone: {disable: true}\nsteps: []\n"}, []string{"default: success 0"}, ""},
+		{"services alone", rpctest.Build{YAML: "kind: pipeline\nclone: {disable: true}\nservices: [{name: a, image: IMAGE, commands: [sleep 300]}]\n"},
+			[]string{"default: success 0", "  a: success 0"}, ""},
+		{"a mount of nothing", rpctest.Build{YAML: head + "- {name: first, image: IMAGE, commands: ['true']}\n- {name: a, image: IMAGE, commands: [test ! -e /v], volumes: [{name: v, path: /v}]}\n"},
+			[]string{"default: success 0", "  first: success 0", "  a: success 0"}, ""},
 		{"an unknown key", rpctest.Build{YAML: head + "- {name: a, image: IMAGE, commands: [exit 0], imaje: b}\n"},
 			[]string{"default: success 0", "  a: success 0"}, ""},
 		{"an image that isn't there", rpctest.Build{YAML: head + "- {name: a, image: 'standin/nothing:9', pull: never, commands: [x]}\n"},
@@ -220,8 +227,9 @@ func TestDaemonOutcomes(t *testing.T) {
 			if got := result.Stages[0].Error; !strings.Contains(got, row.text) || row.text == "" && got != "" {
 				t.Errorf("error of the stage: %q, want %q in it", got, row.text)
 			}
-			if a := result.Step("a"); row.name == "an unknown key" && !strings.Contains(a.Text(), "imaje: unknown key, ignored (did you mean image?)") {
-				t.Errorf("the log tells the author of the file: %q", a.Text())
+			noted := map[string]string{"an unknown key": "imaje: unknown key, ignored (did you mean image?)", "a mount of nothing": `the volume "v" is not declared, and the mount is ignored`}
+			if a := result.Step("a"); a != nil && !strings.Contains(a.Text(), noted[row.name]) {
+				t.Errorf("the log of the step has no warning: %q", a.Text())
 			}
 		})
 	}

@@ -259,7 +259,7 @@ func (f *localFlags) run(ctx context.Context, p *plan, d *client.Context, execut
 		}
 		s.stage.Started = time.Now().Unix()
 		limited, cancel := context.WithTimeoutCause(ctx, f.timeout, &timeoutError{runtime.TimeoutError{Limit: f.timeout}})
-		stage, err := executor.Run(limited, runtime.Job{Spec: s.spec, Build: &build, Stage: s.stage, Reporter: terminal})
+		stage, err := executor.Run(limited, runtime.Job{Spec: s.spec, Build: &build, Stage: s.stage, Reporter: terminal, DetachedFailed: terminal.DetachedFailed})
 		cancel()
 		if err != nil {
 			return false, fmt.Errorf("pipeline %q: %w", s.pipeline.Name, err)

@@ -108,6 +108,19 @@ func TestExecOutcomes(t *testing.T) {
 		{"--include and --exclude", outcomes, []string{"--include=first", "--include=broken", "--exclude=broken"}, 0, []string{"first | one", "!broken"}},
 		{"exit code 78 skips the rest", "kind: pipeline\nsteps: [{name: a, image: IMAGE, commands: [exit 78]}, {name: b, image: IMAGE, commands: [echo on]}]", nil, 0,
 			[]string{"b > skipped"}},
+		{"exit code 78 skips nothing that always runs", "kind: pipeline\nsteps: [{name: a, image: IMAGE, commands: [exit 78]}, {name: b, image: IMAGE, commands: [echo on], when: {status: [success, failure]}}]", nil, 0,
+			[]string{"b | on"}},
+		{"no steps", "kind: pipeline\nsteps: []", nil, 0, []string{"steps: the pipeline has no steps, and succeeds at once", "pipeline default: 0 steps", "pipeline default: success"}},
+		{"no steps, and nothing else", "kind: pipeline", nil, 0, []string{"pipeline default: success"}},
+		{"services alone", "kind: pipeline\nservices: [{name: db, image: IMAGE, commands: [sleep 300]}]", nil, 0, []string{"db > started in the background", "pipeline default: success"}},
+		{"a pipeline that nobody knows to wait for", "kind: pipeline\ndepends_on: [other]\nsteps: [{name: a, image: IMAGE, commands: [echo on]}]", nil, 0, []string{"warning: pipeline \"default\": depends_on: there is no pipeline \"other\"", "a | on"}},
+		{"mounts of nothing", "kind: pipeline\nsteps: [{name: a, image: IMAGE, commands: ['test ! -e /cache', 'test ! -e /b && echo on'], volumes: [{name: v, path: /cache}, {name: w, path: /b}]}]\nvolumes: [{name: w}]", nil, 0,
+			[]string{"volumes[0].name: the volume \"v\" is not declared, and the mount is ignored", "volumes[0].temp: the volume has no source", "a | on"}},
+		{"variables without a value", "kind: pipeline\nsteps: [{name: a, image: IMAGE, environment: {TOKEN: {from_secret: nowhere}, EMPTY: ''}, settings: {x: '', y: {from_secret: nowhere}, z: []}, " +
+			"commands: ['echo \"$${TOKEN-unset} $${EMPTY-unset} $${PLUGIN_X-unset} $${PLUGIN_Y-unset} $${PLUGIN_Z-unset} $${DRONE_DEPLOY_TO-unset}\" | sed s/unset/no/g']}]", nil, 0,
+			[]string{"a |   no  no no\n", "TOKEN is empty: this build doesn't get secret \"nowhere\""}},
+		{"errors come after the command that made them", "kind: pipeline\nsteps: [{name: a, image: IMAGE, commands: ['echo one >&2', 'echo two', 'echo three >&2']}]", nil, 0,
+			[]string{"a | + echo one >&2\na | one\na | + echo two\na | two\na | + echo three >&2\na | three\n"}},
 		{"the docker socket is a share of the machine's", "kind: pipeline\nsteps: [{name: a, image: IMAGE, commands: ['test -S /var/run/docker.sock && echo it is there'], volumes: [{name: d, path: /var/run/docker.sock}]}]\nvolumes: [{name: d, host: {path: /var/run/docker.sock}}]", []string{"--trusted"}, 0,
 			[]string{"| it is there"}},
 	} {
@@ -115,6 +128,28 @@ func TestExecOutcomes(t *testing.T) {
 			t.Parallel()
 			newJob(t, map[string]string{".drone.yml": row.yaml}, row.args...).run(t).expect(t, row.code, row.want...)
 		})
+	}
+}
+
+// TestExecDetachedFailures holds that a service or detached step which failed is shown so, with its reason once.
+func TestExecDetachedFailures(t *testing.T) {
+	t.Parallel()
+	r := newJob(t, map[string]string{".drone.yml": `
+kind: pipeline
+services:
+- {name: gone, image: 'standin/nothing:9', pull: never}
+- {name: dies, image: IMAGE, commands: [echo last words, exit 3]}
+- {name: lives, image: IMAGE, commands: [sleep 300]}
+steps:
+- {name: bg, image: IMAGE, detach: true, entrypoint: [/no/such/thing]}
+- {name: a, image: IMAGE, commands: ["until [ -e /tmp/x ]; do sleep 2; touch /tmp/x; done"]}
+`}).run(t)
+	r.expect(t, 0, "gone  > failed after", "bg    > failed after", "dies  > failed after", "dies  > exit code 3", "lives > success after", "gone    failed", "dies    failed", "bg      failed", "lives   success",
+		`warning: service "gone" has failed (the stage goes on)`, "pipeline default: success")
+	for _, once := range []string{"forbids to fetch it", "the image has no such program", "exit code 3", "| last words"} {
+		if n := strings.Count(r.stdout+r.stderr, once); n != 1 {
+			t.Errorf("%q is there %d times: %s", once, n, r)
+		}
 	}
 }
 

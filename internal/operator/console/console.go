@@ -35,6 +35,7 @@ type Console struct {
 	began   time.Time         // of the stage
 	steps   map[int]time.Time // when each step started, by its number
 	took    map[int]time.Duration
+	failed  map[string]string // why services and detached steps have failed, by their names
 	results []result
 }
 
@@ -62,7 +63,7 @@ func (c *Console) Begin(_ context.Context, stage drone.Stage) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.began = time.Now()
-	c.steps, c.took = map[int]time.Time{}, map[int]time.Duration{}
+	c.steps, c.took, c.failed = map[int]time.Time{}, map[int]time.Duration{}, map[string]string{}
 	c.width = 0
 	for _, step := range stage.Steps {
 		c.width = max(c.width, min(len([]rune(printable(step.Name))), maxPrefix))
@@ -87,18 +88,41 @@ func (c *Console) StepStarted(_ context.Context, step drone.Step) runtime.Log {
 	return &log{console: c, prefix: c.prefix(step, "|")}
 }
 
+// DetachedFailed notes why a service or a detached step has failed, whose record says that it passed.
+func (c *Console) DetachedFailed(step, why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed[step] = why
+}
+
+// outcome returns the status of a step as it is shown. Failed is what a detached one did without failing its stage.
+func (c *Console) outcome(step drone.Step) (status string, color color) {
+	if _, ok := c.failed[step.Name]; ok && step.Detached && step.Status == drone.StatusPassing {
+		return "failed", red
+	}
+	return step.Status, statusColor(step.Status, step.ErrIgnore)
+}
+
 // StepFinished prints how the step ended.
 func (c *Console) StepFinished(_ context.Context, step drone.Step, _ *drone.CardInput) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	what := describe(step)
+	status, color := c.outcome(step)
+	what := status
+	if status == step.Status {
+		what = describe(step)
+	}
 	if start, ok := c.steps[step.Number]; ok {
 		c.took[step.Number] = time.Since(start)
 		what += " after " + seconds(c.took[step.Number]) + " s"
 	}
-	c.state(step, what, statusColor(step.Status, step.ErrIgnore))
-	for line := range strings.Lines(step.Error) {
-		c.state(step, strings.TrimRight(line, "\r\n"), statusColor(step.Status, step.ErrIgnore))
+	c.state(step, what, color)
+	why := step.Error
+	if status != step.Status {
+		why = c.failed[step.Name]
+	}
+	for line := range strings.Lines(why) {
+		c.state(step, strings.TrimRight(line, "\r\n"), color)
 	}
 }
 

@@ -21,7 +21,11 @@ func (c *Console) table(stage drone.Stage) {
 	}
 	rows := [][]cell{{{text: "STEP"}, {text: "STATUS"}, {text: "EXIT", right: true}, {text: "SECONDS", right: true}}}
 	for _, step := range stage.Steps {
-		status, exit, took := step.Status, strconv.Itoa(step.ExitCode), "-"
+		status, color := c.outcome(*step)
+		exit, took := strconv.Itoa(step.ExitCode), "-"
+		if status != step.Status {
+			exit = "-" // it is the record's, which says that the step passed
+		}
 		if step.ErrIgnore && step.Status == drone.StatusFailing {
 			status += " (ignored)"
 		}
@@ -32,7 +36,7 @@ func (c *Console) table(stage drone.Stage) {
 		}
 		rows = append(rows, []cell{
 			{text: printable(step.Name)},
-			{text: status, color: statusColor(step.Status, step.ErrIgnore)},
+			{text: status, color: color},
 			{text: exit, right: true},
 			{text: took, right: true},
 		})
