@@ -17,11 +17,14 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/console"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/local"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/reserved"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fairshare"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
@@ -32,7 +35,7 @@ const defaultFile = ".drone.yml"
 
 // localFlags are those of commands that take a file as exec does.
 type localFlags struct {
-	build             buildFlags
+	build             local.Build
 	selection         selection
 	clone             bool
 	cloneImage        string
@@ -50,7 +53,30 @@ func (f *localFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&f.timeout, "timeout", time.Hour, "time that each pipeline may take")
 	flags.StringSliceVar(&f.networks, "network", nil, "docker network that every step joins besides the pipeline's own (repeatable)")
 	flags.StringSliceVar(&f.volumes, "volume", nil, "volume of every step, /path:/path/in/step[:ro] (repeatable)")
-	f.build.register(flags)
+	registerBuild(flags, &f.build)
+}
+
+// registerBuild registers the flags that make up a build.
+func registerBuild(flags *pflag.FlagSet, b *local.Build) {
+	flags.StringVar(&b.Event, "event", "", "event of the build: "+strings.Join(local.Events, ", ")+" (default push, or what --ref says)")
+	flags.StringVar(&b.Action, "action", "", "action of the event: opened, synchronize, …")
+	flags.StringVar(&b.Branch, "branch", "", "branch of the build, for a pull request the one that it is for (default git's, or main)")
+	flags.StringVar(&b.Ref, "ref", "", "git reference (default refs/heads/BRANCH, for a tag refs/tags/TAG)")
+	flags.StringVar(&b.Commit, "commit", "", "commit (default git's HEAD)")
+	flags.StringVar(&b.Repo, "repo", "", "repository as NAMESPACE/NAME (default that of git's remote origin, or local/FOLDER)")
+	flags.StringVar(&b.Deploy, "deploy-to", "", "target of a promotion or rollback; --target is the same")
+	flags.StringVar(&b.Cron, "cron", "", "name of the cron job")
+	flags.StringVar(&b.Instance, "instance", "drone.local", "host name of the server, as when.instance sees it")
+	flags.BoolVar(&b.Trusted, "trusted", false, "allow what a server allows trusted repositories alone")
+	flags.StringArrayVar(&b.Env, "env", nil, "variable of the build, KEY=VALUE, or KEY alone to hand on this shell's; steps get it, and ${KEY} in the file is replaced (repeatable)")
+	flags.StringArrayVar(&b.EnvFiles, "env-file", nil, "file of such variables, KEY=VALUE lines as in a .env file; --env wins (repeatable)")
+	flags.StringArrayVar(&b.SecretFiles, "secret-file", nil, "file of secrets for from_secret, KEY=VALUE lines; put values with $ or # in single quotes (repeatable)")
+	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if name == "target" {
+			name = "deploy-to"
+		}
+		return pflag.NormalizedName(name)
+	})
 }
 
 func newExec() *cobra.Command {
@@ -126,7 +152,7 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 		RunnerName: account.owner(),
 		StreamPull: true,
 		Pids:       fairshare.Pids,
-		Guard:      &engine.GuardOptions{Dir: socketsDir(), Reserved: reserved(proxies())},
+		Guard:      &engine.GuardOptions{Dir: socketsDir(), Reserved: reserved.Addresses(proxies())},
 		Log:        log,
 	})
 	account.sweep(ctx, builds)
@@ -179,7 +205,8 @@ func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) 
 	if f.timeout <= 0 {
 		return nil, nil, fmt.Errorf("--timeout: %s leaves no time: write a duration such as 90s, 30m or 2h", f.timeout)
 	}
-	d, git, err := f.build.context(ctx, dir, data, f.timeout)
+	f.build.Machine, f.build.Version = hostname(), versionText()
+	d, err := f.build.Context(ctx, dir, data, f.timeout)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -204,8 +231,8 @@ func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) 
 		if d.Repo.HTTPURL == "" {
 			return nil, nil, errors.New("--clone: git's remote origin isn't set in the current folder: there is nothing to clone from")
 		}
-		d.Netrc = git.netrc()
 	} else {
+		d.Netrc = nil
 		loader.Compiler.WorkspaceSource = dir
 	}
 	p, err := newPlan(ctx, loader, d, f.selection)

@@ -7,6 +7,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/local"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
@@ -15,12 +16,12 @@ import (
 // account is what a call of exec writes down of its runs, for the next one to clean up after it should it be killed. Where nothing can be written it does without: a developer's build
 // doesn't fail for that.
 type account struct {
-	execs *execs // nil if there is no folder
+	execs *local.Runs // nil if there is no folder
 	log   logrus.FieldLogger
 }
 
 func openAccount(log logrus.FieldLogger) *account {
-	e, err := openExecs()
+	e, err := local.OpenRuns(hostname())
 	if err != nil {
 		log.WithError(err).Warn("should this be killed, nobody removes what it leaves in Docker")
 	}
@@ -32,7 +33,7 @@ func (a *account) owner() string {
 	if a.execs == nil {
 		return "exec on " + hostname()
 	}
-	return a.execs.owner
+	return a.execs.Owner()
 }
 
 // sweep removes what killed calls have left. What it can't remove is left to the next one.
@@ -40,10 +41,10 @@ func (a *account) sweep(ctx context.Context, e *engine.Docker) {
 	if a.execs == nil {
 		return
 	}
-	j := &janitor.Janitor{Engine: e, Runner: a.execs.owner, Runs: a.execs.runs, Log: a.log}
+	j := &janitor.Janitor{Engine: e, Runner: a.execs.Owner(), Runs: a.execs.Running, Log: a.log}
 	_, err := j.Reap(ctx)
 	if err == nil {
-		err = a.execs.forget()
+		err = a.execs.Forget()
 	}
 	if err != nil && ctx.Err() == nil {
 		a.log.WithError(err).Warn("what a call that was killed has left can't all be removed")
@@ -69,7 +70,7 @@ type accounted struct {
 
 // Setup is the engine's.
 func (a *accounted) Setup(ctx context.Context, s *spec.Spec) error {
-	leave, err := a.account.execs.enter(s.ID)
+	leave, err := a.account.execs.Enter(s.ID)
 	if err != nil {
 		// The next call of exec would take it for dead.
 		return err

@@ -5,7 +5,6 @@ package main
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 )
@@ -56,56 +55,4 @@ func TestExecWithoutAHome(t *testing.T) {
 	j := newJob(t, map[string]string{".drone.yml": "kind: pipeline\nsteps: [{name: a, image: IMAGE, commands: ['true']}]\n"})
 	j.env = append(j.env, "HOME=/dev/null", "XDG_STATE_HOME=")
 	j.run(t).expect(t, 0, "should this be killed")
-}
-
-// All processes that share a folder have one name, also if they come at once; a file that is unlocked is a dead one's.
-func TestExecs(t *testing.T) {
-	t.Setenv("XDG_STATE_HOME", t.TempDir())
-	owners := make(chan string)
-	for range 10 {
-		go func() {
-			e, err := openExecs()
-			if err != nil {
-				t.Error(err)
-				owners <- ""
-				return
-			}
-			owners <- e.owner
-		}()
-	}
-	first := <-owners
-	for range 9 {
-		if got := <-owners; got != first || !strings.HasPrefix(got, "exec on ") {
-			t.Errorf("owners %q and %q", first, got)
-		}
-	}
-	e, err := openExecs()
-	if err != nil {
-		t.Fatal(err)
-	}
-	leave, err := e.enter("alive")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(e.path("dead"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for spec, want := range map[string]bool{"alive": true, "dead": false, "unknown": false} {
-		if got, err := e.runs(spec); got != want || err != nil {
-			t.Errorf("%s runs: %t, %v; want %t", spec, got, err, want)
-		}
-	}
-	if err := e.forget(); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(e.path("dead")); err == nil {
-		t.Error("the file of a dead one is left")
-	}
-	if alive, err := e.runs("alive"); !alive || err != nil {
-		t.Errorf("after the others' removal: %t, %v", alive, err)
-	}
-	leave()
-	if alive, err := e.runs("alive"); alive || err != nil {
-		t.Errorf("after its end: %t, %v", alive, err)
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/drone/drone-go/drone"
@@ -115,7 +116,7 @@ func sampleBuild() *client.Context {
 		Build: &drone.Build{
 			ID: 1, RepoID: 1, Number: 1, Status: drone.StatusRunning, Trigger: "@hook",
 			Event: drone.EventTag, Action: "opened", Link: "https://git.example.com/octocat/hello/commit/1",
-			Title: "title", Message: "message", Before: noCommit, After: noCommit, Ref: "refs/tags/v1.0.0",
+			Title: "title", Message: "message", Before: strings.Repeat("0", 40), After: strings.Repeat("1", 40), Ref: "refs/tags/v1.0.0",
 			Source: "main", Target: "main", Fork: "octocat/hello",
 			Author: "octocat", AuthorName: "octocat", AuthorEmail: "octocat@example.com", AuthorAvatar: "https://git.example.com/octocat.png", Sender: "octocat",
 			Cron: "nightly", Deploy: "production", DeployID: 1, Parent: 1, Created: 1, Started: 1, Finished: 1, Updated: 1,

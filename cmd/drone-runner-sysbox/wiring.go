@@ -25,6 +25,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/reserved"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/server"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
@@ -78,7 +79,7 @@ func (w wiring) engine() *engine.Docker {
 		StreamPull: w.cfg.Docker.StreamPull,
 		Pull:       engine.PullOptions{Fallback: engine.Fallback(w.cfg.Docker.PullFallback)},
 		Pids:       w.cfg.Resources.Pids,
-		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits(), Reserved: reserved(w.hosts())},
+		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits(), Reserved: reserved.Addresses(w.hosts())},
 		Access:     w.access,
 		Scopes:     w.scopes,
 		Ledger:     w.ledger,
@@ -272,4 +273,37 @@ func networkOptions(operator map[string]string, log logrus.FieldLogger) map[stri
 	}
 	out[bridge.OptionMTU] = strconv.Itoa(up.MTU)
 	return out
+}
+
+// hosts are those of the configuration. A network of a stage that covered one of their addresses would
+// take it from the runner and from every build.
+func (w wiring) hosts() []reserved.Host {
+	out := []reserved.Host{{Address: w.cfg.RPC.Address(), Purpose: "the Drone server"}}
+	for _, mirror := range w.cfg.Docker.RegistryMirrors {
+		out = append(out, reserved.Host{Address: mirror, Purpose: "a registry mirror"})
+	}
+	for _, plugin := range []string{w.cfg.Plugins.Environ.Endpoint, w.cfg.Plugins.Secret.Endpoint, w.cfg.Plugins.Registry.Endpoint} {
+		out = append(out, reserved.Host{Address: plugin, Purpose: "a plugin of the runner"})
+	}
+	return append(out, proxies()...)
+}
+
+// proxies are those of the environment, which steps get as well.
+func proxies() []reserved.Host {
+	var out []reserved.Host
+	for name, value := range proxy() {
+		if !strings.EqualFold(name, "no_proxy") {
+			out = append(out, reserved.Host{Address: value, Purpose: "the proxy"})
+		}
+	}
+	return out
+}
+
+// hostname returns the name of this machine, or "localhost".
+func hostname() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	return name
 }

@@ -1,4 +1,4 @@
-package main
+package local
 
 import (
 	"context"
@@ -12,8 +12,9 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// gitInfo is what git knows of a folder. Everything is empty where there is no git, or no repository.
-type gitInfo struct {
+// repository is what git knows about a folder. Everything is empty where there is no git, or no
+// repository.
+type repository struct {
 	commit, parent, message   string
 	author, email             string
 	branch, tag               string
@@ -22,8 +23,8 @@ type gitInfo struct {
 	login, password, hostname string // of the remote, if its address has them
 }
 
-// readGit asks git about a folder. What it can't tell is left empty: a folder needn't be a repository.
-func readGit(ctx context.Context, dir string) gitInfo {
+// readGit asks git about a folder. What git doesn't know stays empty: a folder needn't be a repository.
+func readGit(ctx context.Context, dir string) repository {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	git := func(args ...string) string {
@@ -35,7 +36,7 @@ func readGit(ctx context.Context, dir string) gitInfo {
 		}
 		return strings.TrimRight(string(out), "\r\n")
 	}
-	var g gitInfo
+	var g repository
 	if head := strings.SplitN(git("log", "-1", "--format=%H%x00%P%x00%an%x00%ae%x00%B"), "\x00", 5); len(head) == 5 {
 		g.commit, g.author, g.email, g.message = head[0], head[2], head[3], head[4]
 		g.parent, _, _ = strings.Cut(head[1], " ")
@@ -47,8 +48,8 @@ func readGit(ctx context.Context, dir string) gitInfo {
 	return g
 }
 
-// setRemote takes the credentials out of an address, so that no step finds them in DRONE_REMOTE_URL.
-func (g *gitInfo) setRemote(address string) {
+// setRemote takes the credentials out of the address, so that no step finds them in DRONE_REMOTE_URL.
+func (g *repository) setRemote(address string) {
 	g.remote = address
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.User == nil || !strings.HasPrefix(u.Scheme, "http") {
@@ -60,18 +61,18 @@ func (g *gitInfo) setRemote(address string) {
 	g.remote = u.String()
 }
 
-// netrc are the credentials of the remote, or nil.
-func (g *gitInfo) netrc() *drone.Netrc {
+// netrc returns the credentials of the remote, or nil.
+func (g *repository) netrc() *drone.Netrc {
 	if g.login == "" {
 		return nil
 	}
 	return &drone.Netrc{Machine: g.hostname, Login: g.login, Password: g.password}
 }
 
-// scpAddress is git@host:path.
+// scpAddress matches git@host:path.
 var scpAddress = regexp.MustCompile(`^[^/:]+:([^/].*)$`)
 
-// slugOf is the namespace and name of the repository at a remote's address, or "".
+// slugOf returns the namespace and name of the repository at a remote's address, or "".
 func slugOf(address string) string {
 	path := ""
 	if m := scpAddress.FindStringSubmatch(address); m != nil {

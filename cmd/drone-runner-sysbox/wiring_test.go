@@ -7,6 +7,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/reserved"
 )
 
 func TestReserved(t *testing.T) {
@@ -16,7 +17,7 @@ func TestReserved(t *testing.T) {
 	cfg.RPC.Proto, cfg.RPC.Host = "https", "198.51.100.1:8443"
 	cfg.Docker.RegistryMirrors = []string{"http://[2001:db8::5]:5000", "http://%zz"}
 	cfg.Plugins.Secret.Endpoint = "http://198.51.100.2/secrets"
-	got := reserved(wiring{cfg: cfg}.hosts())(t.Context())
+	got := reserved.Addresses(wiring{cfg: cfg}.hosts())(t.Context())
 	for _, want := range []guard.Reservation{
 		{Addresses: netip.MustParsePrefix("198.51.100.1/32"), Purpose: "the Drone server"},
 		{Addresses: netip.MustParsePrefix("2001:db8::5/128"), Purpose: "a registry mirror"},
@@ -29,20 +30,5 @@ func TestReserved(t *testing.T) {
 	}
 	if slices.ContainsFunc(got, func(r guard.Reservation) bool { return r.Addresses.Contains(netip.MustParseAddr("198.51.100.4")) }) {
 		t.Errorf("what needs no proxy is reserved: %v", got)
-	}
-}
-
-func TestHostOf(t *testing.T) {
-	for address, want := range map[string]string{
-		"":                            "",
-		"http://drone.example.com":    "drone.example.com",
-		"https://[2001:db8::1]:443/x": "2001:db8::1",
-		"proxy:3128":                  "proxy",
-		"user:secret@proxy:3128":      "proxy",
-		"http://%zz":                  "",
-	} {
-		if got := hostOf(address); got != want {
-			t.Errorf("%q: %q, want %q", address, got, want)
-		}
 	}
 }
