@@ -29,10 +29,11 @@ var rooms = []room{
 			"internal/operator/config",
 			"internal/operator/console",
 			"internal/operator/doctor",
+			"internal/operator/local",
+			"internal/operator/reserved",
 			"internal/operator/server",
 			"internal/pause",
 			"internal/pipeline",
-			"internal/pipeline/glob",
 			"internal/pipeline/resource",
 			"internal/pipeline/spec",
 			"internal/sandbox",
@@ -213,12 +214,7 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
-		may: []string{
-			"internal/pause",
-			"internal/sandbox",
-			"internal/sandbox/bridge",
-			"internal/sandbox/uplink",
-		},
+		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/uplink"},
 		docker: true,
 	},
 	{
@@ -229,13 +225,7 @@ var rooms = []room{
 	{
 		folder: "internal/storage/janitor",
 		is:     "the reaper of what dead stages left, and the budget of the disk",
-		may: []string{
-			"engine",
-			"internal/guard/names",
-			"internal/pause",
-			"internal/pipeline/spec",
-			"internal/storage/cache",
-		},
+		may:    []string{"engine", "internal/guard/names", "internal/pause", "internal/pipeline/spec", "internal/storage/cache"},
 		docker: true,
 	},
 	{
@@ -251,17 +241,29 @@ var rooms = []room{
 	{
 		folder: "internal/operator/doctor",
 		is:     "checks of everything that a runner needs, with a fix for each failure",
-		may: []string{
-			"internal/sandbox",
-			"internal/sandbox/bridge",
-			"internal/sandbox/syscont",
-			"internal/sandbox/uplink",
-		},
+		may:    []string{"internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/syscont", "internal/sandbox/uplink"},
 		docker: true,
 	},
 	{
 		folder: "internal/operator/server",
 		is:     "the HTTP server: health, readiness, metrics",
+	},
+	{
+		folder: "internal/operator/reserved",
+		is:     "addresses that no network of a stage may cover",
+		may:    []string{"internal/guard", "internal/sandbox/uplink"},
+		docker: true,
+	},
+	{
+		folder: "internal/operator/local",
+		is:     "pipelines without a server, for `exec` and `compile`: the build, the plan, what runs",
+		may: []string{
+			"internal/pipeline",
+			"internal/pipeline/glob",
+			"internal/pipeline/resource",
+			"internal/pipeline/spec",
+			"runtime",
+		},
 	},
 	{
 		folder: "engine/enginetest",

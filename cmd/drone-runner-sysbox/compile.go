@@ -26,13 +26,13 @@ Exit status: 0, or 2 if the file or the call is wrong.`,
 			out := json.NewEncoder(cmd.OutOrStdout())
 			out.SetIndent("", "  ")
 			out.SetEscapeHTML(false)
-			for _, s := range plan.stages {
-				if s.skip != "" {
-					fmt.Fprintf(cmd.ErrOrStderr(), "pipeline %s is left out: %s\n", s.pipeline.Name, s.skip)
+			for _, s := range plan.Stages {
+				if s.Skip != "" {
+					fmt.Fprintf(cmd.ErrOrStderr(), "pipeline %s is left out: %s\n", s.Pipeline.Name, s.Skip)
 					continue
 				}
-				if err := out.Encode(s.spec); err != nil {
-					return failed(fmt.Errorf("print the spec of pipeline %q: %w", s.pipeline.Name, err))
+				if err := out.Encode(s.Spec); err != nil {
+					return failed(fmt.Errorf("print the spec of pipeline %q: %w", s.Pipeline.Name, err))
 				}
 			}
 			return nil

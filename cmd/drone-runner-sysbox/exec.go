@@ -8,12 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
@@ -36,7 +34,7 @@ const defaultFile = ".drone.yml"
 // localFlags are those of commands that take a file as exec does.
 type localFlags struct {
 	build             local.Build
-	selection         selection
+	selection         local.Selection
 	clone             bool
 	cloneImage        string
 	timeout           time.Duration
@@ -45,9 +43,9 @@ type localFlags struct {
 
 func (f *localFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringSliceVar(&f.selection.pipelines, "pipeline", nil, "pipeline to run, whatever its trigger says (repeatable; default: each whose trigger matches)")
-	flags.StringSliceVar(&f.selection.include, "include", nil, "step to run, without the others (repeatable)")
-	flags.StringSliceVar(&f.selection.exclude, "exclude", nil, "step to leave out (repeatable)")
+	flags.StringSliceVar(&f.selection.Pipelines, "pipeline", nil, "pipeline to run, whatever its trigger says (repeatable; default: each whose trigger matches)")
+	flags.StringSliceVar(&f.selection.Include, "include", nil, "step to run, without the others (repeatable)")
+	flags.StringSliceVar(&f.selection.Exclude, "exclude", nil, "step to leave out (repeatable)")
 	flags.BoolVar(&f.clone, "clone", false, "clone git's remote origin into an empty workspace, instead of using the current folder")
 	flags.StringVar(&f.cloneImage, "clone-image", compiler.DefaultCloneImage, "image of the clone step")
 	flags.DurationVar(&f.timeout, "timeout", time.Hour, "time that each pipeline may take")
@@ -128,10 +126,10 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 	defer end(nil)
 
 	plan, d, err := f.plan(ctx, cmd, file)
-	if err == nil && !plan.runnable() {
+	if err == nil && !plan.Runnable() {
 		err = errors.New("no pipeline is to be run")
-		for _, s := range plan.stages {
-			err = fmt.Errorf("%w\n  %s: %s", err, s.pipeline.Name, s.skip)
+		for _, s := range plan.Stages {
+			err = fmt.Errorf("%w\n  %s: %s", err, s.Pipeline.Name, s.Skip)
 		}
 	}
 	if err != nil {
@@ -161,7 +159,7 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 		ServiceWait: runtime.DefaultServiceWait,
 		Log:         log,
 	}
-	passed, err := f.run(ctx, plan, d, executor, terminal)
+	passed, err := plan.Run(ctx, d, executor, terminal, f.timeout)
 	terminal.Total()
 	switch s := bySignal(ctx); {
 	case passed && err == nil:
@@ -190,7 +188,7 @@ func orSignal(ctx context.Context, err error) error {
 }
 
 // plan reads the file and compiles what is to be run, and prints the warnings.
-func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) (*plan, *client.Context, error) {
+func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) (*local.Plan, *client.Context, error) {
 	data, name, err := readFile(cmd.InOrStdin(), file)
 	if err != nil {
 		return nil, nil, err
@@ -235,9 +233,9 @@ func (f *localFlags) plan(ctx context.Context, cmd *cobra.Command, file string) 
 		d.Netrc = nil
 		loader.Compiler.WorkspaceSource = dir
 	}
-	p, err := newPlan(ctx, loader, d, f.selection)
+	p, err := local.NewPlan(ctx, loader, d, f.selection)
 	if p != nil {
-		for _, w := range p.warnings {
+		for _, w := range p.Warnings {
 			fmt.Fprintln(cmd.ErrOrStderr(), w)
 		}
 	}
@@ -261,70 +259,6 @@ func (f *localFlags) operatorVolumes(dir string) ([]compiler.OperatorVolume, err
 		out = append(out, compiler.OperatorVolume(v))
 	}
 	return out, errors.Join(errs...)
-}
-
-// run runs the stages of a plan in turn and tells whether all of them passed. The error is one of the reporter's or the runner's own.
-func (f *localFlags) run(ctx context.Context, p *plan, d *client.Context, executor *runtime.Executor, terminal *console.Console) (passed bool, err error) {
-	passed = true
-	build := *d.Build
-	outcome := map[string]string{}
-	for _, s := range p.stages {
-		skip := s.skip
-		if skip == "" {
-			skip = waits(s, outcome)
-			if skip != "" {
-				outcome[s.pipeline.Name] = drone.StatusSkipped
-			}
-		}
-		if skip == "" && ctx.Err() != nil {
-			passed = false
-			skip = context.Cause(ctx).Error()
-		}
-		if skip != "" {
-			terminal.Skipped(s.pipeline.Name, skip)
-			continue
-		}
-		s.stage.Started = time.Now().Unix()
-		limited, cancel := context.WithTimeoutCause(ctx, f.timeout, &timeoutError{runtime.TimeoutError{Limit: f.timeout}})
-		stage, err := executor.Run(limited, runtime.Job{Spec: s.spec, Build: &build, Stage: s.stage, Reporter: terminal, DetachedFailed: terminal.DetachedFailed})
-		cancel()
-		if err != nil {
-			return false, fmt.Errorf("pipeline %q: %w", s.pipeline.Name, err)
-		}
-		outcome[s.pipeline.Name] = stage.Status
-		build.Stages = append(build.Stages, &stage)
-		if stage.Status != drone.StatusPassing {
-			passed = false
-			build.Status = drone.StatusFailing
-		}
-	}
-	return passed, nil
-}
-
-// timeoutError is the runtime's, in the words of this command's user.
-type timeoutError struct{ runtime.TimeoutError }
-
-// Error names the flag that sets the limit.
-func (e *timeoutError) Error() string {
-	return fmt.Sprintf("the pipeline ran longer than %s, its timeout (--timeout sets it)", e.Limit)
-}
-
-// Unwrap lets it be recorded as the timeout that it is.
-func (e *timeoutError) Unwrap() error { return &e.TimeoutError }
-
-// waits says why a stage isn't run after what became of those that it depends on, as Drone decides it: by trigger.status. It is "" if it is run.
-func waits(s *planned, outcome map[string]string) string {
-	bad := slices.DeleteFunc(slices.Clone(s.pipeline.DependsOn), func(name string) bool {
-		status, ran := outcome[name]
-		return !ran || status == drone.StatusPassing
-	})
-	switch {
-	case len(bad) > 0 && !s.stage.OnFailure:
-		return fmt.Sprintf("it depends on %s, which did not pass", strings.Join(bad, " and "))
-	case len(bad) == 0 && !s.stage.OnSuccess:
-		return "its trigger.status wants a failure of what it depends on, and there was none"
-	}
-	return ""
 }
 
 // readFile reads a pipeline's file, or standard input for "-", and tells what to call it.

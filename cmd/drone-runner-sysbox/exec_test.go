@@ -201,7 +201,7 @@ func TestExecNothingToRun(t *testing.T) {
 		{"an unknown command", []string{"exce"}, nil, []string{`no command "exce"`, `did you mean "exec"?`}},
 		{"two files", []string{"exec", "a", "b"}, nil, []string{"accepts at most 1 arg"}},
 		{"a step that isn't there", []string{"exec", "--include", "b", "fine.yml"}, nil, []string{`--include: there is no step "b": there are a`}},
-		{"an event that isn't", []string{"exec", "--event", "psuh", "fine.yml"}, nil, []string{`there is no event "psuh": it can be push`}},
+		{"an event that isn't", []string{"exec", "--event", "psuh", "fine.yml"}, nil, []string{`there is no event "psuh": write one of push`}},
 		{"a tag that isn't there", []string{"exec", "--event", "tag", "fine.yml"}, nil, []string{"--ref refs/tags/NAME"}},
 		{"a repository without namespace", []string{"exec", "--repo", "lab", "fine.yml"}, nil, []string{`--repo: "lab"`}},
 		{"a variable without name", []string{"exec", "--env", "=x", "fine.yml"}, nil, []string{"--env =x"}},

@@ -5,13 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/drone/drone-go/drone"
-	"github.com/drone/runner-go/client"
 	"github.com/spf13/cobra"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
@@ -47,7 +42,7 @@ Exit status: 0 there is no error (warnings don't count), 2 there is one, or a fi
 					unread = append(unread, err)
 					continue
 				}
-				all = append(all, lint(name, data, options)...)
+				all = append(all, pipeline.Lint(name, data, options)...)
 			}
 			if err := printFindings(cmd.OutOrStdout(), all, asJSON); err != nil {
 				return failed(fmt.Errorf("print the findings: %w", err))
@@ -83,52 +78,4 @@ func printFindings(out io.Writer, found resource.Findings, asJSON bool) error {
 		}
 	}
 	return nil
-}
-
-// lint finds what is wrong with a file, in its order.
-func lint(name string, data []byte, o linter.Options) resource.Findings {
-	wrong := func(message string) resource.Findings {
-		return resource.Findings{{Severity: resource.Error, File: name, Message: message}}
-	}
-	if pipeline.Converted(name) {
-		return wrong("this isn't YAML, but what Drone's server converts to YAML, with lines of its own: lint what comes out, as in: drone starlark convert --stdout | drone-runner-sysbox lint -")
-	}
-	substituted, err := resource.Substitute(data, pipeline.Substitutions(sampleBuild(), time.Now()))
-	if err != nil {
-		return wrong(err.Error())
-	}
-	file, found := resource.Parse(name, substituted)
-	if len(file.Pipelines)+len(file.Others)+len(file.Secrets)+len(found) == 0 {
-		return wrong("the file holds no pipeline: write a document with kind: pipeline, type: docker, a name and steps")
-	}
-	for _, p := range file.Pipelines {
-		found = append(found, linter.Lint(name, p, o)...)
-	}
-	_, circles := inOrder(file, file.Pipelines)
-	found = append(found, circles...)
-	found.Sort()
-	return found
-}
-
-// sampleBuild has a value for every variable, so that image: app:${DRONE_TAG} is read as what it is in the build that it was written for.
-func sampleBuild() *client.Context {
-	return &client.Context{
-		Build: &drone.Build{
-			ID: 1, RepoID: 1, Number: 1, Status: drone.StatusRunning, Trigger: "@hook",
-			Event: drone.EventTag, Action: "opened", Link: "https://git.example.com/octocat/hello/commit/1",
-			Title: "title", Message: "message", Before: strings.Repeat("0", 40), After: strings.Repeat("1", 40), Ref: "refs/tags/v1.0.0",
-			Source: "main", Target: "main", Fork: "octocat/hello",
-			Author: "octocat", AuthorName: "octocat", AuthorEmail: "octocat@example.com", AuthorAvatar: "https://git.example.com/octocat.png", Sender: "octocat",
-			Cron: "nightly", Deploy: "production", DeployID: 1, Parent: 1, Created: 1, Started: 1, Finished: 1, Updated: 1,
-		},
-		Stage: &drone.Stage{
-			ID: 1, BuildID: 1, Number: 1, Name: "default", Kind: "pipeline", Type: "docker", Status: drone.StatusRunning,
-			OS: "linux", Arch: runtime.GOARCH, Machine: "runner", Created: 1, Started: 1,
-		},
-		Repo: &drone.Repo{
-			ID: 1, Namespace: "octocat", Name: "hello", Slug: "octocat/hello", SCM: "git", Branch: "main", Config: defaultFile, Visibility: "public",
-			HTTPURL: "https://git.example.com/octocat/hello.git", SSHURL: "git@git.example.com:octocat/hello.git", Link: "https://git.example.com/octocat/hello",
-		},
-		System: &drone.System{Proto: "https", Host: "drone.example.com", Link: "https://drone.example.com", Version: "2.0.0"},
-	}
 }

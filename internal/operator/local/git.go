@@ -23,7 +23,8 @@ type repository struct {
 	login, password, hostname string // of the remote, if its address has them
 }
 
-// readGit asks git about a folder. What git doesn't know stays empty: a folder needn't be a repository.
+// readGit asks git about a folder. What git doesn't know stays empty: a folder needn't be a
+// repository.
 func readGit(ctx context.Context, dir string) repository {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
@@ -48,7 +49,8 @@ func readGit(ctx context.Context, dir string) repository {
 	return g
 }
 
-// setRemote takes the credentials out of the address, so that no step finds them in DRONE_REMOTE_URL.
+// setRemote takes the credentials out of the address, so that no step finds them in
+// DRONE_REMOTE_URL.
 func (g *repository) setRemote(address string) {
 	g.remote = address
 	u, err := url.Parse(address)

@@ -66,7 +66,8 @@ func Addresses(hosts []Host) func(context.Context) []guard.Reservation {
 	}
 }
 
-// hostOf returns the name or address of the host in a URL; proxies are also written without the scheme.
+// hostOf returns the name or address of the host in a URL; proxies are also written without the
+// scheme.
 func hostOf(address string) string {
 	if address == "" {
 		return ""
