@@ -25,6 +25,8 @@ import (
 type Remains struct {
 	// Spec is the run's id.
 	Spec string
+	// Owner is the name of the runner whose run it is.
+	Owner string
 	// Created is when the oldest of them was made; zero if no one knows.
 	Created time.Time
 	// Containers, Networks and Volumes are their names.
@@ -53,15 +55,25 @@ func (d *Docker) Remains(ctx context.Context, runner string) ([]Remains, error) 
 	if runner == "" {
 		return nil, errors.New("list what runs have left: the runner has no name")
 	}
+	return d.remains(ctx, spec.LabelRunner+"="+runner)
+}
+
+// AllRemains lists what the daemon has of the runs of all runners, whatever their names.
+func (d *Docker) AllRemains(ctx context.Context) ([]Remains, error) {
+	return d.remains(ctx, spec.LabelRunner)
+}
+
+// remains lists what carries the label, and that of a run.
+func (d *Docker) remains(ctx context.Context, label string) ([]Remains, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
-	ours := filters.NewArgs(filters.Arg("label", spec.LabelRunner+"="+runner), filters.Arg("label", spec.LabelSpec))
+	ours := filters.NewArgs(filters.Arg("label", label), filters.Arg("label", spec.LabelSpec))
 	found := map[string]*Remains{}
 	of := func(labels map[string]string, created time.Time) *Remains {
 		id := labels[spec.LabelSpec]
 		r := found[id]
 		if r == nil {
-			r = &Remains{Spec: id}
+			r = &Remains{Spec: id, Owner: labels[spec.LabelRunner]}
 			found[id] = r
 		}
 		if !created.IsZero() && (r.Created.IsZero() || created.Before(r.Created)) {

@@ -92,6 +92,10 @@ func TestSweep(t *testing.T) {
 	if others, err := next.Remains(t.Context(), runner+"2"); err != nil || len(others) > 0 {
 		t.Errorf("another runner found %v, %v", others, err)
 	}
+	all, err := next.AllRemains(t.Context())
+	if err != nil || !slices.ContainsFunc(all, func(r engine.Remains) bool { return r.Spec == got.Spec && r.Owner == runner }) {
+		t.Errorf("all runners together found %v, %v", all, err)
+	}
 	for range 2 { // The second time there is nothing to do.
 		if err := next.Sweep(t.Context(), former.spec.ID); err != nil {
 			t.Fatal(err)

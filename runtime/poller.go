@@ -31,6 +31,9 @@ type Poller struct {
 		// Request waits for a stage; (nil, nil) says that there was none.
 		Request(ctx context.Context, filter *client.Filter) (*drone.Stage, error)
 	}
+	// Wait returns when stages can be run here, before each poll; nil never waits. Its error ends Run as
+	// the end of poll does.
+	Wait func(ctx context.Context) error
 	// Filter tells what kind of stages this runner lives.
 	Filter *client.Filter
 	// Capacity is the number of slots, that is of stages at once; less than 1 is 1.
@@ -55,6 +58,12 @@ func (p *Poller) Run(poll, builds context.Context) {
 	errorPauses, emptyPauses := pause.Growing(firstPause, mostPause), pause.Growing(firstPause/5, 2*time.Second)
 	empty := 0
 	for slots.Acquire(poll, 1) == nil {
+		if p.Wait != nil {
+			if err := p.Wait(poll); err != nil {
+				slots.Release(1)
+				return
+			}
+		}
 		began := time.Now()
 		var stage *drone.Stage
 		err := protect("ask for a stage", func() (err error) {

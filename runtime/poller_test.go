@@ -140,6 +140,28 @@ func TestPollerBacksOff(t *testing.T) {
 	}
 }
 
+// TestPollerWaitsForThePlace holds that nothing is asked for while stages can't be run.
+func TestPollerWaitsForThePlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &queue{answer: func(ctx context.Context, _ int) (*drone.Stage, error) { return holds(ctx) }}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		began := time.Now()
+		(&Poller{Client: q, Wait: func(ctx context.Context) error {
+			if since := time.Since(began); since < time.Minute {
+				return pause.For(ctx, time.Minute-since)
+			}
+			if time.Since(began) > 3*time.Minute {
+				return errors.New("it never will be")
+			}
+			return nil
+		}}).Run(ctx, t.Context())
+		if first := q.times[0].Sub(began); first != time.Minute || len(q.times) != 5 {
+			t.Errorf("%d requests, the first after %s", len(q.times), first)
+		}
+	})
+}
+
 func TestPollerForgetsItsPausesAfterAnAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := &queue{answer: func(ctx context.Context, n int) (*drone.Stage, error) {

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"strings"
 	"sync"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/local"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
@@ -17,8 +20,11 @@ func (w wiring) clean(ctx context.Context, c *rpc.Client, e *engine.Docker) (end
 	reaper := &janitor.Janitor{
 		Engine: e,
 		Runner: w.cfg.Runner.Name,
-		Runs:   func(spec string) (bool, error) { return w.journal.Runs(spec), nil },
-		Log:    w.log,
+		// This process has started the daemon, and proven it, before anything is cleaned.
+		Alone: w.cfg.Runner.Sandbox != sandbox.None,
+		Spare: func(owner string) bool { return strings.HasPrefix(owner, local.OwnerPrefix) },
+		Runs:  func(spec string) (bool, error) { return w.journal.Runs(spec), nil },
+		Log:   w.log,
 	}
 	recovery.SweepAll(ctx)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))

@@ -120,6 +120,7 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	h := &home{}
 	ready := server.NewReadiness("starting", map[string]string{"sandbox": string(cfg.Runner.Sandbox), "version": versionText()})
 	metrics := server.NewMetrics(stages.Running)
+	metrics.Daemon(func() bool { return h.down() == nil }, h.deaths)
 	address, endServing, err := serve(ctx, cfg, log, metrics.Part(), ready.Part(func() error {
 		if poll.Err() != nil {
 			return draining(stages.Running())
@@ -139,10 +140,9 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 		"http":     address,
 	}).Info("starting")
 
-	if err := h.open(poll, cfg, log, giveUp); err != nil {
-		if poll.Err() != nil {
-			return nil // told to end while Docker was on its way up
-		}
+	if err := h.open(poll, cfg, log, giveUp); errors.Is(err, errToldToEnd) {
+		return nil
+	} else if err != nil {
 		return failed(err)
 	}
 
@@ -156,7 +156,10 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 		w.scopes, err = cache.OpenScopes(cfg.Runner.State)
 	}
 	if err != nil {
-		if err = errors.Join(err, h.close()); poll.Err() != nil {
+		if closeErr := h.close(); closeErr != nil {
+			return failed(closeErr) // the reason of err
+		}
+		if poll.Err() != nil {
 			return nil
 		}
 		return failed(err)
@@ -171,7 +174,9 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	if reach(poll, client, cfg, log) == nil {
 		ready.Ready()
 		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
-		w.poller(client, docker).Run(poll, builds)
+		poller := w.poller(client, docker)
+		poller.Wait = h.wait
+		poller.Run(poll, builds)
 	}
 	endCleaning()
 	endKeeping()

@@ -31,7 +31,7 @@ func openAccount(log logrus.FieldLogger) *account {
 // owner is the name that everything carries in the daemon: not the name of a runner's, whose reaper would take it for what a former life of its own has left.
 func (a *account) owner() string {
 	if a.execs == nil {
-		return "exec on " + hostname()
+		return local.OwnerPrefix + hostname()
 	}
 	return a.execs.Owner()
 }

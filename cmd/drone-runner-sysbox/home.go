@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -29,13 +30,18 @@ type home struct {
 	why  error
 }
 
+// errToldToEnd is why open gave up when its context ended, and nothing else was wrong.
+var errToldToEnd = errors.New("the runner was told to end while Docker was on its way up")
+
 // open boots the system container and waits until its daemon answers and is proven, or connects to the Docker that is there. Its error leaves nothing to close. ended is called when
 // the system container has ended, asked to or not: a daemon that is started again and can't be proven again ends it.
 func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLogger, ended func()) (err error) {
 	h.lost = make(chan struct{})
 	if cfg.Runner.Sandbox == sandbox.None {
 		log.Warn("DRONE_RUNNER_SANDBOX=none: builds run in a Docker daemon that nothing keeps apart from this machine. This is for development")
-		h.docker, err = engine.Connect(ctx)
+		if h.docker, err = engine.Connect(ctx); err != nil && ctx.Err() != nil {
+			return errToldToEnd
+		}
 		return err
 	}
 	system, err := syscont.Boot(syscont.Options{
@@ -53,13 +59,17 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	h.stop = stop
 	go func() {
-		defer close(h.lost)
-		defer ended()
 		h.why = system.Run(running)
+		// Who sees the effect of ended finds the reason.
+		close(h.lost)
+		ended()
 	}()
 	if err := system.Daemon.Ready(ctx); err != nil {
-		if closeErr := h.close(); closeErr != nil {
+		switch closeErr := h.close(); {
+		case closeErr != nil:
 			return closeErr // what Ready said, and more
+		case ctx.Err() != nil:
+			return errToldToEnd
 		}
 		return err
 	}
@@ -87,6 +97,25 @@ func (h *home) down() error {
 		return nil
 	}
 	return h.system.Daemon.Stopped()
+}
+
+// wait returns when the daemon is there and works. The error is the context's, or why it never will.
+func (h *home) wait(ctx context.Context) error {
+	if h.system == nil {
+		return nil
+	}
+	return h.system.Daemon.Ready(ctx)
+}
+
+// deaths counts how often the daemon has died or was killed because it hung.
+func (h *home) deaths() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.system == nil {
+		return 0
+	}
+	n, _ := h.system.Daemon.Deaths()
+	return n
 }
 
 // watch is the engine, whose errors say that the daemon died if that is what happened.

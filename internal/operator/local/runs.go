@@ -11,6 +11,9 @@ import (
 	"github.com/gofrs/flock"
 )
 
+// OwnerPrefix begins the names of the owners that calls of exec are.
+const OwnerPrefix = "exec on "
+
 // Runs are the stages that run without a server on this machine, of one user. They share a folder,
 // which has a file for each run, locked while its process lives: so the next call removes what a
 // killed one left in the daemon, and nothing of one that is still running.
@@ -40,7 +43,7 @@ func OpenRuns(machine string) (*Runs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the folder for what survives a crash: %w", err)
 	}
-	r.owner = fmt.Sprintf("exec on %s (%s)", machine, id)
+	r.owner = fmt.Sprintf("%s%s (%s)", OwnerPrefix, machine, id)
 	return r, nil
 }
 

@@ -17,6 +17,7 @@ func TestMetrics(t *testing.T) {
 	m.Removed("image", 100)
 	m.Removed("image", 23)
 	m.Removed("volume", -1) // of a size that nobody knows
+	m.Daemon(func() bool { return true }, func() int { return 2 })
 	asked := 0
 	m.Disk(func() (used, size, high, low int64) {
 		asked++
@@ -33,6 +34,7 @@ func TestMetrics(t *testing.T) {
 		`drone_runner_cache_removed_objects_total{kind="image"} 2`, `drone_runner_cache_removed_bytes_total{kind="image"} 123`,
 		`drone_runner_cache_removed_objects_total{kind="volume"} 1`, `drone_runner_cache_removed_bytes_total{kind="volume"} 0`,
 		"drone_runner_disk_used_bytes 60", "drone_runner_disk_size_bytes 100", "drone_runner_cache_high_bytes 80", "drone_runner_cache_low_bytes 50",
+		"drone_runner_daemon_up 1", "drone_runner_daemon_restarts_total 2",
 		"process_resident_memory_bytes", "go_goroutines",
 	} {
 		if !strings.Contains(body, "\n"+want) {

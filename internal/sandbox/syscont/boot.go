@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 	"github.com/sirupsen/logrus"
 
@@ -71,7 +72,7 @@ func Boot(o Options) (*System, error) {
 	o.RunDir = or(o.RunDir, "/run/drone-runner-sysbox")
 	o.OperatorConfig = or(o.OperatorConfig, "/etc/docker/daemon.json")
 	o.Socket = or(o.Socket, "/var/run/docker.sock")
-	if bad := Failed(Judge(o.Sandbox, Prover{}.Place())); len(bad) > 0 {
+	if bad := Failed(Judge(o.Sandbox, Prover{Host: "unix://" + o.Socket}.Place())); len(bad) > 0 {
 		return nil, &RefusedError{o.Sandbox, bad}
 	}
 	if host := os.Getenv("DOCKER_HOST"); host != "" && host != "unix://"+o.Socket {
@@ -126,6 +127,7 @@ func (s *System) prepare() error {
 		},
 		Networks: filepath.Join(o.DataRoot, "network", "files", "local-kv.db"),
 		Ping:     func(ctx context.Context) error { _, err := s.Client.Ping(ctx); return err },
+		Probe:    s.probe(),
 		OnUp:     s.prove,
 		Log:      o.Log,
 	}
@@ -136,6 +138,18 @@ func (s *System) prepare() error {
 // when the proof fails.
 func (s *System) Run(ctx context.Context) error {
 	return errors.Join(s.Daemon.Run(ctx), s.Client.Close(), s.lock.Close())
+}
+
+// probe asks the daemon and then the place. Listing containers takes the daemon's locks, which a ping
+// doesn't.
+func (s *System) probe() func(context.Context) error {
+	place := newPlace(s.options.RunDir, s.options.Sandbox == sandbox.Sysbox)
+	return func(ctx context.Context) error {
+		if _, err := s.Client.ContainerList(ctx, container.ListOptions{Limit: 1}); err != nil {
+			return err
+		}
+		return place.check(ctx)
+	}
 }
 
 // prove refuses a daemon that isn't where the sandbox insists that it is.

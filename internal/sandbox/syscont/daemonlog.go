@@ -21,7 +21,7 @@ type tail struct {
 func (t *tail) add(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.crashed && (strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")) {
+	if !t.crashed && crash(line) {
 		t.kept, t.crashed = nil, true
 	}
 	if len(t.kept) == tailLines {
@@ -32,6 +32,11 @@ func (t *tail) add(line string) {
 		t.kept = t.kept[:tailLines-1]
 	}
 	t.kept = append(t.kept, line)
+}
+
+// crash reports whether a line is the first of a Go program's crash.
+func crash(line string) bool {
+	return strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ")
 }
 
 func (t *tail) lines() []string {

@@ -25,7 +25,9 @@ import (
 //
 //  1. Run starts it and stays with it until its context ends; then it stops the daemon (SIGTERM, and SIGKILL after StopTimeout) and returns.
 //  2. Ready waits until the daemon answers and OnUp has agreed.
-//  3. Stopped tells why the daemon is not there, for whoever meets a dead socket.
+//  3. Stopped returns why the daemon is not there, or can't be used, for whoever meets a dead socket.
+//
+// A daemon that lives and hangs, or can't do its work, is as good as dead: see watch.
 //
 // Ready and Stopped may be called at any time and concurrently.
 type Daemon struct {
@@ -44,6 +46,15 @@ type Daemon struct {
 	Networks string
 	// Ping asks the daemon whether it answers.
 	Ping func(context.Context) error
+	// Probe checks a daemon that is up, again and again; nil is Ping. An error that is a *PlaceError
+	// says that no restart of the daemon would help.
+	Probe func(context.Context) error
+	// ProbeInterval is the pause between two probes, 10 s by default, and ProbeTimeout how long one may
+	// take, 15 s by default.
+	ProbeInterval, ProbeTimeout time.Duration
+	// Patience is how long probes may fail before the daemon is killed and started again; a minute by
+	// default.
+	Patience time.Duration
 	// OnUp is called each time that the daemon answers after a start. Its error is final: the daemon is stopped, and Run returns it.
 	OnUp func(ctx context.Context, pid int) error
 	// StartTimeout bounds the time from start to the first answer; a minute by default: a large cache on a slow disk takes its time.
@@ -61,7 +72,8 @@ type Daemon struct {
 	tail      tail
 }
 
-// StoppedError says that the daemon died, and its last words.
+// StoppedError says that the daemon died. Its last words hold names of all stages, and are for the
+// operator's log alone: Error leaves them out.
 type StoppedError struct {
 	// How it ended: "exit status 1", "signal: killed".
 	How string
@@ -72,13 +84,15 @@ type StoppedError struct {
 	early bool
 }
 
-// Error names the end and quotes the lines.
-func (e *StoppedError) Error() string {
-	s := "the Docker daemon stopped (" + e.How + ")"
-	if len(e.Lines) > 0 {
-		s += "; the last that it said:\n" + strings.Join(e.Lines, "\n")
+// Error names the end.
+func (e *StoppedError) Error() string { return "the Docker daemon stopped (" + e.How + ")" }
+
+// Report names the end and quotes the lines.
+func (e *StoppedError) Report() string {
+	if len(e.Lines) == 0 {
+		return e.Error()
 	}
-	return s
+	return e.Error() + "; the last that it said:\n" + strings.Join(e.Lines, "\n")
 }
 
 // Run keeps the daemon alive until ctx ends. It returns nil after a stop that was asked for, else the error of OnUp, or that there is no such program.
@@ -109,7 +123,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		}
 		d.heal(stopped)
 		again := wait.NextBackOff()
-		d.Log.WithField("again_in", again.Round(time.Millisecond)).Error(err)
+		d.Log.WithField("again_in", again.Round(time.Millisecond)).Error(stopped.Report())
 		if pause.For(ctx, again) != nil {
 			return d.end(nil)
 		}
@@ -168,11 +182,7 @@ func (d *Daemon) live(ctx context.Context, program string) error {
 	err = d.greet(ctx, p)
 	early := err != nil
 	if !early {
-		select {
-		case <-p.dead:
-			err = errDied
-		case <-ctx.Done():
-		}
+		err = d.watch(ctx, p)
 	}
 	why := "it didn't answer"
 	if errors.Is(err, errDied) {
@@ -278,10 +288,7 @@ func (d *Daemon) greet(ctx context.Context, p *process) error {
 		}
 	}
 	d.Log.WithField("pid", p.Pid).WithField("took", time.Since(began).Round(time.Millisecond)).Info("the Docker daemon is up")
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.stopped = nil
-	close(d.gate())
+	d.open()
 	return nil
 }
 
@@ -294,6 +301,18 @@ func (d *Daemon) terminate(p *process) {
 		d.Log.Warn("the Docker daemon didn't stop on SIGTERM; killing it")
 		_ = p.Kill()
 		<-p.dead
+	}
+}
+
+// open opens the gate: the daemon is up.
+func (d *Daemon) open() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.stopped = nil
+	select {
+	case <-d.gate():
+	default:
+		close(d.gate())
 	}
 }
 

@@ -108,13 +108,13 @@ func TestDaemonThatKeepsDyingSaysWhy(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	for _, want := range []string{"exit status 3", "no space left on device"} {
-		if !strings.Contains(stopped.Error(), want) {
+		if !strings.Contains(stopped.Report(), want) {
 			t.Errorf("%q doesn't say %q", stopped, want)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if err := d.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no space left") {
+	if err := d.Ready(ctx); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "exit status 3") || strings.Contains(err.Error(), "no space left") {
 		t.Errorf("waiting for it: %v", err)
 	}
 }

@@ -65,9 +65,20 @@ func (p Prover) Prove(ctx context.Context) []Check {
 	return append(p.container(), p.daemon(ctx)...)
 }
 
-// Place checks where this process lives, and leaves the daemon out: it may not run yet.
+// Place checks where this process lives, and leaves the daemon out: it may not run yet. A socket that
+// is there already and comes from outside fails: our daemon couldn't listen there, and another would
+// answer.
 func (p Prover) Place() []Check {
-	return p.withDefaults().container()
+	p = p.withDefaults()
+	checks := p.container()
+	socket, err := socketPath(p.Host)
+	if err != nil {
+		return append(checks, Check{Name: SignalMount}.fail(err.Error(), fixDaemon))
+	}
+	if _, err := os.Lstat(socket); err == nil {
+		checks = append(checks, p.notMounted(socket))
+	}
+	return checks
 }
 
 func (p Prover) withDefaults() Prover {

@@ -1,10 +1,13 @@
-// Package janitor removes what runs have left in the daemon: the containers, networks and volumes of builds that no longer run here.
+// Package janitor removes what runs have left in the daemon: the containers, networks and volumes of stages
+// that no longer run here.
 //
-// The one rule to keep: look first, ask then. What the daemon has is listed before anybody is asked what runs, and a build is known to run before anything of it is
-// made; so what is listed and of no known build is of one that is over. What isn't labelled as this runner's is never touched.
+// The one rule to keep: look first, ask then. The daemon's objects are listed before it is asked which runs
+// are alive, and a run is known before anything of it is made; so what is listed and of no known run is of
+// one that is over. What carries no label of a runner is never touched.
 package janitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,16 +27,23 @@ const SweepTimeout = 2 * time.Minute
 type Engine interface {
 	// Remains lists what the daemon has of the runs of the runner of that name.
 	Remains(ctx context.Context, runner string) ([]engine.Remains, error)
+	// AllRemains lists what the daemon has of the runs of all runners.
+	AllRemains(ctx context.Context) ([]engine.Remains, error)
 	// Sweep removes what the daemon has of one run.
 	Sweep(ctx context.Context, spec string) error
 }
 
-// Janitor removes what builds of one runner have left.
+// Janitor removes what runs of one runner have left.
 type Janitor struct {
 	Engine Engine
-	// Runner is the name of the runner whose builds these are.
+	// Runner is the name of the runner whose runs these are.
 	Runner string
-	// Runs tells whether the run of that id is alive. It is asked after Engine.Remains has returned, and must know of a run before anything of it is made.
+	// Alone says that the daemon is the runner's own, so that runs of other runners are of former lives
+	// under other names: a container without a fixed name or a state volume gets a new one each time.
+	Alone bool
+	// Spare reports whether an owner's runs are left alone all the same; nil spares none.
+	Spare func(owner string) bool
+	// Runs reports whether the run of that id is alive. It is asked after Engine.Remains has returned, and must know of a run before anything of it is made.
 	Runs func(spec string) (bool, error)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
@@ -61,12 +71,19 @@ func (j *Janitor) Run(ctx context.Context, interval time.Duration) {
 
 // Find lists what is left of runs that are over.
 func (j *Janitor) Find(ctx context.Context) ([]engine.Remains, error) {
-	found, err := j.Engine.Remains(ctx, j.Runner)
+	list := func() ([]engine.Remains, error) { return j.Engine.Remains(ctx, j.Runner) }
+	if j.Alone {
+		list = func() ([]engine.Remains, error) { return j.Engine.AllRemains(ctx) }
+	}
+	found, err := list()
 	if err != nil {
 		return nil, err
 	}
 	var out []engine.Remains
 	for _, r := range found {
+		if r.Owner != j.Runner && j.Spare != nil && j.Spare(r.Owner) {
+			continue
+		}
 		alive, err := j.Runs(r.Spec)
 		if err != nil {
 			return nil, fmt.Errorf("see whether the run %s is alive: %w", r.Spec, err)
@@ -87,7 +104,7 @@ func (j *Janitor) Reap(ctx context.Context) ([]engine.Remains, error) {
 	var removed []engine.Remains
 	var errs []error
 	for _, r := range found {
-		log := j.log().WithFields(logrus.Fields{"spec": r.Spec, "owner": j.Runner, "age": Age(r, time.Now())})
+		log := j.log().WithFields(logrus.Fields{"spec": r.Spec, "owner": cmp.Or(r.Owner, j.Runner), "age": Age(r, time.Now())})
 		sweepCtx, cancel := context.WithTimeout(ctx, SweepTimeout)
 		err := j.Engine.Sweep(sweepCtx, r.Spec)
 		cancel()

@@ -24,6 +24,11 @@ type daemon struct {
 	swept   []string
 }
 
+// AllRemains is what two runners and a call of exec have left.
+func (d *daemon) AllRemains(context.Context) ([]engine.Remains, error) {
+	return []engine.Remains{{Spec: "a", Owner: "mine"}, {Spec: "b", Owner: "4f3a"}, {Spec: "c", Owner: "exec on x"}, {Spec: "d", Owner: "4f3a"}}, nil
+}
+
 func (d *daemon) Remains(_ context.Context, runner string) ([]engine.Remains, error) {
 	if runner != "me" {
 		return nil, errors.New("a stranger asks")
@@ -134,5 +139,17 @@ func TestRun(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestFindAlone holds that on a daemon of its own a runner finds what runners of other names have left, but
+// nothing that is alive or spared.
+func TestFindAlone(t *testing.T) {
+	j := &Janitor{Engine: &daemon{}, Runner: "mine", Alone: true,
+		Spare: func(owner string) bool { return owner == "exec on x" },
+		Runs:  func(spec string) (bool, error) { return spec == "d", nil }}
+	found, err := j.Find(t.Context())
+	if err != nil || len(found) != 2 || found[0].Spec != "a" || found[1].Spec != "b" {
+		t.Errorf("found %v, %v", found, err)
 	}
 }
