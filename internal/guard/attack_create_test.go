@@ -5,6 +5,7 @@ package guard_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,20 +52,22 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("privileged, in a second hostconfig", `"HostConfig":{"Privileged":false},"hostconfig":{"Privileged":true}`, ``, "comes twice"),
 		createRow("privileged, in a HoſtConfig", "\"Ho\u017ftConfig\":{\"Privileged\":true}", ``, "Privileged"),
 		createRow("privileged, with an unknown field", ``, `"Superpower":true,"Privileged":true`, ""),
-		createRow("an unknown field of Config", `"Superpower":true`, ``, "Superpower"),
-		createRow("an unknown field of HostConfig", ``, `"Superpower":true`, "Superpower"),
-		createRow("an unknown field of a mount", ``, `"Mounts":[{"Type":"tmpfs","Target":"/x","Superpower":true}]`, "Superpower"),
-		createRow("an unknown field of an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Superpower":true}}}`, ``, "Superpower"),
+		granted(createRow("an unknown field of Config", `"Superpower":true`, ``, "")),                                                          // dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of HostConfig", ``, `"Superpower":true`, "")),                                                      // dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of a mount", ``, `"Mounts":[{"Type":"tmpfs","Target":"/x","Superpower":true}]`, "")),               // dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Superpower":true}}}`, ``, "")), // dropped: what the guard writes anew has no place for it
 		createRow("all capabilities", ``, `"CapAdd":["ALL"]`, "HostConfig.CapAdd"),
 		createRow("a capability", ``, `"CapAdd":["SYS_ADMIN"]`, "HostConfig.CapAdd"),
-		closed(createRow("a capability as a string", ``, `"CapAdd":"SYS_PTRACE"`, "HostConfig.CapAdd"), "cannot unmarshal string"), // until Docker 28
-		createRow("a capability that Docker gives anyway", ``, `"CapAdd":["NET_RAW"]`, "HostConfig.CapAdd"),
+		closed(createRow("a capability as a string", ``, `"CapAdd":"NET_ADMIN"`, "HostConfig.CapAdd"), "cannot unmarshal string"), // until Docker 28
+		granted(createRow("a capability that Docker gives anyway", ``, `"CapAdd":["NET_RAW"]`, "")),                               // so it is no more than it has
+		granted(createRow("a capability to trace its own processes", ``, `"CapAdd":["SYS_PTRACE"]`, "")),
+		createRow("a capability to trace a container's processes", ``, `"CapAdd":["SYS_PTRACE"],"PidMode":"container:{own.container}"`, "HostConfig.CapAdd"),
 		createRow("seccomp unconfined", ``, `"SecurityOpt":["seccomp=unconfined"]`, "HostConfig.SecurityOpt"),
 		createRow("seccomp unconfined, with a colon", ``, `"SecurityOpt":["seccomp:unconfined"]`, "HostConfig.SecurityOpt"),
 		createRow("a seccomp profile", ``, `"SecurityOpt":["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}"]`, "HostConfig.SecurityOpt"),
 		createRow("apparmor unconfined", ``, `"SecurityOpt":["apparmor=unconfined"]`, "HostConfig.SecurityOpt"),
 		createRow("apparmor unconfined, with a colon", ``, `"SecurityOpt":["apparmor:unconfined"]`, "HostConfig.SecurityOpt"),
-		createRow("label disable", ``, `"SecurityOpt":["label=disable"]`, "HostConfig.SecurityOpt"),
+		granted(createRow("label disable", ``, `"SecurityOpt":["label=disable"]`, "")), // there are no labels to disable
 		createRow("label type", ``, `"SecurityOpt":["label=type:spc_t"]`, "HostConfig.SecurityOpt"),
 		createRow("no-new-privileges false", ``, `"SecurityOpt":["no-new-privileges=false"]`, "HostConfig.SecurityOpt"),
 		createRow("no-new-privileges before another", ``, `"SecurityOpt":["no-new-privileges","apparmor=unconfined"]`, "HostConfig.SecurityOpt"),
@@ -77,7 +80,7 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("a device", ``, `"Devices":[{"PathOnHost":"/dev/kmsg","PathInContainer":"/dev/kmsg","CgroupPermissions":"rwm"}]`, "Devices"),
 		createRow("a device cgroup rule", ``, `"DeviceCgroupRules":["a *:* rwm"]`, "DeviceCgroupRules"),
 		with(createRow("a device request", ``, `"DeviceRequests":[{"Count":-1,"Capabilities":[["gpu"]]}]`, "DeviceRequests"), accepted("device driver")),
-		createRow("a runtime", ``, `"Runtime":"runc"`, "HostConfig.Runtime"),
+		with(createRow("a runtime", ``, `"Runtime":"io.containerd.runtime.v1.linux"`, "HostConfig.Runtime"), reached),
 		createRow("annotations", ``, `"Annotations":{"run.oci.keep_original_groups":"1"}`, "HostConfig.Annotations"),
 		createRow("a kernel parameter", ``, `"Sysctls":{"net.ipv4.ip_forward":"1"}`, "HostConfig.Sysctls"),
 		createRow("a kernel parameter of an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"net.ipv4.conf.IFNAME.route_localnet=1"}}}}`, ``, "DriverOpts"),
@@ -94,7 +97,7 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("a block count of a device, writing", ``, `"BlkioDeviceWriteIOps":[{"Path":"/dev/vda","Rate":1}]`, "BlkioDeviceWriteIOps"),
 		createRow("the group docker", ``, `"GroupAdd":["docker"]`, "HostConfig.GroupAdd"),
 		createRow("the group of the socket", ``, `"GroupAdd":["root","docker"]`, "HostConfig.GroupAdd"),
-		createRow("kernel memory", ``, `"KernelMemory":16777216`, "KernelMemory"),
+		granted(createRow("kernel memory", ``, `"KernelMemory":16777216`, "")), // no daemon keeps it
 		createRow("a cgroup parent", ``, `"CgroupParent":"/escape"`, "CgroupParent"),
 		createRow("a cgroup parent that climbs", ``, `"CgroupParent":"../../.."`, "CgroupParent"),
 		createRow("the machine's processes", ``, `"PidMode":"host"`, "HostConfig.PidMode"),
@@ -105,7 +108,7 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("the victim's IPC", ``, `"IpcMode":"container:{container}"`, "No such container"),
 		createRow("the IPC of a step", ``, `"IpcMode":"container:{own.step}"`, "step"),
 		createRow("the machine's host name", ``, `"UTSMode":"host"`, "HostConfig.UTSMode"),
-		createRow("the machine's users", ``, `"UsernsMode":"host"`, "HostConfig.UsernsMode"),
+		granted(createRow("the machine's users", ``, `"UsernsMode":"host"`, "")), // the daemon maps none
 		createRow("the machine's cgroups", ``, `"CgroupnsMode":"host"`, "HostConfig.CgroupnsMode"),
 		createRow("another container's cgroups", ``, `"Cgroup":"container:{container}"`, "HostConfig.Cgroup"),
 		createRow("the machine's network", ``, `"NetworkMode":"host"`, "HostConfig.NetworkMode"),
@@ -169,6 +172,30 @@ func with(row attack, bare func(*guardtest.Answer) bool) attack {
 	return row
 }
 
+// granted is a row for what does no harm any more, or never did: the container is made, and is as unprivileged as all.
+func granted(row attack) attack {
+	row.tamed = func(t *testing.T, a *arena, got *guardtest.Answer) {
+		var c struct {
+			HostConfig struct {
+				Privileged                                         bool
+				CapAdd, SecurityOpt                                []string
+				UsernsMode, PidMode, IpcMode, NetworkMode, Runtime string
+				KernelMemory                                       int64
+			}
+		}
+		madeBy(t, a, got, &c)
+		h := c.HostConfig
+		allowed := func(c string) bool {
+			return c == "NET_RAW" || c == "CAP_NET_RAW" || c == "SYS_PTRACE" || c == "CAP_SYS_PTRACE"
+		}
+		if h.Privileged || slices.ContainsFunc(h.CapAdd, func(c string) bool { return !allowed(c) }) || len(h.SecurityOpt) > 0 || h.UsernsMode != "" || h.PidMode != "" || h.IpcMode == "host" ||
+			h.NetworkMode != a.attacker.Network || h.Runtime != "runc" || h.KernelMemory != 0 {
+			t.Errorf("it became %+v", h)
+		}
+	}
+	return row
+}
+
 // madeBy looks at what a create call that the guard let through has made, from outside.
 func madeBy(t *testing.T, a *arena, got *guardtest.Answer, into any) {
 	t.Helper()
@@ -208,6 +235,7 @@ func TestAttackTamed(t *testing.T) {
 	t.Parallel()
 	a := newArena(t, func(o *guard.Options) {
 		o.Limits = guard.Limits{Memory: 64 << 20, NanoCPUs: 5e8, Pids: 100, ShmSize: 32 << 20, Ulimits: map[string]int64{"nofile": 1024}, CgroupParent: ""}
+		o.Unprivileged = true
 	})
 	type seen struct {
 		Config     struct{ Labels map[string]string }
@@ -219,7 +247,8 @@ func TestAttackTamed(t *testing.T) {
 			CpuQuota, ShmSize                       int64
 			Ulimits                                 []struct{ Hard, Soft int64 }
 			NetworkMode                             string
-			ExtraHosts                              []string
+			ExtraHosts, CapAdd                      []string
+			Privileged                              bool
 		}
 		Mounts []struct{ Type, Source, Destination string }
 	}
@@ -258,6 +287,8 @@ func TestAttackTamed(t *testing.T) {
 		row("the machine's docker0", ``, `"NetworkMode":"bridge"`, `"`+a.attacker.Network+`"`, func(s seen) any { return s.HostConfig.NetworkMode }),
 		row("the machine's docker.sock", ``, `"Binds":["/var/run/docker.sock:/s"]`, `"`+a.attacker.Socket+`"`, func(s seen) any { return s.Mounts[0].Source }),
 		row("the machine's docker.sock, spelled oddly", ``, `"Binds":["//run/../run//docker.sock:/s"]`, `"`+a.attacker.Socket+`"`, func(s seen) any { return s.Mounts[0].Source }),
+		row("privilege", ``, `"Privileged":true,"CapAdd":["ALL"]`, `[false,null]`, func(s seen) any { return []any{s.HostConfig.Privileged, s.HostConfig.CapAdd} }),
+		row("privilege, in another case", ``, `"privileged":true`, `false`, func(s seen) any { return s.HostConfig.Privileged }),
 		row("the owner's labels", ``, ``, `["`+a.attacker.ID+`","`+a.attacker.ID+`"]`, func(s seen) any {
 			return []string{s.Config.Labels[guardtest.OwnerLabel], s.Config.Labels[guard.LabelGuard]}
 		}),

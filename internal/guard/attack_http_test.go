@@ -45,6 +45,14 @@ func last(t *testing.T, _ *arena, got *guardtest.Answer) {
 	}
 }
 
+// listsNothing wants a list of the attacker's own containers, and no other's.
+func listsNothing(t *testing.T, a *arena, got *guardtest.Answer) {
+	t.Helper()
+	if strings.Contains(got.Body, a.target["container"]) || !strings.Contains(got.Body, a.target["own.container"]) {
+		t.Errorf("the guard lists %s", got.Body)
+	}
+}
+
 // made is the proof that a container was created, whatever else was answered.
 func made(a *guardtest.Answer) bool { return strings.Contains(a.Body, "HTTP/1.1 201") }
 
@@ -99,10 +107,11 @@ func attackHTTP(t *testing.T, a *arena) {
 		{name: "an unknown path", raw: get("/nothing"), bare: func(a *guardtest.Answer) bool { return a.Status == http.StatusNotFound }},
 
 		// The query.
-		{name: "an unknown parameter", raw: get("/containers/json?superpower=1"), bare: reachedRaw, says: "superpower"},
+		// What isn't known is dropped: clients that exist send it. What is known doesn't widen by it.
+		{name: "an unknown parameter", raw: get("/containers/json?superpower=1"), bare: reachedRaw, tamed: listsNothing},
 		{name: "a parameter twice", raw: get("/containers/json?filters={}&filters=%7B%22id%22%3A%5B%22{container}%22%5D%7D&all=1"), bare: reachedRaw, says: "2 times"},
 		{name: "a parameter after a semicolon", raw: get("/containers/json?all=1;filters={}"), bare: reachedRaw},
-		{name: "a parameter in another case", raw: get("/containers/json?All=1"), bare: reachedRaw, says: "All"},
+		{name: "a parameter in another case", raw: get("/containers/json?All=1"), bare: reachedRaw, tamed: listsNothing},
 		{name: "a malformed filter", raw: get("/containers/json?filters=%7B"), bare: reachedRaw},
 		{name: "an unknown filter", raw: get("/containers/json?filters=%7B%22superpower%22%3A%5B%22x%22%5D%7D"), bare: reachedRaw},
 		{name: "parameters in a form", raw: "POST /images/create?fromImage=127.0.0.1:1/x HTTP/1.1\r\nHost: docker\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 40\r\n\r\nfromSrc=http%3A%2F%2F127.0.0.1%3A1%2Fxxx", bare: reachedRaw, tamed: last},

@@ -17,7 +17,7 @@ import (
 )
 
 // buildQuery are the parameters of POST /build. BuildKit doesn't get cachefrom: see cacheTypes.
-const buildQuery = "dockerfile t+ extrahosts+ remote q nocache cachefrom pull -rm -forcerm memory memswap cpushares cpusetcpus cpusetmems cpuperiod cpuquota buildargs " +
+const buildQuery = "^dockerfile t+ extrahosts+ remote q nocache cachefrom pull -rm -forcerm memory memswap cpushares cpusetcpus cpusetmems cpuperiod cpuquota buildargs " +
 	"shmsize squash labels networkmode platform target outputs version session buildid cgroupparent securityopt+ ulimits isolation"
 
 // build answers POST /build, by the builder that the client asks for.
@@ -119,7 +119,7 @@ func (b *buildRequest) object(key string, v any) error {
 	if text == "" || text == "null" {
 		return nil
 	}
-	if err := strictjson.Decode([]byte(text), v); err != nil {
+	if _, err := strictjson.Decode([]byte(text), v); err != nil {
 		return fmt.Errorf("%s: %w", key, err)
 	}
 	out, err := json.Marshal(v)
@@ -166,7 +166,7 @@ func (b *buildRequest) limits(ctx context.Context) error {
 	r.CpusetCpus, r.CpusetMems = b.call.query.Get("cpusetcpus"), b.call.query.Get("cpusetmems")
 	r.CgroupParent = b.call.query.Get("cgroupparent")
 	if text := b.call.query.Get("ulimits"); text != "" && text != "null" {
-		if err := strictjson.Decode([]byte(text), &r.Ulimits); err != nil {
+		if _, err := strictjson.Decode([]byte(text), &r.Ulimits); err != nil {
 			return fmt.Errorf("ulimits: %w", err)
 		}
 	}

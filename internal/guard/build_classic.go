@@ -159,7 +159,7 @@ func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	var names []string
 	if text := b.call.query.Get("cachefrom"); text != "" && text != "null" {
-		if err := strictjson.Decode([]byte(text), &names); err != nil {
+		if _, err := strictjson.Decode([]byte(text), &names); err != nil {
 			return fmt.Errorf("cachefrom: %w", err)
 		}
 	}

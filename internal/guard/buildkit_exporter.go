@@ -39,8 +39,7 @@ func (o solveOpts) exporter(kind string, attrs map[string]string) (map[string]st
 			}
 		case slices.Contains(exporterAttrs, k), strings.HasPrefix(k, "annotation"):
 			out[k] = v
-		default:
-			return nil, apierror.Refuse("the attribute "+apierror.Quote(k)+" of the exporter", "the guard doesn't know it", "")
+		default: // dropped; so is load, of compose, which is what happens in any case
 		}
 	}
 	var names []string

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -29,9 +30,14 @@ func (o solveOpts) frontend(name string, attrs map[string]string, inputs map[str
 	}
 	args := map[string]*string{}
 	for k, v := range attrs {
-		changed, err := o.attr(k, v)
+		changed, known, err := o.attr(k, v)
 		if err != nil {
 			return err
+		}
+		if !known {
+			o.g.log.WithField("parameter", k).Debug("guard drops what it does not know of a frontend")
+			delete(attrs, k)
+			continue
 		}
 		attrs[k] = changed
 		if arg, ok := strings.CutPrefix(k, "build-arg:"); ok {
@@ -55,14 +61,28 @@ func (o solveOpts) frontend(name string, attrs map[string]string, inputs map[str
 	return nil
 }
 
-// attr judges one parameter of a frontend.
-func (o solveOpts) attr(key, value string) (string, error) {
+// attr judges one parameter of a frontend. One that isn't known is dropped.
+func (o solveOpts) attr(key, value string) (judged string, known bool, err error) {
+	switch judged, err = o.judgeAttr(key, value); {
+	case errors.Is(err, errUnknownAttr):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	}
+	return judged, true, nil
+}
+
+var errUnknownAttr = errors.New("unknown parameter of a frontend")
+
+func (o solveOpts) judgeAttr(key, value string) (string, error) {
 	switch key {
 	case "force-network-mode":
 		if value != "" && value != "none" && value != "default" && value != "sandbox" {
 			return "", apierror.Refuse(key+" "+apierror.Quote(value), "the machine's network isn't shared", "leave --network out")
 		}
 		return value, nil
+	case "devices", "gateway-devel":
+		return "", apierror.Refuse("the parameter "+apierror.Quote(key)+" of the frontend", "a build's steps get no more than a container, and frontends come of images", "")
 	case "cgroup-parent":
 		return "", apierror.Refuse(key, "the cgroup of a build's steps is the runner's choice", "")
 	case "add-hosts":
@@ -97,7 +117,7 @@ func (o solveOpts) attr(key, value string) (string, error) {
 			return value, nil
 		}
 	}
-	return "", apierror.Refuse("the parameter "+apierror.Quote(key)+" of the frontend", "the guard doesn't know it", "")
+	return "", errUnknownAttr
 }
 
 // own is the name of an image, the private one if it's the build's own.

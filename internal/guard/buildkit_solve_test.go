@@ -134,8 +134,6 @@ func TestSolveRefused(t *testing.T) {
 		{"another frontend", func(m *controlapi.SolveRequest) { m.Frontend = "other" }, "frontend"},
 		{"the machine's network", attrs("force-network-mode", "host"), "force-network-mode"},
 		{"a cgroup", attrs("cgroup-parent", "/"), "cgroup-parent"},
-		{"an unknown parameter", attrs("devices", "all"), `"devices"`},
-		{"a local frontend", attrs("gateway-devel", "true"), "gateway-devel"},
 		{"another's session, of a folder", attrs("local-sessionid:context", "theirs"), "none of this build's"},
 		{"the runner's labels", attrs("label:io.drone-runner-sysbox.spec", "x"), "the runner's own"},
 		{"another's frontend", attrs("source", "drone-xyz.build.invalid/docker.io/library/app:1"), "No such image"},
@@ -150,8 +148,6 @@ func TestSolveRefused(t *testing.T) {
 			m.Cache = &controlapi.CacheOptions{Imports: []*controlapi.CacheOptionsEntry{{Type: "azblob"}}}
 		}, `"azblob"`},
 		{"an unknown exporter", exporter("other"), `"other"`},
-		{"an exporter's unknown attribute", exporter("moby", "danging-name-empty-only", "true"), "danging"},
-		{"a name for what has none", exporter("image", "dangling-name-prefix", "golang"), "dangling-name-prefix"},
 		{"any name", exporter("moby", "name", "*"), "name *"},
 		{"a push", exporter("image", "name", "golang:1", "push", "true"), `"push"`},
 		{"a push by a daemon that would", exporter("moby", "name", "golang:1", "push", "true"), `"push"`},
@@ -194,6 +190,8 @@ func TestSolveRefused(t *testing.T) {
 			e.ProtoReflect().SetUnknown(field(99))
 			m.Definition = graph(t, execOp(e))
 		}, "doesn't know it"},
+		{"a local frontend", attrs("gateway-devel", "true"), "gateway-devel"},
+		{"a device", attrs("devices", "all"), `"devices"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			m := &controlapi.SolveRequest{Ref: "r", Session: "mine", Frontend: "dockerfile.v0"}
@@ -217,9 +215,11 @@ func TestSolveChanged(t *testing.T) {
 		Ref: "r", Session: "mine", Frontend: "dockerfile.v0", Internal: true,
 		FrontendAttrs: map[string]string{
 			"add-hosts": "a=1.2.3.4,b=host-gateway", "context:base": "docker-image://app:1", "context:go": "docker-image://golang:1", "source": "app:1", "build-arg:X": "y", "local-sessionid:context": "mine",
+			"superpower": "1",
 		},
 		ExporterDeprecated: "moby", ExporterAttrsDeprecated: map[string]string{"name": "new:1,ghcr.io/me/x"},
-		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": "new:1,ghcr.io/me/x"}}, {Type: "local", Attrs: map[string]string{"dest": "x"}}, {Type: "image"}},
+		// What the guard doesn't know is dropped; load is compose's.
+		Exporters: []*controlapi.Exporter{{Type: "moby", Attrs: map[string]string{"name": "new:1,ghcr.io/me/x"}}, {Type: "local", Attrs: map[string]string{"dest": "x"}}, {Type: "image", Attrs: map[string]string{"load": "true", "dangling-name-prefix": "golang"}}},
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -243,6 +243,9 @@ func TestSolveChanged(t *testing.T) {
 		if tt.got != tt.want {
 			t.Errorf("%s: %q, want %q", tt.what, tt.got, tt.want)
 		}
+	}
+	if _, there := m.FrontendAttrs["superpower"]; there || len(m.Exporters[2].Attrs) != 1 {
+		t.Errorf("what isn't known reaches the daemon: %v %v", m.FrontendAttrs, m.Exporters[2].Attrs)
 	}
 	if !strings.HasPrefix(m.Exporters[2].Attrs["name"], d+"untagged:") || m.Internal {
 		t.Errorf("an image without a name is called %q; internal is %v", m.Exporters[2].Attrs["name"], m.Internal)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
@@ -34,15 +35,12 @@ type creation struct {
 	from map[string]bool
 }
 
-// createIgnored are fields that clients send (docker-java) and that no daemon honours.
-var createIgnored = []string{"DiskQuota", "PortSpecs", "VolumesRW", "Capabilities"}
-
 // createContainer answers POST /containers/create: it judges the request field by field, fills in what is the guard's (labels, names, network, mounts), and sends the
 // daemon what came out, encoded from the struct.
 func createContainer(ctx context.Context, c *call) error {
 	cr := &creation{req: &container.CreateRequest{}, version: c.version}
 	cr.checking = checking{Context: ctx, c: c, create: cr}
-	if err := c.decode(cr.req, createIgnored...); err != nil {
+	if err := c.decode(cr.req); err != nil {
 		return err
 	}
 	if cr.req.Config == nil || cr.req.Image == "" {
@@ -116,7 +114,7 @@ func (cr *creation) send(ctx context.Context) error {
 			return nil, err
 		}
 		cr.c.g.own.rememberContainer(made.ID, ofClient)
-		made.Warnings = append(append([]string{}, made.Warnings...), cr.warnings...)
+		made.Warnings = slices.Concat([]string{}, made.Warnings, cr.warnings, cr.c.warnings())
 		b, err := json.Marshal(made)
 		return cr.c.g.names.Answer(b), err
 	})

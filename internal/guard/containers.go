@@ -245,10 +245,11 @@ func updateContainer(ctx context.Context, c *call) error {
 	if err := c.decode(&u); err != nil {
 		return err
 	}
-	if !u.RestartPolicy.IsNone() {
-		return apierror.Refuse("RestartPolicy", "a container's restart policy is settled when it is created", "")
+	switch u.RestartPolicy.Name {
+	case "", container.RestartPolicyDisabled, container.RestartPolicyOnFailure:
+	default:
+		return apierror.Refuse("RestartPolicy", "a build's containers end with the build", "only no and on-failure are allowed")
 	}
-	u.RestartPolicy = container.RestartPolicy{}
 	p := &checking{Context: ctx, c: c, update: &u.Resources}
 	if err := p.enforce("", reflect.ValueOf(&u.Resources).Elem(), updateRules()); err != nil {
 		return err
@@ -257,7 +258,20 @@ func updateContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
+	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return c.transform(resp, func(b []byte) ([]byte, error) {
+		var answer container.UpdateResponse
+		if err := json.Unmarshal(b, &answer); err != nil {
+			return nil, err
+		}
+		answer.Warnings = slices.Concat(answer.Warnings, p.warnings, c.warnings())
+		b, err := json.Marshal(answer)
+		return c.g.names.Answer(b), err
+	})
 }
 
 // updateRules are resourceRules for a request in which zero means "as it is": what isn't mentioned isn't clamped.

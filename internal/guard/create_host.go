@@ -19,15 +19,15 @@ const unprivileged = "a build's containers are unprivileged"
 
 // hostRules are for container.HostConfig: what a container gets of the machine. Their order is that of the work: the network mode is settled before what hangs on it.
 var hostRules = []fieldRule{
-	{"Privileged", deny(unprivileged, "most such containers only need Docker: mount /var/run/docker.sock, which is this build's own")},
-	{"CapAdd", deny("no capabilities are added to a build's containers", "")},
+	{"CapAdd", capAdd}, // before Privileged, which is part of it
+	{"Privileged", privileged},
 	{"CapDrop", allow},
 	{"SecurityOpt", securityOpt},
 	{"MaskedPaths", mustBeNull},
 	{"ReadonlyPaths", mustBeNull},
 	{"Annotations", deny("annotations speak to the daemon's runtime", "use labels")},
-	{"Runtime", deny("the runtime is the runner's choice", "")},
-	{"Sysctls", deny("kernel parameters are the runner's", "")},
+	{"Runtime", runtime},
+	{"Sysctls", sysctls},
 	{"StorageOpt", deny("storage options are the runner's", "")},
 	{"VolumeDriver", oneOf("only the local volume driver may be used", "", "", "local")},
 	{"Isolation", oneOf("isolation is for Windows", "", "", "default")},
@@ -36,7 +36,7 @@ var hostRules = []fieldRule{
 	{"PidMode", joined("the process namespace", false)},
 	{"IpcMode", joined("the IPC namespace", false, "", "none", "private", "shareable")},
 	{"UTSMode", oneOf("the machine's host name stays its own", "", "")},
-	{"UsernsMode", oneOf("the user namespace stays the daemon's", "", "")},
+	{"UsernsMode", usernsMode},
 	{"CgroupnsMode", oneOf("the cgroup namespace of the machine isn't shared", "", "", "private")},
 
 	{"NetworkMode", networkMode},
@@ -90,8 +90,8 @@ var resourceRules = []fieldRule{
 	{"Devices", deny("a build's containers get no devices", "")},
 	{"DeviceCgroupRules", deny("a build's containers get no devices", "")},
 	{"DeviceRequests", deny("a build's containers get no devices", "")},
-	{"KernelMemory", deny("kernel memory can't be limited apart", "use Memory")},
-	{"KernelMemoryTCP", deny("kernel memory can't be limited apart", "use Memory")},
+	{"KernelMemory", kernelMemory},
+	{"KernelMemoryTCP", kernelMemory},
 	{"OomKillDisable", deny("a container that isn't killed for memory takes the machine's", "")},
 	{"PidsLimit", clamp(func(l Limits) int64 { return l.Pids })},
 	{"Ulimits", ulimits},
@@ -105,19 +105,6 @@ var resourceRules = []fieldRule{
 func mustBeNull(_ *checking, at string, v reflect.Value) error {
 	if !v.IsNil() {
 		return apierror.Refuse(at, "the paths of /proc and /sys that are masked or read-only are the daemon's choice", "leave the field out; an empty list would unmask them")
-	}
-	return nil
-}
-
-// securityOpt lets a container give up gaining privileges, and nothing else.
-func securityOpt(_ *checking, at string, v reflect.Value) error {
-	opts, _ := v.Interface().([]string)
-	for _, o := range opts {
-		switch o {
-		case "no-new-privileges", "no-new-privileges:true", "no-new-privileges=true":
-		default:
-			return apierror.Refuse(at+" "+apierror.Quote(o), "profiles and labels are the daemon's", "only no-new-privileges is allowed")
-		}
 	}
 	return nil
 }
@@ -280,27 +267,6 @@ func cgroupParent(p *checking, at string, v reflect.Value) error {
 	}
 	if p.create != nil {
 		v.SetString(p.c.g.opts.Limits.CgroupParent)
-	}
-	return nil
-}
-
-func ulimits(p *checking, at string, v reflect.Value) error {
-	list, _ := v.Interface().([]*container.Ulimit)
-	for i, u := range list {
-		if u == nil {
-			return apierror.BadRequest("%s[%d] is null", at, i)
-		}
-		most, bounded := p.c.g.opts.Limits.Ulimits[strings.ToLower(u.Name)]
-		if !bounded {
-			continue
-		}
-		if u.Hard < 0 || u.Hard > most {
-			p.warn(at + " " + u.Name + " is cut down to this runner's limit, " + strconv.FormatInt(most, 10))
-			u.Hard = most
-		}
-		if u.Soft < 0 || u.Soft > u.Hard {
-			u.Soft = u.Hard
-		}
 	}
 	return nil
 }

@@ -15,17 +15,21 @@ import (
 // (CVE-2024-41110, CVE-2026-34040).
 const bodyLimit = 4 << 20
 
-// decode reads the client's body into v, a pointer to one of moby's structs. It's strict where encoding/json is lenient: a field that v doesn't have, a
-// name that comes twice in an object, be it in another case, and anything after the value are refused. Names in ignored (and any unknown field that is
-// null) are dropped: clients that exist send them, and they mean nothing to the daemon.
+// decode reads the client's body into v, a pointer to one of moby's structs. It's strict where encoding/json is lenient: a field of v's that comes twice in an object, be it in
+// another case, and anything after the value are refused. Fields that v doesn't have are dropped.
 //
-// The daemon never sees this body, only v encoded anew; strictness is for the client, who should know what won't be honoured.
-func (c *call) decode(v any, ignored ...string) error {
+// The daemon never sees this body, only v encoded anew.
+func (c *call) decode(v any) error {
 	b, err := c.readBody()
 	if err != nil {
 		return err
 	}
-	return strictjson.Decode(b, v, ignored...)
+	dropped, err := strictjson.Decode(b, v)
+	if err != nil {
+		return err
+	}
+	c.drop(v, dropped)
+	return nil
 }
 
 // readBody is the whole body, within bodyLimit.

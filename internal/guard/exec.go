@@ -35,7 +35,7 @@ func createExec(ctx context.Context, c *call) error {
 		return err
 	}
 	var o container.ExecOptions
-	if err := c.decode(&o, "Container"); err != nil {
+	if err := c.decode(&o); err != nil {
 		return err
 	}
 	p := &checking{Context: ctx, c: c}
@@ -67,7 +67,7 @@ func startExec(ctx context.Context, c *call) error {
 		return err
 	}
 	var o container.ExecStartOptions
-	if err := c.decode(&o, "hijack", "stdin"); err != nil { // dockerode's own options
+	if err := c.decode(&o); err != nil {
 		return err
 	}
 	body, length, err := dockerd.JSONBody(o)

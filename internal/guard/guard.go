@@ -72,6 +72,8 @@ type Options struct {
 	// Bridges is how the name of each bridge of the build's begins; up to four characters follow. Whoever keeps published ports from other builds knows the
 	// build's bridges by it. The name of Network's own bridge should end in 0. Empty: the daemon names them.
 	Bridges string
+	// Unprivileged has containers that ask for privilege run without it, with a warning. Otherwise they are refused.
+	Unprivileged bool
 	// Limits bound every container.
 	Limits Limits
 	// SubnetPools are where a client may choose subnets of networks from. Nil: the daemon's own pools, and private IPv6 if these have none.

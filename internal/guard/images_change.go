@@ -233,9 +233,11 @@ func commit(ctx context.Context, c *call) error {
 	var config *container.Config
 	if text := strings.TrimSpace(string(b)); text != "" && text != "null" {
 		config = &container.Config{}
-		if err := strictjson.Decode(b, config, createIgnored...); err != nil {
+		dropped, err := strictjson.Decode(b, config)
+		if err != nil {
 			return err
 		}
+		c.drop(config, dropped)
 		p := &checking{Context: ctx, c: c}
 		if err := p.enforce("", reflect.ValueOf(config).Elem(), commitRules()); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,7 +17,8 @@ type route struct {
 	method string
 	// pattern of the path, without the version. {id} is one segment that passes nameable; {name...} is one or more, an image reference.
 	pattern string
-	// query lists the parameters that the endpoint knows, with spaces between. "t+" may come more than once; "-x" is taken and dropped.
+	// query lists the parameters that the endpoint knows, with spaces between. "t+" may come more than once; of "^d" the
+	// first counts, as it does to the daemon; "-x" is taken and dropped.
 	query string
 	serve handler
 }
@@ -38,6 +38,8 @@ type call struct {
 	// vars are the decoded values of the pattern's variables.
 	vars  map[string]string
 	query url.Values
+	// dropped are parameters and fields that the request had and that go nowhere.
+	dropped []string
 }
 
 // route finds the endpoint of a request.
@@ -59,7 +61,7 @@ func (g *Guard) route(w http.ResponseWriter, r *http.Request) (*call, error) {
 	if r.URL.RawPath != "" && strings.Contains(strings.ToLower(r.URL.RawPath), "%2f") && !strings.Contains(rt.pattern, "...}") {
 		return nil, apierror.BadRequest("the path has an encoded slash, which no name of this endpoint has")
 	}
-	query, err := checkQuery(r.URL.RawQuery, rt.query)
+	query, dropped, err := checkQuery(r.URL.RawQuery, rt.query)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +77,7 @@ func (g *Guard) route(w http.ResponseWriter, r *http.Request) (*call, error) {
 	case !dockerd.AtLeast(version, oldest):
 		return nil, apierror.BadRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, oldest)
 	}
-	return &call{g: g, w: w, r: r, route: rt, version: version, vars: vars, query: query}, nil
+	return &call{g: g, w: w, r: r, route: rt, version: version, vars: vars, query: query, dropped: dropped}, nil
 }
 
 // maxPath bounds a path; no name is that long.
@@ -167,30 +169,6 @@ func matchPattern(pattern string, segments []string) (map[string]string, bool) {
 		segments = segments[n:]
 	}
 	return vars, len(segments) == 0
-}
-
-// checkQuery parses a query and checks it against what the route knows.
-func checkQuery(raw, known string) (url.Values, error) {
-	if raw == "" {
-		return url.Values{}, nil
-	}
-	q, err := url.ParseQuery(raw)
-	if err != nil {
-		return nil, apierror.BadRequest("the query is malformed: %v", err)
-	}
-	names := strings.Fields(known)
-	for key, values := range q {
-		switch {
-		case slices.Contains(names, "-"+key):
-			delete(q, key)
-		case slices.Contains(names, key+"+"):
-		case !slices.Contains(names, key):
-			return nil, apierror.Refuse("the query parameter "+apierror.Quote(key), "this endpoint's policy doesn't know it", "")
-		case len(values) > 1:
-			return nil, apierror.BadRequest("the query parameter %s is given %d times", apierror.Quote(key), len(values))
-		}
-	}
-	return q, nil
 }
 
 // flag reads a boolean of the query as the daemon does: everything but "", 0, no, false, none is true.

@@ -67,7 +67,7 @@ var routes = []route{
 	{"DELETE", "/volumes/{id}", "force", removeVolume},
 
 	// images.go
-	{"GET", "/images/json", "all filters filter shared-size digests manifests", listImages},
+	{"GET", "/images/json", "all -only_ids filters filter shared-size digests manifests", listImages},
 	{"GET", "/images/search", "term limit filters", plain},
 	{"GET", "/images/get", "names+ platform", saveImages},
 	{"POST", "/images/create", "fromImage fromSrc repo tag message platform changes+", createImage},

@@ -17,7 +17,7 @@ func FuzzLoadedNames(f *testing.F) {
 	f.Fuzz(func(t *testing.T, manifest, index []byte) {
 		if b, err := hideManifest(tags, manifest); err == nil {
 			var list []archivedImage
-			if err := strictjson.Decode(b, &list); err != nil {
+			if _, err := strictjson.Decode(b, &list); err != nil {
 				t.Fatalf("%s: %v", b, err)
 			}
 			for _, i := range list {
