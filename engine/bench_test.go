@@ -3,8 +3,15 @@
 package engine_test
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"runtime"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/docker/docker/api/types/container"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 )
@@ -48,4 +55,86 @@ func (m *measured) Write(p []byte) (int, error) {
 		m.peak = max(m.peak, s.Sys)
 	}
 	return len(p), nil
+}
+
+// BenchmarkTeardown destroys a stage with twenty running containers, against one with a single one right before it.
+func BenchmarkTeardown(b *testing.B) {
+	c := connect(b)
+	d := engine.New(c, engine.Options{})
+	down := func(containers int) time.Duration {
+		bench := newBenchWith(b, c, d)
+		bench.setup()
+		up(b, bench, containers)
+		began := time.Now()
+		if err := d.Destroy(b.Context(), bench.spec); err != nil {
+			b.Fatal(err)
+		}
+		return time.Since(began)
+	}
+	var one, twenty time.Duration
+	for b.Loop() {
+		one += down(1)
+		twenty += down(20)
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(one.Seconds()/float64(b.N), "one-s/op")
+	b.ReportMetric(twenty.Seconds()/float64(b.N), "twenty-s/op")
+	b.ReportMetric(twenty.Seconds()/one.Seconds(), "twenty/one")
+}
+
+// up starts containers that run until they are stopped, and waits until they all do.
+func up(b *testing.B, bench *bench, containers int) {
+	b.Helper()
+	var starting, running sync.WaitGroup
+	for i := range containers {
+		prepared := bench.prepare(bench.step(fmt.Sprintf("step%d", i), "sleep 1000"))
+		starting.Add(1)
+		running.Go(func() {
+			// It ends when its container is removed under it, which is no error of the benchmark's.
+			_, _ = prepared.Run(context.WithoutCancel(b.Context()), nil, starting.Done)
+		})
+	}
+	starting.Wait()
+	b.Cleanup(running.Wait)
+}
+
+// BenchmarkCancel stops a step that runs a plain `sleep` in a shell, and destroys its stage: from the word to no container. The floor is what
+// `docker rm -f` takes for such a container.
+func BenchmarkCancel(b *testing.B) {
+	c := connect(b)
+	d := engine.New(c, engine.Options{})
+	var ours, bare time.Duration
+	for b.Loop() {
+		bench := newBenchWith(b, c, d)
+		bench.setup()
+		ctx, cancel := context.WithCancel(b.Context())
+		var out transcript
+		wait := bench.background(ctx, bench.prepare(bench.step("sleep", "echo ready; sleep 1000; true")), &out)
+		out.waitFor(b, "ready")
+		began := time.Now()
+		cancel()
+		if _, err := wait(); !errors.Is(err, context.Canceled) {
+			b.Fatal(err)
+		}
+		if err := d.Destroy(b.Context(), bench.spec); err != nil {
+			b.Fatal(err)
+		}
+		ours += time.Since(began)
+
+		bench = newBenchWith(b, c, d)
+		bench.setup()
+		up(b, bench, 1)
+		began = time.Now()
+		if err := c.ContainerRemove(b.Context(), bench.spec.Steps[0].ID, container.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
+			b.Fatal(err)
+		}
+		bare += time.Since(began)
+		if err := d.Destroy(b.Context(), bench.spec); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ours.Seconds()/float64(b.N), "cancel-s/op")
+	b.ReportMetric(bare.Seconds()/float64(b.N), "rm-s/op")
+	b.ReportMetric(ours.Seconds()/bare.Seconds(), "cancel/rm")
 }

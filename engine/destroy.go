@@ -21,8 +21,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// removals is how many objects of a kind are removed at a time. More gain nothing: the daemon takes turns.
-const removals = 8
+// removals is how many objects of a kind are removed at a time. The containers of a stage end together; the daemon, whose work
+// it is, gains nothing from more at once.
+const removals = 32
 
 // Destroy removes every container, network and volume that carries the label of the run, whoever created it and in whatever state it is. Persistent volumes
 // don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object. A daemon that is away, doesn't
