@@ -13,7 +13,7 @@ import (
 // anonymously.
 func OperatorAuth(ctx context.Context, path, image string) (*spec.Auth, error) {
 	// Not RegistryFile, whose errors name a build.
-	list, err := orderedRegistry{registry.File(path)}.List(ctx, &registry.Request{})
+	list, err := fileRegistry{registry.File(path), path}.List(ctx, &registry.Request{})
 	if err != nil {
 		return nil, fmt.Errorf("docker configuration %s: list the credentials for %s: %w", path, image, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/drone/runner-go/environ/provider"
 	"github.com/drone/runner-go/registry"
 	"github.com/drone/runner-go/secret"
+
+	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
 // ExternalEnviron is Drone's environment plugin at an endpoint. Its errors name the plugin and what it was asked for. An empty endpoint provides nothing.
@@ -26,9 +28,10 @@ func ExternalRegistry(endpoint, token string, skipVerify bool) registry.Provider
 	return &namedRegistry{registry.External(endpoint, token, skipVerify), pluginName("registry", endpoint)}
 }
 
-// RegistryFile is a docker config.json with credentials, read anew for each build. Its errors name the file. An empty path lists nothing.
+// RegistryFile is a docker config.json of the operator's with credentials, read anew for each build, and with what the
+// credential helpers know that it names. Its errors name the file. An empty path lists nothing.
 func RegistryFile(path string) registry.Provider {
-	return &namedRegistry{orderedRegistry{registry.File(path)}, "docker configuration " + path}
+	return &namedRegistry{fileRegistry{registry.File(path), path}, "docker configuration " + path}
 }
 
 // pluginName is how an error calls a plugin; a password in the address stays out of it.
@@ -78,12 +81,25 @@ func (p *namedRegistry) List(ctx context.Context, in *registry.Request) ([]*dron
 	return list, nil
 }
 
-// orderedRegistry gives the entries of a file an order.
-type orderedRegistry struct{ registry.Provider }
+// fileRegistry is a config.json: what its helpers know, which wins as with Docker's own client, then its own entries in
+// an order.
+type fileRegistry struct {
+	registry.Provider
+	path string
+}
 
-func (p orderedRegistry) List(ctx context.Context, in *registry.Request) ([]*drone.Registry, error) {
+// List asks the helpers and reads the file.
+func (p fileRegistry) List(ctx context.Context, in *registry.Request) ([]*drone.Registry, error) {
+	var out []*drone.Registry
+	helped, err := registries.Helped(ctx, p.path)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range helped {
+		out = append(out, &drone.Registry{Address: c.Address, Username: c.Username, Password: c.Password})
+	}
 	list, err := p.Provider.List(ctx, in)
-	return ordered(list), err
+	return append(out, ordered(list)...), err
 }
 
 func buildName(repo *drone.Repo, build *drone.Build) string {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/drone/drone-go/drone"
@@ -13,6 +12,7 @@ import (
 	"github.com/drone/runner-go/registry/auths"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
 // credentials are a user and a password for one registry. source says in a note where they come from.
@@ -59,7 +59,7 @@ func known(list []*drone.Registry, source string) []credentials {
 	var out []credentials
 	for _, r := range list {
 		if r != nil {
-			out = append(out, credentials{registryHost(r.Address), r.Address, r.Username, r.Password, source})
+			out = append(out, credentials{registries.Host(r.Address), r.Address, r.Username, r.Password, source})
 		}
 	}
 	return out
@@ -80,29 +80,15 @@ func (b *builder) auth(image string) (auth *spec.Auth, note string) {
 	if err != nil {
 		return nil, ""
 	}
-	host := registryHost(reference.Domain(named))
+	host := registries.Host(reference.Domain(named))
 	for _, c := range b.registries {
 		switch {
 		case c.host != host:
 		case c.username == "" && c.password == "":
-			note = fmt.Sprintf("%s names %s without a user and password (a credential helper isn't read, nor is what is not base64 of USER:PASSWORD)", c.source, host)
+			note = fmt.Sprintf("%s names %s without a user and password (its auth must be the base64 of USER:PASSWORD)", c.source, host)
 		default:
 			return &spec.Auth{Address: c.address, Username: c.username, Password: spec.Sensitive(c.password)}, ""
 		}
 	}
 	return nil, note
-}
-
-// registryHost is the name under which a registry is compared: lower case, without scheme and path. Docker Hub has several names.
-func registryHost(address string) string {
-	host := strings.ToLower(strings.TrimSpace(address))
-	if _, rest, found := strings.Cut(host, "://"); found {
-		host = rest
-	}
-	host, _, _ = strings.Cut(host, "/")
-	switch host {
-	case "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com", "hub.docker.com", "docker.com":
-		return "docker.io"
-	}
-	return host
 }

@@ -68,6 +68,7 @@ var rooms = []room{
 			"internal/guard/mounts",
 			"internal/pause",
 			"internal/pipeline/spec",
+			"internal/registry",
 			"internal/sandbox/bridge",
 			"internal/sandbox/fairshare",
 			"internal/sandbox/fence",
@@ -82,7 +83,12 @@ var rooms = []room{
 	{
 		folder: "compiler",
 		is:     "compiles a pipeline to a spec: what each key means, with every default filled in",
-		may:    []string{"internal/pipeline/glob", "internal/pipeline/resource", "internal/pipeline/spec"},
+		may: []string{
+			"internal/pipeline/glob",
+			"internal/pipeline/resource",
+			"internal/pipeline/spec",
+			"internal/registry",
+		},
 	},
 	{
 		folder: "linter",
@@ -119,6 +125,8 @@ var rooms = []room{
 			"internal/guard/strictjson",
 			"internal/guard/tarfile",
 			"internal/pause",
+			"internal/registry",
+			"internal/sandbox/uplink",
 			"internal/storage/cache",
 		},
 		docker: true,
@@ -218,8 +226,13 @@ var rooms = []room{
 		docker: true,
 	},
 	{
+		folder: "internal/registry",
+		is:     "the names of registries, and the credential helpers of a Docker configuration",
+	},
+	{
 		folder: "internal/storage/cache",
 		is:     "when images and volumes were last used, and who may have them",
+		may:    []string{"internal/registry"},
 		docker: true,
 	},
 	{

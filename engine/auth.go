@@ -4,12 +4,8 @@ import (
 	"fmt"
 
 	"github.com/docker/docker/api/types/registry"
-)
 
-// The registry of images without one, and the address by which the daemon knows its credentials.
-const (
-	dockerHub       = "docker.io"
-	dockerHubServer = "https://index.docker.io/v1/"
+	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
 // authConfig are the credentials of a pull, as the daemon takes them; zero for an anonymous one. The address is that of the image's registry, not the one that the
@@ -18,9 +14,9 @@ func authConfig(p pull) registry.AuthConfig {
 	if p.Auth.Username == "" && p.Auth.Password == "" {
 		return registry.AuthConfig{}
 	}
-	server := registryHost(p.Image)
-	if server == dockerHub {
-		server = dockerHubServer
+	server := registries.Server(registryHost(p.Image))
+	if p.Auth.Username == registries.TokenUser {
+		return registry.AuthConfig{IdentityToken: string(p.Auth.Password), ServerAddress: server}
 	}
 	return registry.AuthConfig{Username: p.Auth.Username, Password: string(p.Auth.Password), ServerAddress: server}
 }

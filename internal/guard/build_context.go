@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"path"
 	"slices"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
+	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
 // ignoreFile lists what isn't part of a build's context. The daemon looks into it for one thing: whether the Dockerfile, and the list itself, are.
@@ -205,14 +205,7 @@ func registryConfig(header string) (map[string]registry.AuthConfig, error) {
 		return nil, apierror.BadRequest("invalid X-Registry-Config header: %v", err)
 	}
 	for key, a := range in {
-		host := key
-		if u, err := url.Parse(key); err == nil && u.Host != "" {
-			host = u.Host
-		}
-		host, _, _ = strings.Cut(host, "/")
-		if host == "index.docker.io" || host == "registry-1.docker.io" {
-			host = "docker.io"
-		}
+		host := registries.Host(key)
 		if a.ServerAddress == "" {
 			a.ServerAddress = host
 		}

@@ -1,20 +1,15 @@
 package guard
 
 import (
-	"bufio"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
-	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
 // Reservation is something that a build, or the runner, must be able to reach.
@@ -42,7 +37,7 @@ func subnet(p *checking, at string, v reflect.Value) error {
 	if !within {
 		return apierror.Refuse(at+" "+apierror.Quote(v.String()), "it isn't within the runner's pools for networks", fmt.Sprintf("leave the subnet out, or choose from %v", pools))
 	}
-	taken, err := localNetworks()
+	taken, err := uplink.Networks()
 	if err != nil {
 		return fmt.Errorf("look which subnets are free: %w", err)
 	}
@@ -101,49 +96,4 @@ func dockerPools() []netip.Prefix {
 		out = append(out, netip.PrefixFrom(netip.AddrFrom4([4]byte{172, i}), 16))
 	}
 	return append(out, netip.MustParsePrefix("192.168.0.0/16"))
-}
-
-// localNetworks are the networks of this machine's interfaces and routes, the default route apart.
-func localNetworks() ([]netip.Prefix, error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, err
-	}
-	var out []netip.Prefix
-	for _, a := range addrs {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			out = append(out, p.Masked())
-		}
-	}
-	f, err := os.Open("/proc/net/route")
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		fields := strings.Fields(s.Text()) // Iface Destination Gateway Flags RefCnt Use Metric Mask …, addresses in hex, in the machine's byte order
-		if len(fields) < 8 {
-			continue
-		}
-		dest, okDest := routeAddr(fields[1])
-		mask, okMask := routeAddr(fields[7])
-		if !okDest || !okMask {
-			continue
-		}
-		ones, _ := net.IPMask(mask.AsSlice()).Size()
-		if ones > 0 {
-			out = append(out, netip.PrefixFrom(dest, ones).Masked())
-		}
-	}
-	return out, nil
-}
-
-func routeAddr(s string) (netip.Addr, bool) {
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != 4 {
-		return netip.Addr{}, false
-	}
-	var a [4]byte
-	binary.NativeEndian.PutUint32(a[:], binary.BigEndian.Uint32(b))
-	return netip.AddrFrom4(a), true
 }

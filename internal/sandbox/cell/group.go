@@ -11,9 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
-
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
 // cgroups is where control groups are mounted.
@@ -30,16 +29,14 @@ type hierarchy struct {
 
 // hierarchies lists what is mounted.
 func hierarchies() ([]hierarchy, error) {
-	mounts, err := syscont.Mounts()
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("see which control groups are mounted: %w", err)
 	}
 	var out []hierarchy
 	for _, m := range mounts {
-		if m.Type == "cgroup" || m.Type == "cgroup2" {
-			if m.Point == cgroups || filepath.Dir(m.Point) == cgroups {
-				out = append(out, hierarchy{m.Point, m.Type == "cgroup2"})
-			}
+		if m.Mountpoint == cgroups || filepath.Dir(m.Mountpoint) == cgroups {
+			out = append(out, hierarchy{m.Mountpoint, m.FSType == "cgroup2"})
 		}
 	}
 	if len(out) == 0 {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
@@ -149,14 +150,14 @@ func (p Prover) sysboxfs() Check {
 		return c.fail(err.Error(), fixSysbox)
 	}
 	defer f.Close()
-	mounts, err := readMounts(f)
+	mounts, err := mountinfo.GetMountsFromReader(f, nil)
 	if err != nil {
 		return c.fail(err.Error(), fixSysbox)
 	}
 	var points []string
 	for _, m := range mounts {
-		if m.source == "sysboxfs" && (m.fstype == "fuse" || strings.HasPrefix(m.fstype, "fuse.")) {
-			points = append(points, m.point)
+		if m.Source == "sysboxfs" && (m.FSType == "fuse" || strings.HasPrefix(m.FSType, "fuse.")) {
+			points = append(points, m.Mountpoint)
 		}
 	}
 	if !slices.Contains(points, "/proc/sys") {
@@ -203,14 +204,14 @@ func (p Prover) notMounted(socket string) Check {
 		return c.fail(err.Error(), fixDaemon)
 	}
 	defer f.Close()
-	mounts, err := readMounts(f)
+	mounts, err := mountinfo.GetMountsFromReader(f, nil)
 	if err != nil {
 		return c.fail(err.Error(), fixDaemon)
 	}
 	for _, m := range mounts {
-		below := m.point != "/" && strings.HasPrefix(real, m.point+"/")
-		if m.point == real || below && m.root != "/" {
-			return c.fail(m.point+" is mounted from outside", "remove the volume or bind at "+m.point+" from the runner's container: it has a Docker daemon of its own")
+		below := m.Mountpoint != "/" && strings.HasPrefix(real, m.Mountpoint+"/")
+		if m.Mountpoint == real || below && m.Root != "/" {
+			return c.fail(m.Mountpoint+" is mounted from outside", "remove the volume or bind at "+m.Mountpoint+" from the runner's container: it has a Docker daemon of its own")
 		}
 	}
 	return c.pass(real)

@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/registry"
+
+	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
 // How long what a registry said counts without asking again. When it can't be asked, what it has allowed once counts on.
@@ -164,24 +166,11 @@ func fitting(digested string, credentials []registry.AuthConfig) []registry.Auth
 	out := []registry.AuthConfig{{}}
 	host, _, _ := strings.Cut(repository(digested), "/")
 	for _, c := range credentials {
-		if who(c) != nobody && registryHost(c.ServerAddress) == host {
+		if who(c) != nobody && registries.Host(c.ServerAddress) == host {
 			out = append(out, c)
 		}
 	}
 	return out
-}
-
-// registryHost is the name that images have of a registry.
-func registryHost(address string) string {
-	if _, rest, found := strings.Cut(address, "://"); found {
-		address = rest
-	}
-	host, _, _ := strings.Cut(strings.ToLower(address), "/")
-	switch host {
-	case "index.docker.io", "registry-1.docker.io":
-		return "docker.io"
-	}
-	return host
 }
 
 // who tells credentials apart without keeping them.
