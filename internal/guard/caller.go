@@ -16,16 +16,16 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/peer"
 )
 
 // peerKey is the context's key of who is at the other end of a connection.
 type peerKey struct{}
 
-// peer is who opened a connection: a process that connected to a unix socket, or an address of a network.
-type peer struct {
+// client is who opened a connection: a process that connected to a unix socket, or an address of a
+// network.
+type client struct {
 	pid  int
 	addr netip.Addr
 }
@@ -40,21 +40,17 @@ func rememberPeer(ctx context.Context, conn net.Conn) context.Context {
 		if err != nil {
 			return ctx
 		}
-		return context.WithValue(ctx, peerKey{}, peer{addr: at.Addr().Unmap()})
+		return context.WithValue(ctx, peerKey{}, client{addr: at.Addr().Unmap()})
 	}
 	u, ok := conn.(*net.UnixConn)
 	if !ok {
 		return ctx
 	}
-	raw, err := u.SyscallConn()
+	cred, err := peer.Of(u)
 	if err != nil {
 		return ctx
 	}
-	var cred *unix.Ucred
-	if err := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil || cred == nil {
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, peer{pid: int(cred.Pid)})
+	return context.WithValue(ctx, peerKey{}, client{pid: int(cred.Pid)})
 }
 
 // caller is a container of the build, and what is mounted in it. It answers what a path means to the client.
@@ -80,7 +76,7 @@ var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
 // callerOf is the container that a request comes from. A process that has died, or whose pid another has taken since, is no danger: the container must be the
 // build's own in any case, and all of a build's may call.
 func (g *Guard) callerOf(ctx context.Context) (*caller, error) {
-	who, _ := ctx.Value(peerKey{}).(peer)
+	who, _ := ctx.Value(peerKey{}).(client)
 	var ids []string
 	switch {
 	case who.pid > 0:

@@ -9,9 +9,12 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/moby/sys/atomicwriter"
 )
 
-// Entry is the entry of one stage. A nil one is that of a stage that nobody writes down, and does nothing. It may be used concurrently.
+// Entry is the entry of one stage. A nil one is that of a stage that nobody writes down, and does
+// nothing. It may be used concurrently.
 type Entry struct {
 	journal *Journal
 	path    string
@@ -31,7 +34,8 @@ func (e *Entry) Record() Record {
 	return e.record.clone()
 }
 
-// Update changes the entry. When it returns nil the change is on disk, and with it all those before that couldn't be written. An error changes nothing about what Record says.
+// Update changes the entry. When it returns nil the change is on disk, and with it all those before
+// that couldn't be written. An error changes nothing about what Record says.
 func (e *Entry) Update(change func(*Record)) error {
 	if e == nil {
 		return nil
@@ -60,7 +64,8 @@ func (e *Entry) Spool(step Step) string {
 	return filepath.Join(e.journal.logs, step.Spool)
 }
 
-// Remove ends the entry: the server knows all there is to know. The spools that it points at go with it.
+// Remove ends the entry: the server knows all there is to know. The spools that it points at go
+// with it.
 func (e *Entry) Remove() {
 	if e == nil {
 		return
@@ -84,7 +89,8 @@ func (e *Entry) Remove() {
 	e.journal.forget(e, false)
 }
 
-// Abandon leaves the entry to whoever looks after orphans: the server doesn't know yet how the stage ended.
+// Abandon leaves the entry to whoever looks after orphans: the server doesn't know yet how the
+// stage ended.
 func (e *Entry) Abandon() {
 	if e == nil {
 		return
@@ -92,18 +98,13 @@ func (e *Entry) Abandon() {
 	e.journal.forget(e, true)
 }
 
-// save writes the record beside its file and puts it in its place. The caller holds the lock.
+// save replaces the entry's file by the record, as a whole. The caller holds the lock.
 func (e *Entry) save(created bool) error {
 	data, err := json.Marshal(e.record)
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	beside := e.path + unfinished
-	if err := write(beside, data); err != nil {
-		_ = os.Remove(beside) // Half of a file helps nobody, and its room may be what is missing.
-		return fmt.Errorf("write the journal: %w", err)
-	}
-	if err := os.Rename(beside, e.path); err != nil {
+	if err := atomicwriter.WriteFile(e.path, data, 0o600); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	if !created {
@@ -120,15 +121,6 @@ func (e *Entry) save(created bool) error {
 	return nil
 }
 
-// write makes a file that is on disk when it returns.
-func write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// random makes names unique: a stage may be offered again while an older entry of it is still there.
+// random makes names unique: a stage may be offered again while an older entry of it is still
+// there.
 func random() string { return strings.ToLower(rand.Text()[:8]) }

@@ -1,9 +1,11 @@
-// Package journal keeps on disk what the runner has accepted, so that a runner that is killed finds, when it starts again, what it was doing: which containers to
-// remove, which logs to deliver, and which stages to end on the server.
+// Package journal keeps on disk what the runner has accepted, so that a runner that is killed
+// finds, when it starts again, what it was doing: which containers to remove, which logs to
+// deliver, and which stages to end on the server.
 //
-// The one rule to keep: the journal runs ahead of the world. What is going to happen (an accept, the making of containers, the telling of a state) is on disk before it
-// happens, and an entry goes when the server knows how its stage ended, and not before. So after a crash at any moment the entry says at least as much
-// as was done.
+// The one rule to keep: the journal runs ahead of the world. What is going to happen (an accept,
+// the making of containers, the telling of a state) is on disk before it happens, and an entry goes
+// when the server knows how its stage ended, and not before. So after a crash at any moment the
+// entry says at least as much as was done.
 //
 // A state folder holds
 //
@@ -23,6 +25,7 @@ import (
 	"sync"
 
 	"github.com/drone/drone-go/drone"
+	"github.com/gofrs/flock"
 	"github.com/sirupsen/logrus"
 )
 
@@ -32,7 +35,7 @@ type Journal struct {
 	dir   string // of the entries
 	logs  string
 	log   logrus.FieldLogger
-	lock  *os.File
+	lock  *flock.Flock
 
 	mu sync.Mutex
 	// live are the entries of stages that run here, orphans those that nobody looks after.
@@ -42,8 +45,10 @@ type Journal struct {
 	abandoned chan struct{}
 }
 
-// Open makes the state folder, if need be, and takes it for the runner of that name. Another process that has it is waited for, for a moment; then it is an error.
-// Entries that are there are the orphans of a former life. The spools that none of them points at are removed. A nil log is logrus's standard logger.
+// Open makes the state folder, if need be, and takes it for the runner of that name. Another
+// process that has it is waited for, for a moment; then it is an error. Entries that are there are
+// the orphans of a former life. The spools that none of them points at are removed. A nil log is
+// logrus's standard logger.
 func Open(ctx context.Context, state, owner string, log logrus.FieldLogger) (*Journal, error) {
 	if log == nil {
 		log = logrus.StandardLogger()
@@ -78,7 +83,8 @@ func (j *Journal) Close() error { return j.lock.Close() }
 // Logs is the folder for the spools that entries point at.
 func (j *Journal) Logs() string { return j.logs }
 
-// Begin writes the entry of a stage that is about to be accepted, for the machine that the stage names. Its error says that it isn't on disk: such a stage must not be accepted.
+// Begin writes the entry of a stage that is about to be accepted, for the machine that the stage
+// names. Its error says that it isn't on disk: such a stage must not be accepted.
 func (j *Journal) Begin(stage drone.Stage) (*Entry, error) {
 	e := &Entry{journal: j, record: Record{Format: format, Runner: j.owner, Stage: stage}}
 	e.record.Stage.Steps = nil
@@ -95,7 +101,8 @@ func (j *Journal) Begin(stage drone.Stage) (*Entry, error) {
 	return e, nil
 }
 
-// Orphans are the entries that nobody looks after: those of a former life, and those that were abandoned in this one.
+// Orphans are the entries that nobody looks after: those of a former life, and those that were
+// abandoned in this one.
 func (j *Journal) Orphans() []*Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -141,7 +148,8 @@ func (j *Journal) any(is func(*Record) bool) bool {
 	})
 }
 
-// read loads the entries. What is there and is none is told of and left alone; what a crash left of the writing of one is removed.
+// read loads the entries. What is there and is none is told of and left alone; what a crash left of
+// the writing of one is removed.
 func (j *Journal) read() ([]*Entry, error) {
 	names, err := list(j.dir)
 	if err != nil {
@@ -150,7 +158,7 @@ func (j *Journal) read() ([]*Entry, error) {
 	var out []*Entry
 	for _, name := range names {
 		path := filepath.Join(j.dir, name)
-		if strings.HasSuffix(name, unfinished) {
+		if strings.HasPrefix(name, unfinished) {
 			if err := os.Remove(path); err != nil {
 				j.log.WithError(err).Warn("a half-written entry of the journal can't be removed")
 			}
@@ -166,7 +174,8 @@ func (j *Journal) read() ([]*Entry, error) {
 	return out, nil
 }
 
-// tidy removes the spools of which no entry speaks: of steps whose stage was told, or that a crash caught before they were written down.
+// tidy removes the spools of which no entry speaks: of steps whose stage was told, or that a crash
+// caught before they were written down.
 func (j *Journal) tidy(entries []*Entry) {
 	names, err := list(j.logs)
 	if err != nil {
@@ -204,8 +213,8 @@ func (j *Journal) forget(e *Entry, orphan bool) {
 	}
 }
 
-// Records are those in a state folder, whoever has it: those of stages that run, if InUse, and of interrupted ones otherwise. Files that
-// aren't records are passed over. No folder is none.
+// Records are those in a state folder, whoever has it: those of stages that run, if InUse, and of
+// interrupted ones otherwise. Files that aren't records are passed over. No folder is none.
 func Records(state string) ([]Record, error) {
 	names, err := list(entriesOf(state))
 	if errors.Is(err, os.ErrNotExist) {

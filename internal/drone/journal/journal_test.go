@@ -61,7 +61,8 @@ func files(t *testing.T, dir string) []string {
 	return names
 }
 
-// What one life has written the next one finds, as orphans; what it removed is gone, with its spools.
+// What one life has written the next one finds, as orphans; what it removed is gone, with its
+// spools.
 func TestJournalSurvives(t *testing.T) {
 	state := t.TempDir()
 	j, _ := open(t, state)
@@ -128,13 +129,13 @@ func TestJournalPassesOverWhatIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"2-torn.json":  string(data[:len(data)/2]),
-		"3-empty.json": "",
-		"4-zeros.json": strings.Repeat("\x00", 100),
-		"5-null.json":  "null",
-		"6-next.json":  `{"format":2,"runner":"me","stage":{"id":6}}`,
-		"notes.txt":    "hello",
-		"7-x.json.tmp": "half",
+		"2-torn.json":      string(data[:len(data)/2]),
+		"3-empty.json":     "",
+		"4-zeros.json":     strings.Repeat("\x00", 100),
+		"5-null.json":      "null",
+		"6-next.json":      `{"format":2,"runner":"me","stage":{"id":6}}`,
+		"notes.txt":        "hello",
+		".tmp-7-x.json123": "half",
 	} {
 		if err := os.WriteFile(filepath.Join(j.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -159,7 +160,7 @@ func TestJournalPassesOverWhatIsNone(t *testing.T) {
 	if got := strings.Count(out.String(), "passing over"); got != 9 {
 		t.Errorf("%d files are told of, want 9:\n%s", got, out)
 	}
-	if got := files(t, j.dir); len(got) != 10 || slices.Contains(got, "7-x.json.tmp") {
+	if got := files(t, j.dir); len(got) != 10 || slices.Contains(got, ".tmp-7-x.json123") {
 		t.Errorf("the folder holds %q", got)
 	}
 	if records, err := Records(state); err != nil || len(records) != 1 {
@@ -207,7 +208,8 @@ func TestJournalLock(t *testing.T) {
 	open(t, state)
 }
 
-// Where nothing can be written a stage isn't begun, and one that was goes on in memory until there is room again.
+// Where nothing can be written a stage isn't begun, and one that was goes on in memory until there
+// is room again.
 func TestJournalWithoutRoom(t *testing.T) {
 	state := t.TempDir()
 	j, out := open(t, state)
@@ -270,7 +272,8 @@ func TestNilEntry(t *testing.T) {
 	}
 }
 
-// FuzzParse feeds the reader anything: it never panics, and what it takes is what others rely on, and stays the same when it is written again.
+// FuzzParse feeds the reader anything: it never panics, and what it takes is what others rely on,
+// and stays the same when it is written again.
 func FuzzParse(f *testing.F) {
 	whole, err := json.Marshal(Record{Format: format, Runner: "me", Spec: "drone-x", Stage: drone.Stage{ID: 1},
 		Steps: []Step{{State: drone.Step{ID: 2, StageID: 1, Number: 1}, Told: "running", Spool: "log-1", Card: &drone.CardInput{Schema: "s", Data: json.RawMessage(`{"a":1}`)}}}})

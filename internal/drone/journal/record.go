@@ -17,7 +17,8 @@ import (
 // format is the version of the files: one of another version is left to whoever can read it.
 const format = 1
 
-// largest is how long a file may be; a record of a thousand steps, each with a card, is far below it.
+// largest is how long a file may be; a record of a thousand steps, each with a card, is far below
+// it.
 const largest = 64 << 20
 
 type (
@@ -29,7 +30,8 @@ type (
 		// Repo and Build are for people.
 		Repo  string `json:"repo,omitempty"`
 		Build int64  `json:"build,omitempty"`
-		// Spec is the id that the labels of the stage's containers, networks and volumes carry; empty as long as there are none.
+		// Spec is the id that the labels of the stage's containers, networks and volumes carry;
+		// empty as long as there are none.
 		Spec string `json:"spec,omitempty"`
 		// Stage is the stage without its steps, final if it has ended here.
 		Stage drone.Stage `json:"stage"`
@@ -39,9 +41,11 @@ type (
 
 	// Step is one step of the stage.
 	Step struct {
-		// State is how the step stands here. Its version is the one that the last telling of the server was, or is, tried with.
+		// State is how the step stands here. Its version is the one that the last telling of the
+		// server was, or is, tried with.
 		State drone.Step `json:"state"`
-		// Told is the status which that telling was of; empty before the first one. Nobody knows whether it arrived.
+		// Told is the status which that telling was of; empty before the first one. Nobody knows
+		// whether it arrived.
 		Told string `json:"told,omitempty"`
 		// Spool is the name of its log's folder in Logs, if it has one.
 		Spool string `json:"spool,omitempty"`
@@ -66,10 +70,11 @@ func (r Record) clone() Record {
 	return r
 }
 
-// suffix of entries, and of what becomes one.
 const (
-	suffix     = ".json"
-	unfinished = ".tmp"
+	// suffix of the names of entries.
+	suffix = ".json"
+	// unfinished begins the name of what atomicwriter makes an entry of.
+	unfinished = ".tmp-"
 )
 
 // load reads a file. It doesn't wait for one that isn't a file.
@@ -99,10 +104,12 @@ func load(path string) (Record, error) {
 	return record, nil
 }
 
-// identifier is what an id of a spec, which becomes a label and the name of a folder, may be made of.
+// identifier is what an id of a spec, which becomes a label and the name of a folder, may be made
+// of.
 var identifier = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
 
-// parse reads a record and checks what others rely on: ids are there, numbers are unique, and names of folders are names.
+// parse reads a record and checks what others rely on: ids are there, numbers are unique, and names
+// of folders are names.
 func parse(data []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(data, &r); err != nil {

@@ -13,7 +13,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
-// check validates the values that were well-formed, mends what has one meaning only, and says what isn't served.
+// check validates the values that were well-formed, mends what has one meaning only, and says what
+// isn't served.
 func (l *loader) check(cfg *Config) {
 	l.checkRPC(&cfg.RPC)
 	l.checkHTTP(&cfg.HTTP)
@@ -60,7 +61,8 @@ func (l *loader) checkRPC(rpc *RPC) {
 	}
 }
 
-// validPort tells whether the port, which url.Parse has found in host, is one; a colon without a number behind it isn't.
+// validPort tells whether the port, which url.Parse has found in host, is one; a colon without a
+// number behind it isn't.
 func validPort(port, host string) bool {
 	if port == "" {
 		return !strings.HasSuffix(host, ":")

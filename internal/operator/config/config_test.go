@@ -358,7 +358,8 @@ func TestEveryDefaultIsValid(t *testing.T) {
 	}
 }
 
-// decode hands a required variable that is missing to envconfig as an empty one, which not every type takes.
+// decode hands a required variable that is missing to envconfig as an empty one, which not every
+// type takes.
 func TestRequiredVariablesAreTexts(t *testing.T) {
 	for v := range variables(reflect.TypeFor[Config]()) {
 		if v.required && (v.field.Type.Kind() != reflect.String || v.fallback != "") {
@@ -388,7 +389,8 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// The images of a daemon that isn't the runner's own are nobody's to remove, unless the operator says so.
+// The images of a daemon that isn't the runner's own are nobody's to remove, unless the operator
+// says so.
 func TestBudgetOfAnotherDaemon(t *testing.T) {
 	cfg, _ := load(t, minimal("DRONE_RUNNER_SANDBOX=none")...)
 	if cfg.Cache.High != (Mark{}) || cfg.Cache.Low != (Mark{}) {
