@@ -83,12 +83,7 @@ var rooms = []room{
 	{
 		folder: "compiler",
 		is:     "compiles a pipeline to a spec: what each key means, with every default filled in",
-		may: []string{
-			"internal/pipeline/glob",
-			"internal/pipeline/resource",
-			"internal/pipeline/spec",
-			"internal/registry",
-		},
+		may:    []string{"internal/pipeline/glob", "internal/pipeline/resource", "internal/pipeline/spec", "internal/registry"},
 	},
 	{
 		folder: "linter",
@@ -126,6 +121,7 @@ var rooms = []room{
 			"internal/guard/tarfile",
 			"internal/pause",
 			"internal/registry",
+			"internal/sandbox/peer",
 			"internal/sandbox/uplink",
 			"internal/storage/cache",
 		},
@@ -149,6 +145,7 @@ var rooms = []room{
 	{
 		folder: "internal/guard/mounts",
 		is:     "mount points for parts of volumes",
+		may:    []string{"internal/sandbox/peer"},
 	},
 	{
 		folder: "internal/guard/names",
@@ -179,7 +176,6 @@ var rooms = []room{
 	{
 		folder: "internal/drone/journal",
 		is:     "what the runner has accepted, on disk, for the time after a crash",
-		may:    []string{"internal/pause"},
 	},
 	{
 		folder: "internal/drone/livelog",
@@ -214,6 +210,10 @@ var rooms = []room{
 		may:    []string{"internal/sandbox/bridge"},
 	},
 	{
+		folder: "internal/sandbox/peer",
+		is:     "the process at the other end of a unix socket",
+	},
+	{
 		folder: "internal/sandbox/cell",
 		is:     "Docker daemons in namespaces of their own: root, cgroups, cable, NAT, DNS",
 		may:    []string{"internal/sandbox/bridge", "internal/sandbox/syscont", "internal/sandbox/uplink"},
@@ -222,7 +222,13 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
-		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/uplink"},
+		may: []string{
+			"internal/pause",
+			"internal/sandbox",
+			"internal/sandbox/bridge",
+			"internal/sandbox/peer",
+			"internal/sandbox/uplink",
+		},
 		docker: true,
 	},
 	{
