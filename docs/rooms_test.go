@@ -65,6 +65,7 @@ var rooms = []room{
 		may: []string{
 			"engine/proctree",
 			"internal/guard",
+			"internal/guard/inprocess",
 			"internal/guard/mounts",
 			"internal/pause",
 			"internal/pipeline/spec",
@@ -112,10 +113,14 @@ var rooms = []room{
 		is:     "the Docker API proxy of a stage: who may do what, to whose objects",
 		may: []string{
 			"internal/guard/apierror",
+			"internal/guard/apiversion",
+			"internal/guard/buildkit",
 			"internal/guard/dockerd",
+			"internal/guard/dockerfile",
 			"internal/guard/imagetar",
 			"internal/guard/mounts",
 			"internal/guard/names",
+			"internal/guard/policy",
 			"internal/guard/registryproxy",
 			"internal/guard/strictjson",
 			"internal/guard/tarfile",
@@ -123,8 +128,35 @@ var rooms = []room{
 			"internal/registry",
 			"internal/sandbox/peer",
 			"internal/sandbox/uplink",
-			"internal/storage/cache",
 		},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/apiversion",
+		is:     "versions of Docker's API, compared",
+	},
+	{
+		folder: "internal/guard/buildkit",
+		is:     "what a stage may ask of BuildKit, judged call by call",
+		may:    []string{"internal/guard/apierror", "internal/guard/apiversion", "internal/guard/dockerfile", "internal/guard/names", "internal/guard/policy"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/dockerfile",
+		is:     "the images that a Dockerfile names, renamed for either builder",
+		may:    []string{"internal/guard/apierror", "internal/guard/names"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/policy",
+		is:     "what a client of the guard may ask for, judged without HTTP and without a daemon",
+		may:    []string{"internal/guard/apierror", "internal/guard/apiversion", "internal/guard/mounts", "internal/guard/names", "internal/guard/strictjson"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/inprocess",
+		is:     "the runner's side of a guard that runs in the runner's process",
+		may:    []string{"internal/guard", "internal/storage/cache"},
 		docker: true,
 	},
 	{
@@ -134,7 +166,7 @@ var rooms = []room{
 	{
 		folder: "internal/guard/dockerd",
 		is:     "the way to the Docker daemon: requests, upgrades, versions, the copying of answers",
-		may:    []string{"internal/guard/apierror"},
+		may:    []string{"internal/guard/apierror", "internal/guard/apiversion"},
 	},
 	{
 		folder: "internal/guard/imagetar",
