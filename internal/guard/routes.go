@@ -89,7 +89,7 @@ var routes = []route{
 
 	// buildkit.go
 	{"POST", "/session", "", buildSession},
-	{"POST", "/grpc", "", grpc},
+	{"POST", "/grpc", "", buildKit},
 
 	// What has no place in a build.
 	{"GET", "/plugins", "filters", noPlugins},

@@ -16,8 +16,6 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/peer"
 )
 
 // Points are mount points for parts of volumes, for daemons that can only mount whole ones.
@@ -169,9 +167,17 @@ func shareMounts(daemon string) error {
 		return err
 	}
 	defer conn.Close()
-	cred, err := peer.Of(conn.(*net.UnixConn))
+	raw, err := conn.(*net.UnixConn).SyscallConn()
 	if err != nil {
 		return err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	if err := raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
+		return err
+	}
+	if credErr != nil {
+		return credErr
 	}
 	theirs, err := os.Readlink("/proc/" + strconv.Itoa(int(cred.Pid)) + "/ns/mnt")
 	if err != nil {
