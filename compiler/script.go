@@ -2,6 +2,7 @@ package compiler
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,12 +17,14 @@ const scriptVariable = "DRONE_SCRIPT"
 // /bin/sh), and a command that reads its standard input swallows the commands after it. Here the shell evaluates it, and standard input is empty.
 const runScript = `eval "$` + scriptVariable + `"`
 
-// setProcess decides what the container runs: the image's own program, the command and entrypoint as written, or the
-// commands as a script, which it returns.
+// shells are the interpreters that can run a script of ours.
+var shells = []string{"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"}
+
+// setProcess decides what the container runs: the image's own, the command and entrypoint as written, or the commands as a script, which it returns.
 //
-// Commands are a script whatever the entrypoint is, as on Drone's runner, but for options beside an entrypoint that is no
-// shell (entrypoint: [dockerd] with commands: [--dns=…]), which are its arguments: as a script they can only fail.
-func setProcess(dst *spec.Step, src *resource.Step) string {
+// Commands beside an entrypoint that is no shell are its arguments: that is what their authors mean (entrypoint: [dockerd] with
+// commands: [--dns=…]), and they make no sense as a script.
+func setProcess(dst *spec.Step, src *resource.Step) (string, error) {
 	entrypoint := slices.Clone(src.Entrypoint)
 	if !slices.ContainsFunc(entrypoint, func(word string) bool { return word != "" }) && len(src.Commands) > 0 {
 		// entrypoint: [""] is how other systems switch the image's own off.
@@ -30,41 +33,39 @@ func setProcess(dst *spec.Step, src *resource.Step) string {
 	switch {
 	case len(src.Commands) == 0:
 		dst.Entrypoint, dst.Command = entrypoint, slices.Clone(src.Command)
-		return ""
-	case len(entrypoint) > 0 && !isShell(entrypoint) && areOptions(src.Commands):
+		return "", nil
+	case len(entrypoint) > 0 && !isShell(entrypoint):
 		dst.Entrypoint, dst.Command = entrypoint, slices.Concat(src.Command, src.Commands)
-		return ""
-	case len(entrypoint) == 0 || !isShell(entrypoint):
-		dst.Entrypoint, dst.Command = []string{"/bin/sh", "-c"}, []string{startScript(src.Shell)}
-		return script(src.Commands)
+		return "", nil
+	case len(entrypoint) == 0:
+		shell, err := shellPath(src.Shell)
+		if err != nil {
+			return "", err
+		}
+		entrypoint = []string{shell}
 	}
 	if last := entrypoint[len(entrypoint)-1]; strings.HasPrefix(last, "--") || !strings.HasPrefix(last, "-") || !strings.HasSuffix(last, "c") {
 		entrypoint = append(entrypoint, "-c")
 	}
 	dst.Entrypoint, dst.Command = entrypoint, []string{runScript}
-	return script(src.Commands)
+	return script(src.Commands), nil
 }
 
-// isShell reports whether an entrypoint is a shell that waits for a script: alone, or followed by options.
+// isShell tells whether an entrypoint is a shell that waits for a script: alone, or followed by options.
 func isShell(entrypoint []string) bool {
 	last := entrypoint[len(entrypoint)-1]
-	return resource.IsShell(entrypoint[0]) && (len(entrypoint) == 1 || strings.HasPrefix(last, "-"))
+	return slices.Contains(shells, path.Base(entrypoint[0])) && (len(entrypoint) == 1 || strings.HasPrefix(last, "-"))
 }
 
-// areOptions reports whether commands are nothing but options of a program.
-func areOptions(commands []string) bool {
-	return !slices.ContainsFunc(commands, func(command string) bool { return !strings.HasPrefix(command, "-") })
-}
-
-// startScript is what /bin/sh does to run the commands by `shell`: a name that is looked up in the image's PATH, or an
-// absolute path. Drone's runner knows the key and has /bin/sh run the commands all the same, so that is what does
-// where the image lacks the shell, or it is none that can run a script of ours.
-func startScript(shell string) string {
-	if shell == "sh" || shell == "/bin/sh" || !resource.IsShell(shell) {
-		return runScript
+// shellPath reads `shell`: a name that is looked up in the image's PATH, or an absolute path. Default /bin/sh.
+func shellPath(shell string) (string, error) {
+	switch {
+	case shell == "" || shell == "sh":
+		return "/bin/sh", nil
+	case slices.Contains(shells, path.Base(shell)) && (path.IsAbs(shell) || path.Base(shell) == shell):
+		return shell, nil
 	}
-	return fmt.Sprintf("if command -v %[1]s >/dev/null 2>&1; then exec %[1]s -c %[2]s; fi\necho %[3]s\n%[4]s",
-		quote(shell), quote(runScript), quote("this image has no "+shell+": /bin/sh runs the commands"), runScript)
+	return "", fmt.Errorf("shell: %q can't run the commands: write %s, or the absolute path of one of them", shell, strings.Join(shells, ", "))
 }
 
 // script is what runs the commands: POSIX shell that leaves git's credentials in the home folder and hides them from what it starts, then

@@ -65,6 +65,7 @@ var rooms = []room{
 		may: []string{
 			"engine/proctree",
 			"internal/guard",
+			"internal/guard/inprocess",
 			"internal/guard/mounts",
 			"internal/pause",
 			"internal/pipeline/spec",
@@ -83,12 +84,7 @@ var rooms = []room{
 	{
 		folder: "compiler",
 		is:     "compiles a pipeline to a spec: what each key means, with every default filled in",
-		may: []string{
-			"internal/pipeline/glob",
-			"internal/pipeline/resource",
-			"internal/pipeline/spec",
-			"internal/registry",
-		},
+		may:    []string{"internal/pipeline/glob", "internal/pipeline/resource", "internal/pipeline/spec", "internal/registry"},
 	},
 	{
 		folder: "linter",
@@ -117,18 +113,50 @@ var rooms = []room{
 		is:     "the Docker API proxy of a stage: who may do what, to whose objects",
 		may: []string{
 			"internal/guard/apierror",
+			"internal/guard/apiversion",
+			"internal/guard/buildkit",
 			"internal/guard/dockerd",
+			"internal/guard/dockerfile",
 			"internal/guard/imagetar",
 			"internal/guard/mounts",
 			"internal/guard/names",
+			"internal/guard/policy",
 			"internal/guard/registryproxy",
 			"internal/guard/strictjson",
 			"internal/guard/tarfile",
 			"internal/pause",
 			"internal/registry",
+			"internal/sandbox/peer",
 			"internal/sandbox/uplink",
-			"internal/storage/cache",
 		},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/apiversion",
+		is:     "versions of Docker's API, compared",
+	},
+	{
+		folder: "internal/guard/buildkit",
+		is:     "what a stage may ask of BuildKit, judged call by call",
+		may:    []string{"internal/guard/apierror", "internal/guard/apiversion", "internal/guard/dockerfile", "internal/guard/names", "internal/guard/policy"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/dockerfile",
+		is:     "the images that a Dockerfile names, renamed for either builder",
+		may:    []string{"internal/guard/apierror", "internal/guard/names"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/policy",
+		is:     "what a client of the guard may ask for, judged without HTTP and without a daemon",
+		may:    []string{"internal/guard/apierror", "internal/guard/apiversion", "internal/guard/mounts", "internal/guard/names", "internal/guard/strictjson"},
+		docker: true,
+	},
+	{
+		folder: "internal/guard/inprocess",
+		is:     "the runner's side of a guard that runs in the runner's process",
+		may:    []string{"internal/guard", "internal/storage/cache"},
 		docker: true,
 	},
 	{
@@ -138,7 +166,7 @@ var rooms = []room{
 	{
 		folder: "internal/guard/dockerd",
 		is:     "the way to the Docker daemon: requests, upgrades, versions, the copying of answers",
-		may:    []string{"internal/guard/apierror"},
+		may:    []string{"internal/guard/apierror", "internal/guard/apiversion"},
 	},
 	{
 		folder: "internal/guard/imagetar",
@@ -149,6 +177,7 @@ var rooms = []room{
 	{
 		folder: "internal/guard/mounts",
 		is:     "mount points for parts of volumes",
+		may:    []string{"internal/sandbox/peer"},
 	},
 	{
 		folder: "internal/guard/names",
@@ -179,7 +208,6 @@ var rooms = []room{
 	{
 		folder: "internal/drone/journal",
 		is:     "what the runner has accepted, on disk, for the time after a crash",
-		may:    []string{"internal/drone/livelog", "internal/pause"},
 	},
 	{
 		folder: "internal/drone/livelog",
@@ -214,6 +242,10 @@ var rooms = []room{
 		may:    []string{"internal/sandbox/bridge"},
 	},
 	{
+		folder: "internal/sandbox/peer",
+		is:     "the process at the other end of a unix socket",
+	},
+	{
 		folder: "internal/sandbox/cell",
 		is:     "Docker daemons in namespaces of their own: root, cgroups, cable, NAT, DNS",
 		may:    []string{"internal/sandbox/bridge", "internal/sandbox/syscont", "internal/sandbox/uplink"},
@@ -222,7 +254,13 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/syscont",
 		is:     "the system container: the proof that it is one, and the dockerd that runs inside",
-		may:    []string{"internal/pause", "internal/sandbox", "internal/sandbox/bridge", "internal/sandbox/uplink"},
+		may: []string{
+			"internal/pause",
+			"internal/sandbox",
+			"internal/sandbox/bridge",
+			"internal/sandbox/peer",
+			"internal/sandbox/uplink",
+		},
 		docker: true,
 	},
 	{

@@ -15,6 +15,7 @@ import (
 	"github.com/docker/docker/api/types/network"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/inprocess"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
@@ -27,7 +28,7 @@ type GuardOptions struct {
 	Dir string
 	// Limits bound every container that a step makes.
 	Limits guard.Limits
-	// Reserved is guard.Options.Reserved: what networks of builds must not hide. nil: nothing.
+	// Reserved returns what no network of a stage may hide; nil: nothing.
 	Reserved func(context.Context) []guard.Reservation
 }
 
@@ -36,9 +37,10 @@ const hostName = "host.docker.internal"
 
 // guarded is the guard of a run.
 type guarded struct {
-	guard *guard.Guard
-	build string
-	dir   string
+	guard  *guard.Guard
+	runner *inprocess.Runner
+	build  string
+	dir    string
 	// subnet of the run's network, and the machine's address there.
 	subnet  netip.Prefix
 	gateway netip.Addr
@@ -121,6 +123,7 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 		return nil, err
 	}
 	dir := filepath.Join(d.opts.Guard.Dir, s.ID)
+	runner := inprocess.New(inprocess.Options{Access: d.opts.Access, Ledger: d.opts.Ledger, Reserved: d.opts.Guard.Reserved, Log: d.log})
 	g, err := guard.New(guard.Options{
 		ID:         s.ID,
 		Labels:     d.labels(s),
@@ -133,16 +136,14 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 		MountDir:   filepath.Join(dir, "mounts"),
 		Bridges:    bridge.Of(s.ID),
 		Limits:     d.opts.Guard.Limits,
-		Reserved:   d.opts.Guard.Reserved,
 		CacheScope: d.opts.Scopes.Of(s.CacheScope),
-		Access:     d.opts.Access,
-		Ledger:     d.opts.Ledger,
-		Log:        d.log,
+		Runner:     runner,
+		OpenImages: d.opts.Access == nil,
 	})
 	if err != nil {
 		return nil, err
 	}
-	out := &guarded{guard: g, build: s.ID, dir: dir, subnet: subnet, gateway: gateway}
+	out := &guarded{guard: g, runner: runner, build: s.ID, dir: dir, subnet: subnet, gateway: gateway}
 	if err := d.raiseFence(s, gateway); err != nil {
 		return nil, err
 	}
@@ -201,6 +202,7 @@ func (g *guarded) serve(d *Docker, s *spec.Spec, l net.Listener, serve func(cont
 func (g *guarded) shut() error {
 	err := g.guard.Close()
 	g.serving.Wait()
+	g.runner.Close()
 	return err
 }
 

@@ -64,7 +64,6 @@ func (w wiring) client() *rpc.Client {
 		Secret:     string(w.cfg.RPC.Secret),
 		SkipVerify: w.cfg.RPC.SkipVerify,
 		UserAgent:  "drone-runner-sysbox/" + strings.ReplaceAll(versionText(), " ", "-"),
-		RefusedFor: w.cfg.Runner.ReportTimeout,
 		Log:        w.log,
 	}
 	if w.cfg.RPC.DumpHTTP || w.cfg.RPC.DumpHTTPBody {
@@ -99,9 +98,9 @@ func (w wiring) origin() func(engine.ImageOrigin) {
 }
 
 // poller fetches stages and lives them.
-func (w wiring) poller(c *rpc.Client, e *engine.Docker, heard func(error)) *runtime.Poller {
+func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 	runner := &runtime.Runner{
-		Client:  c,
+		Client:  countedClient{c, w.metrics},
 		Machine: w.cfg.Runner.Name,
 		Compile: compile(w.loader()),
 		Permit: func(repo *drone.Repo, build *drone.Build) error {
@@ -114,9 +113,8 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker, heard func(error)) *runt
 			ServiceWait: w.cfg.Runner.ServiceWait,
 			Log:         w.log,
 		},
-		Logs:    w.logs(),
+		Logs:    runtime.LogOptions{Dir: w.journal.Logs(), Limit: int64(w.cfg.Runner.LogLimit)},
 		Journal: w.journal,
-		Ended:   w.metrics.BuildEnded,
 		Log:     w.log,
 	}
 	return &runtime.Poller{
@@ -132,14 +130,8 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker, heard func(error)) *runt
 		},
 		Capacity: w.cfg.Runner.Capacity,
 		Dispatch: runner.Run,
-		Heard:    heard,
 		Log:      w.log,
 	}
-}
-
-// logs says how the logs of steps are kept until the server has them.
-func (w wiring) logs() runtime.LogOptions {
-	return runtime.LogOptions{Dir: w.journal.Logs(), Limit: int64(w.cfg.Runner.LogLimit), Lost: w.journal.Lost()}
 }
 
 // guardLimits are the operator's limits of a container, for those that steps make themselves.

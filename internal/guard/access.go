@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -14,7 +15,6 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
 // mostShown is how many credentials of a build are remembered.
@@ -72,11 +72,11 @@ func (s *shown) addPull(p pull) registry.AuthConfig {
 }
 
 // sharedImage is an image as the rules of access see it; ref is what the daemon knows it by, its id or a name.
-func sharedImage(ref string, n names.ImageNames) cache.Image {
+func sharedImage(ref string, n names.ImageNames) Image {
 	if _, is := names.ImageID(ref); is {
 		ref = ""
 	}
-	return cache.Image{Name: ref, Tags: n.Shared, Digests: n.SharedDigests}
+	return Image{Name: ref, Tags: n.Shared, Digests: n.SharedDigests}
 }
 
 // made tells whether the build has made an image, or given it a name.
@@ -86,16 +86,36 @@ func (g *Guard) made(id string, n names.ImageNames) bool {
 
 // mayHave tells whether a shared image is for this build: everybody may pull it, or these credentials that it has shown.
 func (g *Guard) mayHave(ctx context.Context, ref string, n names.ImageNames) bool {
-	may, err := g.opts.Access.May(ctx, sharedImage(ref, n), g.shown.all()...)
+	if g.opts.OpenImages {
+		return true
+	}
+	may, err := g.runner.MayHave(ctx, sharedImage(ref, n), g.shown.all())
 	if err != nil {
-		g.log.WithError(err).WithField("image", ref).Debug("an image is kept from a build")
+		g.log.debug("an image is kept from the stage", err, "image", ref)
 	}
 	return may
 }
 
+// knownToHave is mayHave for each image of a list, by what is known.
+func (g *Guard) knownToHave(ctx context.Context, list []listedImage) ([]bool, error) {
+	runner := g.runner
+	if g.opts.OpenImages {
+		runner = nobody{}
+	}
+	images := make([]Image, len(list))
+	for i := range list {
+		images[i] = sharedImage(list[i].ID, list[i].names)
+	}
+	known, err := runner.KnownToHave(ctx, images, g.shown.all())
+	if err == nil && len(known) != len(list) {
+		err = fmt.Errorf("ask the runner about %d images: it answers for %d", len(list), len(known))
+	}
+	return known, err
+}
+
 // notePull notes that the client's credentials were good for what was pulled by a tag. A pull by a digest says nothing: the daemon needn't have asked the registry.
 func (g *Guard) notePull(ctx context.Context, p pull) error {
-	if _, tagged := p.ref.(reference.Tagged); !tagged || g.opts.Access == nil {
+	if _, tagged := p.ref.(reference.Tagged); !tagged || g.opts.OpenImages {
 		return nil
 	}
 	if _, digested := p.ref.(reference.Digested); digested {
@@ -109,16 +129,16 @@ func (g *Guard) notePull(ctx context.Context, p pull) error {
 	if err != nil {
 		return err
 	}
-	g.opts.Access.Pulled(sharedImage(p.ref.String(), g.tags.Sort(in.RepoTags, in.RepoDigests)), g.shown.addPull(p))
+	g.runner.Pulled(ctx, sharedImage(p.ref.String(), g.tags.Sort(in.RepoTags, in.RepoDigests)), g.shown.addPull(p))
 	return nil
 }
 
 // withheld are the shared names of images that the daemon has, and that aren't for this build as far as it has shown. BuildKit would take them from the daemon's disk.
 func (g *Guard) withheld(ctx context.Context) ([]string, error) {
-	if g.opts.Access == nil {
+	if g.opts.OpenImages {
 		return nil, nil
 	}
-	list, err := g.listAll(ctx, nil)
+	list, err := g.images.listAll(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +163,7 @@ func (g *Guard) withheld(ctx context.Context) ([]string, error) {
 
 // checkHeld refuses an image for BuildKit that the daemon has, and that isn't for this build.
 func (g *Guard) checkHeld(ctx context.Context, ref reference.Named) error {
-	if g.opts.Access == nil {
+	if g.opts.OpenImages {
 		return nil
 	}
 	name := reference.TagNameOnly(ref).String()

@@ -29,6 +29,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/inprocess"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
@@ -105,7 +106,7 @@ func TestPrivateImagesOfOtherBuilds(t *testing.T) {
 	}
 	defer c.Close()
 	access := cache.NewAccess(c, nil)
-	with := func(o *guard.Options) { o.Access = access }
+	with := func(o *guard.Options) { o.Runner = inprocess.New(inprocess.Options{Access: access}) }
 	owner, thief := guardtest.Start(t, with), guardtest.Start(t, with)
 	private, public := v.push(t, owner, "team/private:1"), everybodys.push(t, owner, "open/public:1")
 	config := v.login(t, "jane:s3cret")

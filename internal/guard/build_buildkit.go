@@ -11,8 +11,10 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/buildkit"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 )
 
@@ -24,70 +26,62 @@ const (
 
 // buildKit has BuildKit build, asked for by POST /build: the way of clients before buildx, and of those that only send an archive.
 func (b *buildRequest) buildKit(ctx context.Context) error {
-	q := b.query
-	switch mode := b.call.query.Get("networkmode"); mode {
-	case "", "default", names.Bridge:
-	case "none":
+	q := b.Query
+	mode, err := policy.BuildKitNetwork(b.query.Get("networkmode"))
+	if err != nil {
+		return err
+	}
+	if mode != "" {
 		q.Set("networkmode", mode)
-	default:
-		return apierror.Refuse("networkmode "+apierror.Quote(mode), "BuildKit's steps have a network of their own", "leave --network out")
 	}
 	for _, k := range []string{"memory", "memswap", "cpushares", "cpuperiod", "cpuquota", "cpusetcpus", "cpusetmems"} {
 		q.Del(k) // BuildKit has no such limits
 	}
 	for _, k := range []string{"platform", "q", "pull"} {
-		if v := b.call.query.Get(k); v != "" {
+		if v := b.query.Get(k); v != "" {
 			q.Set(k, v)
 		}
 	}
 	q.Set("version", "2")
-	if err := b.scope(); err != nil {
-		return err
+	if args := b.g.kit.ScopeArgs(b.Args); len(args) > 0 {
+		text, err := json.Marshal(args)
+		if err != nil {
+			return err
+		}
+		q.Set("buildargs", string(text))
 	}
-	if host := proxyHost(b.args); host != "" {
+	if host := buildkit.ProxyHost(b.Args); host != "" {
 		q.Add("extrahosts", host+":127.0.0.1")
 	}
-	dockerfile := b.call.query.Get("dockerfile")
+	dockerfile := b.query.Get("dockerfile")
 	if dockerfile != "" {
 		q.Set("dockerfile", dockerfile)
 	} else {
 		dockerfile = "Dockerfile"
 	}
-	if id := b.call.query.Get("buildid"); id != "" {
-		q.Set("buildid", b.g.buildRef(id))
+	if id := b.query.Get("buildid"); id != "" {
+		q.Set("buildid", b.g.kit.Ref(id))
 	}
 
 	out := dockerd.Request{Method: http.MethodPost, Path: "/build", Query: q, Header: b.registryAuth()}
 	done := func() error { return nil }
-	switch remote := b.call.query.Get("remote"); remote {
+	switch remote := b.query.Get("remote"); remote {
 	case "client-session":
-		id := b.call.query.Get("session")
-		if err := b.g.sessions.wait(ctx, id); err != nil {
+		id := b.query.Get("session")
+		if err := b.g.kit.BuildFromSession(ctx, id, given(b.Args)); err != nil {
 			return err
 		}
-		if !b.g.sessions.rewritten(id) {
-			return apierror.Refuse("the session "+apierror.Quote(id)+" for POST /build", "its Dockerfile isn't read by the guard", "use docker buildx build, or open the session with a version of the API below "+policyVersion)
-		}
-		args := map[string]string{}
-		for k, v := range b.args {
-			if v != nil {
-				args["build-arg:"+k] = *v
-			}
-		}
-		ref := "session:" + id
-		b.g.sessions.build(ref, id)
-		b.g.sessions.frontend(ref, args)
 		q.Set("remote", remote)
 		q.Set("session", id)
 	case "":
-		if b.call.query.Get("session") != "" {
+		if b.query.Get("session") != "" {
 			return apierror.BadRequest("a build with a session takes its context from there: remote is no client-session")
 		}
 		out.Header.Set("Content-Type", "application/x-tar")
 		out.Body, done = tarfile.Body(b.w, b.r.Body, b.mapped(ctx, dockerfile))
 		out.Length = -1
 	default:
-		return apierror.Refuse("remote "+apierror.Quote(remote), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build")
+		return policy.BuildRemote(remote)
 	}
 	resp, err := b.ask(ctx, out)
 	if err != nil {
@@ -99,6 +93,17 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 	return m.end(copied, done())
 }
 
+// given are the build arguments that have a value.
+func given(args map[string]*string) map[string]string {
+	out := map[string]string{}
+	for k, v := range args {
+		if v != nil {
+			out[k] = *v
+		}
+	}
+	return out
+}
+
 // mapped puts the names of the build's own images into the Dockerfile of a context.
 func (b *buildRequest) mapped(ctx context.Context, dockerfile string) tarfile.Edit {
 	name := cleanFile(dockerfile)
@@ -106,16 +111,11 @@ func (b *buildRequest) mapped(ctx context.Context, dockerfile string) tarfile.Ed
 	if name == "Dockerfile" {
 		lower = "dockerfile" // BuildKit's own fallback
 	}
-	args := map[string]string{}
-	for k, v := range b.args {
-		if v != nil {
-			args[k] = *v
-		}
-	}
+	args := given(b.Args)
 	return tarfile.Edit{Wanted: func(n string) bool { return n == name || n == lower }, Rest: func(taken []tarfile.File) ([]tarfile.File, error) {
 		for i := range taken {
 			var err error
-			if taken[i].Data, err = (solveOpts{b.g, ctx}).dockerfile(taken[i].Data, args); err != nil {
+			if taken[i].Data, err = b.g.kit.Dockerfile(ctx, taken[i].Data, args); err != nil {
 				return nil, err
 			}
 		}
@@ -139,7 +139,7 @@ func (b *buildRequest) traced(raw []byte) []byte {
 		if json.Unmarshal(m.Aux, &bytes) != nil || proto.Unmarshal(bytes, &status) != nil {
 			return nil
 		}
-		b.g.showStatus(&status)
+		b.g.kit.ShowStatus(&status)
 		bytes, err := proto.Marshal(&status)
 		if err != nil {
 			return nil
@@ -166,5 +166,5 @@ func cancelBuild(ctx context.Context, c *call) error {
 	if id == "" {
 		return apierror.BadRequest("build ID not provided")
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build/cancel", Query: url.Values{"id": {c.g.buildRef(id)}}})
+	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build/cancel", Query: url.Values{"id": {c.g.kit.Ref(id)}}})
 }

@@ -1,13 +1,13 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
-	"reflect"
 	"strings"
 	"time"
 
@@ -15,41 +15,39 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerfile"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
 // classic has the daemon's classic builder build. The client's archive is streamed, with a Dockerfile that names no images but by id (build_dockerfile.go).
 func (b *buildRequest) classic(ctx context.Context) error {
-	if v := b.call.query.Get("remote"); v != "" {
-		return apierror.Refuse("remote "+apierror.Quote(v), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build")
+	if err := policy.BuildRemote(b.query.Get("remote")); err != nil {
+		return err
 	}
-	if b.call.query.Get("session") != "" || b.call.query.Get("buildid") != "" {
+	if b.query.Get("session") != "" || b.query.Get("buildid") != "" {
 		return apierror.BadRequest("sessions are for BuildKit")
 	}
-	dockerfile := b.call.query.Get("dockerfile")
-	if dockerfile == "" {
-		dockerfile = "Dockerfile"
-	}
+	path := cmp.Or(b.query.Get("dockerfile"), "Dockerfile")
 	scope, err := b.network(ctx)
 	if err != nil {
 		return err
 	}
-	scope += proxyScope(b.args)
-	if len(b.hosts) > 0 {
+	scope += policy.ProxyScope(b.Args)
+	if len(b.Hosts) > 0 {
 		scope = b.g.opts.ID
 	}
 	if scope != "" {
 		args := map[string]*string{}
-		maps.Copy(args, b.args)
-		args[cacheScope] = &scope
+		maps.Copy(args, b.Args)
+		args[dockerfile.ScopeArg] = &scope
 		text, err := json.Marshal(args)
 		if err != nil {
 			return err
 		}
-		b.query.Set("buildargs", string(text))
+		b.Query.Set("buildargs", string(text))
 	}
 	if err := b.cacheFrom(ctx); err != nil {
 		return err
@@ -57,7 +55,7 @@ func (b *buildRequest) classic(ctx context.Context) error {
 
 	out := &messages{call: b.call, quiet: b.flag("q")}
 	if out.quiet {
-		b.query.Set("q", "1")
+		b.Query.Set("q", "1")
 	}
 	bases := &bases{buildRequest: b, out: out, pull: b.flag("pull"), found: map[string]base{}}
 	bases.auth, err = registryConfig(b.r.Header.Get("X-Registry-Config"))
@@ -68,14 +66,14 @@ func (b *buildRequest) classic(ctx context.Context) error {
 		b.g.shown.add(a)
 	}
 	// The builder goes from one image without a name to the next.
-	release := b.g.opts.Ledger.Hold(cache.Builder)
-	defer release()
-	file := &classicFile{args: b.args, target: b.call.query.Get("target"), scoped: scope != "", resolve: bases.resolve, shown: map[string]string{}}
-	edit, ours := buildContext(ctx, dockerfile, file)
-	b.query.Set("dockerfile", ours)
+	b.g.runner.BuilderBusy(ctx, true)
+	defer b.g.runner.BuilderBusy(context.WithoutCancel(ctx), false)
+	file := dockerfile.NewClassic(dockerfile.Options{Args: given(b.Args), Target: b.query.Get("target"), Scoped: scope != ""}, bases)
+	edit, ours := buildContext(ctx, path, file)
+	b.Query.Set("dockerfile", ours)
 
 	body, done := tarfile.Body(b.w, b.r.Body, edit)
-	resp, err := b.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build", Query: b.query, Header: dockerd.TarHeader(), Body: body, Length: -1})
+	resp, err := b.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build", Query: b.Query, Header: dockerd.TarHeader(), Body: body, Length: -1})
 	if err != nil {
 		if e := done(); e != nil {
 			err = e
@@ -84,7 +82,10 @@ func (b *buildRequest) classic(ctx context.Context) error {
 		return out.fail(err)
 	}
 	defer resp.Body.Close()
-	copied := out.copy(resp.Body, func(m []byte) []byte { return b.message(m, file.shown) })
+	if err := out.warn(b.warnings); err != nil {
+		return errors.Join(err, done())
+	}
+	copied := out.copy(resp.Body, func(m []byte) []byte { return b.message(m, file) })
 	err = out.end(copied, done())
 	b.settle()
 	return err
@@ -97,30 +98,30 @@ func (b *buildRequest) settle() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := b.g.removeBuilders(ctx); err != nil {
-		b.g.log.WithError(err).Warn("cannot remove what a docker build has left")
+	if err := (builders{b.g.own.owner, b.g.up}).remove(ctx); err != nil {
+		b.g.log.warn("cannot remove what a docker build has left", err)
 	}
 }
 
 // network puts the builder's containers onto a network: by default one that only they are on. scope is what keeps the steps of another one apart in the cache: on one of the
 // build's, its containers may answer by any name, "github.com" for one; and a step that does its best without a network has made something else.
 func (b *buildRequest) network(ctx context.Context) (scope string, err error) {
-	mode := b.call.query.Get("networkmode")
+	mode, own, err := policy.BuildNetwork(ctx, world{b.g}, b.query.Get("networkmode"))
+	if err != nil {
+		return "", err
+	}
 	switch {
-	case mode == "" || mode == "default" || mode == names.Bridge:
-		mode, err = b.g.builderNetwork(ctx)
-		b.query.Set("networkmode", mode)
-		return "", err
-	case mode == network.NetworkNone:
-		b.query.Set("networkmode", mode)
-		return mode, nil
+	case own:
+		scope = b.g.opts.ID
+	case mode == "":
+		if mode, err = b.g.builderNetwork(ctx); err != nil {
+			return "", err
+		}
+	default:
+		scope = mode
 	}
-	v := reflect.ValueOf(&mode).Elem()
-	if err := networkMode(&checking{Context: ctx, c: b.call}, "networkmode", v); err != nil {
-		return "", err
-	}
-	b.query.Set("networkmode", mode)
-	return b.g.opts.ID, nil
+	b.Query.Set("networkmode", mode)
+	return scope, nil
 }
 
 // builderNetwork is the network of the builder's containers; it's created with the first build. It has the owner's labels, so it goes with the build, and not the guard's, so
@@ -158,7 +159,7 @@ func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 // cacheFrom has the images that a build may take steps from, by id; those that don't exist are left out, as the daemon does.
 func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	var names []string
-	if text := b.call.query.Get("cachefrom"); text != "" && text != "null" {
+	if text := b.query.Get("cachefrom"); text != "" && text != "null" {
 		if _, err := strictjson.Decode([]byte(text), &names); err != nil {
 			return fmt.Errorf("cachefrom: %w", err)
 		}
@@ -181,12 +182,12 @@ func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.query.Set("cachefrom", string(text))
+	b.Query.Set("cachefrom", string(text))
 	return nil
 }
 
 // message is the daemon's message as the client sees it; nil leaves it out.
-func (b *buildRequest) message(m []byte, shown map[string]string) []byte {
+func (b *buildRequest) message(m []byte, file *dockerfile.Classic) []byte {
 	var v struct {
 		Stream string
 		Aux    struct{ ID string }
@@ -201,10 +202,8 @@ func (b *buildRequest) message(m []byte, shown map[string]string) []byte {
 		if name, ok := strings.CutPrefix(v.Stream, "Successfully tagged "); ok && b.g.tags.Anonymous(name) {
 			return nil
 		}
-		if strings.HasPrefix(v.Stream, "Step ") {
-			for from, to := range shown {
-				m = []byte(strings.Replace(string(m), from, to, 1))
-			}
+		if file != nil && strings.HasPrefix(v.Stream, "Step ") {
+			m = file.Show(m)
 		}
 	}
 	return b.g.names.Answer(m)

@@ -19,28 +19,26 @@ import (
 	"github.com/moby/patternmatcher/ignorefile"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerfile"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
-// ignoreFile lists what isn't part of a build's context. The daemon looks into it for one thing: whether the Dockerfile, and the list itself, are.
-const ignoreFile = ".dockerignore"
-
 // buildContext puts the rewritten Dockerfile into a build's context, beside the client's, and into the list of what isn't part of it: no COPY ever meets it. ours is its name.
-func buildContext(ctx context.Context, dockerfile string, file *classicFile) (edit tarfile.Edit, ours string) {
+func buildContext(ctx context.Context, path string, file *dockerfile.Classic) (edit tarfile.Edit, ours string) {
 	ours = ".dockerfile." + strings.ToLower(rand.Text())
-	wanted := cleanFile(dockerfile)
+	wanted := cleanFile(path)
 	lower := wanted
 	if wanted == "Dockerfile" {
 		lower = "dockerfile" // the daemon's own fallback
 	}
-	edit.Wanted = func(name string) bool { return name == wanted || name == lower || name == ignoreFile }
+	edit.Wanted = func(name string) bool { return name == wanted || name == lower || name == dockerfile.IgnoreFile }
 	edit.Rest = func(taken []tarfile.File) ([]tarfile.File, error) {
 		var src, other, ignore *tarfile.File
 		for i := range taken { // the last one counts, as if the archive had been unpacked
 			switch f := &taken[i]; f.Name {
-			case ignoreFile:
+			case dockerfile.IgnoreFile:
 				ignore = f
 			case wanted:
 				src = f
@@ -52,23 +50,23 @@ func buildContext(ctx context.Context, dockerfile string, file *classicFile) (ed
 			src, other = other, nil
 		}
 		if src == nil {
-			return nil, apierror.BadRequest("Cannot locate specified Dockerfile: %s", dockerfile)
+			return nil, apierror.BadRequest("Cannot locate specified Dockerfile: %s", path)
 		}
-		text, err := file.rewrite(ctx, src.Data)
+		text, err := file.Rewrite(ctx, src.Data)
 		if err != nil {
 			return nil, err
 		}
 		if ignore == nil {
-			ignore = &tarfile.File{Name: ignoreFile, Data: []byte(ignoreFile)}
+			ignore = &tarfile.File{Name: dockerfile.IgnoreFile, Data: []byte(dockerfile.IgnoreFile)}
 		}
 		patterns, err := ignorefile.ReadAll(bytes.NewReader(ignore.Data))
 		if err != nil {
-			return nil, apierror.BadRequest("failed to read %s: %v", ignoreFile, err)
+			return nil, apierror.BadRequest("failed to read %s: %v", dockerfile.IgnoreFile, err)
 		}
 		var out []tarfile.File
 		excluded, err := patternmatcher.Matches(src.Name, patterns)
 		if err != nil {
-			return nil, apierror.BadRequest("failed to read %s: %v", ignoreFile, err)
+			return nil, apierror.BadRequest("failed to read %s: %v", dockerfile.IgnoreFile, err)
 		}
 		if !excluded {
 			out = append(out, *src)
@@ -97,10 +95,10 @@ type bases struct {
 	found map[string]base
 }
 
-// resolve gives the id of an image.
-func (b *bases) resolve(ctx context.Context, name, platform string) (string, []string, error) {
+// Resolve returns the id of an image, and the instructions that it adds to builds upon it.
+func (b *bases) Resolve(ctx context.Context, name, platform string) (string, []string, error) {
 	if platform == "" {
-		platform = b.call.query.Get("platform")
+		platform = b.query.Get("platform")
 	}
 	key := name + " " + platform
 	if have, ok := b.found[key]; ok {
@@ -110,7 +108,7 @@ func (b *bases) resolve(ctx context.Context, name, platform string) (string, []s
 	if err != nil {
 		return "", nil, err
 	}
-	b.g.opts.Ledger.AboutToUse(found.id)
+	b.g.runner.AboutToUse(ctx, found.id)
 	b.found[key] = base{found.id, found.onBuild}
 	return found.id, found.onBuild, nil
 }

@@ -38,6 +38,23 @@ func (o *messages) send(b []byte) error {
 	return nil
 }
 
+// warn tells the client what isn't done as it wants it, in the words of the builder. A client that wants no progress prints all that comes as the image's id.
+func (o *messages) warn(warnings []string) error {
+	if o.quiet {
+		return nil
+	}
+	for _, w := range warnings {
+		b, err := json.Marshal(map[string]string{"stream": "[Warning] " + w + "\n"})
+		if err != nil {
+			return err
+		}
+		if err := o.send(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fail answers with an error, as a message if there have been some.
 func (o *messages) fail(err error) error {
 	o.mu.Lock()

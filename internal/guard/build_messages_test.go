@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/imagetar"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // earlyDaemon answers what takes an archive before it has read it, as BuildKit does from Docker 29 on.
@@ -75,8 +76,8 @@ func TestArchiveIsRefusedBehindTheAnswersBegin(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = os.RemoveAll(dir) })
 			socket := filepath.Join(dir, "d")
-			serveUnix(t, socket, &earlyDaemon{fakeDaemon{version: newestVersion}, tt.breaks})
-			b := newFake(t, newestVersion, func(o *Options) { o.Daemon = socket })
+			serveUnix(t, socket, &earlyDaemon{fakeDaemon{version: policy.Versions.Newest}, tt.breaks})
+			b := newFake(t, policy.Versions.Newest, func(o *Options) { o.Daemon = socket })
 
 			body, archive := io.Pipe()
 			seen := make(chan struct{})
@@ -111,3 +112,49 @@ func TestArchiveIsRefusedBehindTheAnswersBegin(t *testing.T) {
 		})
 	}
 }
+
+// What isn't done as the client wants it is said in the answer, for each request that has limits.
+func TestWarningsReachTheClient(t *testing.T) {
+	dir, err := os.MkdirTemp("", "g")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "d")
+	serveUnix(t, socket, &earlyDaemon{fakeDaemon{version: policy.Versions.Newest}, false})
+	b := newFake(t, policy.Versions.Newest, func(o *Options) { o.Daemon, o.Limits.Memory = socket, 1<<30 })
+
+	var archive bytes.Buffer
+	w := tar.NewWriter(&archive)
+	if err := errors.Join(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "Dockerfile", Size: 13, Mode: 0o644}), second(w.Write([]byte("FROM scratch\n"))), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	const warning = "cut down to this runner's limit"
+	for _, tt := range []struct {
+		path, kind, body string
+		warns            bool
+	}{
+		{"/containers/create", "application/json", `{"Image":"img","HostConfig":{"Memory":4294967296}}`, true},
+		{"/containers/db/update", "application/json", `{"Memory":4294967296}`, true},
+		{"/containers/db/update", "application/json", `{"Memory":4194304}`, false},
+		{"/build?memory=4294967296", "application/x-tar", archive.String(), true},
+		{"/build?memory=4194304", "application/x-tar", archive.String(), false},
+		{"/build?memory=4294967296&q=1", "application/x-tar", archive.String(), false}, // its client prints all that comes as the image's id
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker"+tt.path, strings.NewReader(tt.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", tt.kind)
+		resp, err := b.http.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err = errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode >= 400 || strings.Contains(string(text), warning) != tt.warns {
+			t.Errorf("%s %s is answered %d %s, %v; want a warning: %v", tt.path, tt.kind, resp.StatusCode, text, err, tt.warns)
+		}
+	}
+}
+
+func second[T any](_ T, err error) error { return err }

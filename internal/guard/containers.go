@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // containerFilters of GET /containers/json.
@@ -175,16 +175,16 @@ func stats(ctx context.Context, c *call) error {
 
 // top runs ps in the daemon; its arguments are kept to what chooses columns and rows.
 func top(ctx context.Context, c *call) error {
-	if args := c.query.Get("ps_args"); strings.Trim(args, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ,=:+%_-") != "" {
-		return apierror.Refuse("ps_args "+apierror.Quote(args), "it has characters that no option of ps needs", "")
+	if err := policy.Top(c.query.Get("ps_args")); err != nil {
+		return err
 	}
 	return onContainer(ctx, c)
 }
 
 // start starts a container as it was created: from a checkpoint only of the daemon's own keeping.
 func start(ctx context.Context, c *call) error {
-	if c.query.Get("checkpoint-dir") != "" {
-		return apierror.Refuse("checkpoint-dir", "it is a path of the daemon's machine", "")
+	if err := policy.CheckpointDir("checkpoint-dir", c.query.Get("checkpoint-dir")); err != nil {
+		return err
 	}
 	return onContainer(ctx, c)
 }
@@ -245,13 +245,8 @@ func updateContainer(ctx context.Context, c *call) error {
 	if err := c.decode(&u); err != nil {
 		return err
 	}
-	switch u.RestartPolicy.Name {
-	case "", container.RestartPolicyDisabled, container.RestartPolicyOnFailure:
-	default:
-		return apierror.Refuse("RestartPolicy", "a build's containers end with the build", "only no and on-failure are allowed")
-	}
-	p := &checking{Context: ctx, c: c, update: &u.Resources}
-	if err := p.enforce("", reflect.ValueOf(&u.Resources).Elem(), updateRules()); err != nil {
+	warnings, err := policy.Update(ctx, world{c.g}, &u)
+	if err != nil {
 		return err
 	}
 	body, length, err := dockerd.JSONBody(u)
@@ -264,32 +259,14 @@ func updateContainer(ctx context.Context, c *call) error {
 	}
 	defer resp.Body.Close()
 	return c.transform(resp, func(b []byte) ([]byte, error) {
-		var answer container.UpdateResponse
-		if err := json.Unmarshal(b, &answer); err != nil {
+		var updated container.UpdateResponse
+		if err := json.Unmarshal(b, &updated); err != nil {
 			return nil, err
 		}
-		answer.Warnings = slices.Concat(answer.Warnings, p.warnings, c.warnings())
-		b, err := json.Marshal(answer)
+		updated.Warnings = slices.Concat(updated.Warnings, warnings, c.warnings())
+		b, err := json.Marshal(updated)
 		return c.g.names.Answer(b), err
 	})
-}
-
-// updateRules are resourceRules for a request in which zero means "as it is": what isn't mentioned isn't clamped.
-func updateRules() []fieldRule {
-	out := make([]fieldRule, len(resourceRules))
-	for i, r := range resourceRules {
-		out[i] = fieldRule{r.field, func(p *checking, at string, v reflect.Value) error {
-			unset := v.IsZero() // a pointer to zero is a wish: no limit
-			if r.field == "NanoCPUs" {
-				unset = unset && p.update.CPUQuota == 0 && p.update.CPUPeriod == 0
-			}
-			if unset {
-				return nil
-			}
-			return r.do(p, at, v)
-		}}
-	}
-	return out
 }
 
 // rename scopes the new name, and lets others find the container by it.
@@ -309,7 +286,7 @@ func rename(ctx context.Context, c *call) error {
 	}
 	defer resp.Body.Close()
 	if err := c.g.realias(ctx, found.ID, name); err != nil {
-		c.g.log.WithError(err).WithField("container", found.ID).Debug("cannot add the new name of a container to its networks")
+		c.g.log.debug("cannot add the new name of a container to its networks", err, "container", found.ID)
 	}
 	return dockerd.Relay(c.w, resp)
 }
@@ -356,8 +333,8 @@ func removeContainer(ctx context.Context, c *call) error {
 
 // checkpoints lists and removes checkpoints, of the daemon's own keeping only.
 func checkpoints(ctx context.Context, c *call) error {
-	if c.query.Get("dir") != "" {
-		return apierror.Refuse("dir", "it is a path of the daemon's machine", "")
+	if err := policy.CheckpointDir("dir", c.query.Get("dir")); err != nil {
+		return err
 	}
 	found, err := c.client(ctx)
 	if err != nil {
@@ -376,11 +353,8 @@ func createCheckpoint(ctx context.Context, c *call) error {
 	if err := c.decode(&o); err != nil {
 		return err
 	}
-	if o.CheckpointDir != "" {
-		return apierror.Refuse("CheckpointDir", "it is a path of the daemon's machine", "")
-	}
-	if !names.Valid(o.CheckpointID) {
-		return apierror.BadRequest("Invalid checkpoint ID (%.200s)", o.CheckpointID)
+	if err := policy.Checkpoint(o); err != nil {
+		return err
 	}
 	body, length, err := dockerd.JSONBody(o)
 	if err != nil {

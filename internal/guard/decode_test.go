@@ -2,7 +2,6 @@ package guard
 
 import (
 	"encoding/json"
-	"reflect"
 	"strings"
 	"testing"
 
@@ -94,23 +93,4 @@ func FuzzFilters(f *testing.F) {
 			}
 		}
 	})
-}
-
-func TestIsEmpty(t *testing.T) {
-	yes, no := true, false
-	zero := int64(0)
-	for _, tt := range []struct {
-		name  string
-		value any
-		want  bool
-	}{
-		{"no slice", []string(nil), true}, {"empty slice", []string{}, true}, {"slice", []string{""}, false}, {"map", map[string]string{"": ""}, false},
-		{"false", no, true}, {"pointer to false", &no, true}, {"pointer to true", &yes, false}, {"pointer to zero", &zero, true}, {"string", "x", false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			if got := isEmpty(reflect.ValueOf(tt.value)); got != tt.want {
-				t.Errorf("isEmpty is %v", got)
-			}
-		})
-	}
 }

@@ -60,7 +60,7 @@ func (c *call) drop(v any, fields []string) {
 		}
 	}
 	if len(c.dropped) > 0 {
-		c.g.log.WithField("path", c.route.pattern).WithField("dropped", c.dropped).Debug("guard drops what it does not know")
+		c.g.log.debug("fields are dropped", nil, "path", c.route.pattern, "dropped", strings.Join(c.dropped, " "))
 	}
 }
 

@@ -4,29 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"reflect"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
-
-// execRules are for container.ExecOptions: a process in a container is as unprivileged as the container.
-var execRules = []fieldRule{
-	{"User", allow},
-	{"Privileged", deny("a process in a container gets no more rights than the container", "run it without the flag")},
-	{"Tty", allow},
-	{"ConsoleSize", allow},
-	{"AttachStdin", allow},
-	{"AttachStderr", allow},
-	{"AttachStdout", allow},
-	{"DetachKeys", allow},
-	{"Env", allow},
-	{"WorkingDir", allow},
-	{"Cmd", allow},
-	{"Detach", allow},
-}
 
 // createExec prepares a process in a container of the client's.
 func createExec(ctx context.Context, c *call) error {
@@ -38,8 +22,7 @@ func createExec(ctx context.Context, c *call) error {
 	if err := c.decode(&o); err != nil {
 		return err
 	}
-	p := &checking{Context: ctx, c: c}
-	if err := p.enforce("", reflect.ValueOf(&o).Elem(), execRules); err != nil {
+	if err := policy.Exec(&o); err != nil {
 		return err
 	}
 	body, length, err := dockerd.JSONBody(o)

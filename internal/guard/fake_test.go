@@ -59,8 +59,8 @@ func labels(owner, guard string) string {
 	return string(b)
 }
 
-// world is what the daemon has: containers by every name, networks, volumes, an image.
-var world = func() map[string]string {
+// fakeWorld is what the daemon has: containers by every name, networks, volumes, an image.
+var fakeWorld = func() map[string]string {
 	w := map[string]string{}
 	for _, c := range []struct{ id, name, labels, mounts string }{
 		{idOwn, fakeID + ".db", labels(fakeID, fakeID), `[]`},
@@ -103,7 +103,7 @@ func (d *fakeDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{%s,"Version":"20","Components":[{"Name":"Engine","Details":{%[1]s}},{"Name":"runc","Details":{"GitCommit":"c"}}]}`, api)
 		return
 	}
-	if text, ok := world[p]; ok && r.Method == http.MethodGet {
+	if text, ok := fakeWorld[p]; ok && r.Method == http.MethodGet {
 		_, _ = io.WriteString(w, text)
 		return
 	}

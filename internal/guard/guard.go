@@ -28,22 +28,17 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/buildkit"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/mounts"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/registryproxy"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // LabelGuard is on every object that was created through a guard, with the build's id (Options.ID) as its value. It tells what a client made
 // (its own, to do with as it likes) from what the runner made for the build (steps, their volumes and network), which a client may use but not remove.
 const LabelGuard = "io.drone-runner-sysbox.guard"
-
-// labelSpace is the prefix of labels that no client may set.
-const labelSpace = "io.drone-runner-sysbox."
 
 // Options of a guard.
 type Options struct {
@@ -78,58 +73,37 @@ type Options struct {
 	Limits Limits
 	// SubnetPools are where a client may choose subnets of networks from. Nil: the daemon's own pools, and private IPv6 if these have none.
 	SubnetPools []netip.Prefix
-	// Reserved tells which addresses no subnet may cover, besides those of the networks that the machine is on. It is called when a client chooses a
-	// subnet, by several goroutines at once. Nil: none.
-	Reserved func(context.Context) []Reservation
 	// CacheScope sets apart what image builds keep in cache mounts (RUN --mount=type=cache): builds through guards of the same scope share it. Whoever knows a scope
 	// can get at what is kept there, so it has to be hard to guess, and has letters and digits only. Empty: all builds that have none share one.
 	CacheScope string
-	// Access says which of the daemon's images the build may have. nil is all of them.
-	Access *cache.Access
-	// Ledger takes which images are used. nil forgets it.
-	Ledger *cache.Ledger
-	// Log takes what is refused (debug) and what goes wrong; nil discards it.
-	Log logrus.FieldLogger
-}
-
-// Limits bound every container that a client makes. Zero is no bound. What a client asks for beyond is cut down to the bound, with a warning.
-type Limits struct {
-	Memory       int64  // bytes
-	MemorySwap   int64  // bytes, memory and swap together; 0 with Memory set: the same as Memory's default, twice the memory
-	NanoCPUs     int64  // 1e9 is one CPU
-	CPUPeriod    int64  // microseconds; goes with CPUQuota
-	CPUQuota     int64  // microseconds of CPU time a period
-	CPUShares    int64  // relative weight
-	CPUSet       string // "0-2,4": forced
-	Pids         int64
-	ShmSize      int64            // bytes
-	Ulimits      map[string]int64 // hard limits by name; soft ones can't be above
-	CgroupParent string           // forced; a client can't choose one
-	// Networks bounds how many networks the build may have at a time; 0 means 32.
-	Networks int
+	// Runner answers what the guard asks the runner, and takes what it reports. nil lets the stage have all images, and forgets the rest.
+	Runner Runner
+	// OpenImages says that the stage may have all images of the daemon: the Runner isn't asked.
+	OpenImages bool
 }
 
 // Guard is the proxy of one build. Create it with New, run it with Serve, end it with Close. It is safe for concurrent use.
 type Guard struct {
-	opts     Options
-	log      logrus.FieldLogger
-	names    names.Names
-	labels   map[string]string // Options.Labels and LabelGuard
-	up       *dockerd.Daemon
-	own      *ownership
-	mounts   *mounts.Points
-	tags     names.Tags
-	images   *images
-	shown    *shown
-	sessions *sessions
-	lock     keyedLocks
+	opts   Options
+	log    log
+	runner Runner
+	names  names.Names
+	labels map[string]string // Options.Labels and LabelGuard
+	up     *dockerd.Daemon
+	own    *ownership
+	mounts *mounts.Points
+	tags   names.Tags
+	images *images
+	shown  *shown
+	kit    *buildkit.Proxy
+	lock   keyedLocks
 
 	base   context.Context // ends with Close; the parent of every request's
 	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	closed   bool
-	servers  map[policy]*http.Server
+	servers  map[reach]*http.Server
 	hijacked map[io.Closer]struct{}
 	// making counts calls that create objects. They outlive their client's patience, and Close waits for them: what is being created must
 	// exist before it can be found and removed.
@@ -138,7 +112,7 @@ type Guard struct {
 	serving sync.WaitGroup
 
 	netMu   sync.Mutex
-	network *buildNetwork
+	network *stageNetwork
 	// bridges is how many the guard has named.
 	bridges atomic.Int64
 }
@@ -155,10 +129,8 @@ func New(o Options) (*Guard, error) {
 	case o.Daemon == "":
 		return nil, fmt.Errorf("make a guard for build %s: no path of the daemon's socket is given", o.ID)
 	}
-	if o.Log == nil {
-		l := logrus.New()
-		l.Out = io.Discard
-		o.Log = l
+	if o.Runner == nil {
+		o.Runner, o.OpenImages = nobody{}, true
 	}
 	if o.Limits.Networks == 0 {
 		o.Limits.Networks = 32
@@ -167,19 +139,20 @@ func New(o Options) (*Guard, error) {
 	labels[LabelGuard] = o.ID
 	g := &Guard{
 		opts:     o,
-		log:      o.Log,
+		log:      log{o.Runner},
+		runner:   o.Runner,
 		names:    names.New(o.ID, o.Network),
 		tags:     names.NewTags(o.ID),
-		images:   newImages(),
 		shown:    &shown{},
-		sessions: newSessions(),
 		labels:   labels,
-		up:       dockerd.New(o.Daemon, speaks),
+		up:       dockerd.New(o.Daemon, policy.Versions),
 		mounts:   mounts.New(o.MountDir, o.Daemon),
-		servers:  map[policy]*http.Server{},
+		servers:  map[reach]*http.Server{},
 		hijacked: map[io.Closer]struct{}{},
 	}
-	g.own = newOwnership(g)
+	g.images = newImages(g.up, g.tags)
+	g.own = newOwnership(owner{o.OwnerLabel, o.ID}, g.up, g.names, o.Network)
+	g.kit = buildkit.New(buildkit.Options{ID: o.ID, Names: g.names, CacheScope: o.CacheScope}, world{g})
 	g.base, g.cancel = context.WithCancel(context.Background())
 	return g, nil
 }
@@ -187,11 +160,11 @@ func New(o Options) (*Guard, error) {
 // Serve answers requests on l until Close is called (then it returns nil), ctx ends (then it closes the guard and returns ctx's error), or l fails. It closes l. It
 // is called once for each listener; a guard may have several.
 func (g *Guard) Serve(ctx context.Context, l net.Listener) error {
-	return g.serve(ctx, l, policyWhole)
+	return g.serve(ctx, l, reachWhole)
 }
 
 // serve is Serve with a policy for the listener's clients.
-func (g *Guard) serve(ctx context.Context, l net.Listener, p policy) error {
+func (g *Guard) serve(ctx context.Context, l net.Listener, p reach) error {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -206,7 +179,7 @@ func (g *Guard) serve(ctx context.Context, l net.Listener, p policy) error {
 			ReadHeaderTimeout: 30 * time.Second,
 			MaxHeaderBytes:    256 << 10, // X-Registry-Config holds the credentials of every registry
 		}
-		server.ErrorLog = registryproxy.DebugLog(g.log)
+		server.ErrorLog = g.log.standard()
 		g.servers[p] = server
 	}
 	g.mu.Unlock()
@@ -252,7 +225,7 @@ func (g *Guard) Close() error {
 func (g *Guard) Unmount() error { return g.mounts.Close() }
 
 // serveHTTP answers one request of a client that may do what the policy says.
-func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
+func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p reach) {
 	g.mu.Lock()
 	if g.closed {
 		g.mu.Unlock()
@@ -273,7 +246,7 @@ func (g *Guard) serveHTTP(w http.ResponseWriter, r *http.Request, p policy) {
 	if errors.Is(err, dockerd.ErrBroken) {
 		panic(http.ErrAbortHandler)
 	}
-	g.log.WithError(err).WithField("method", r.Method).WithField("path", r.URL.Path).Debug("guard refuses")
+	g.log.debug("a request is refused", err, "method", r.Method, "path", r.URL.Path)
 	writeError(w, r, g.wordError(err))
 }
 

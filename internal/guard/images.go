@@ -13,6 +13,7 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
@@ -36,8 +37,12 @@ type imageFound struct {
 	names names.ImageNames
 }
 
-// images remembers what can't be read off the daemon: which images were this build's, though their names have moved on.
+// images are the daemon's, with the names that are the stage's to see. It remembers what can't be read off the daemon: which images were this stage's, though their names
+// have moved on.
 type images struct {
+	up   *dockerd.Daemon
+	tags names.Tags
+
 	mu     sync.Mutex
 	known  map[string]bool // by id
 	pulled map[string]bool // names, for their events
@@ -45,8 +50,8 @@ type images struct {
 	pushed map[string][]string
 }
 
-func newImages() *images {
-	return &images{known: map[string]bool{}, pulled: map[string]bool{}, pushed: map[string][]string{}}
+func newImages(up *dockerd.Daemon, tags names.Tags) *images {
+	return &images{up: up, tags: tags, known: map[string]bool{}, pulled: map[string]bool{}, pushed: map[string][]string{}}
 }
 
 func (i *images) rememberPush(id, digested string) {
@@ -180,7 +185,7 @@ func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
 	if !names.IsHex(begin) {
 		return imageFound{}, absent
 	}
-	list, err := g.listAll(ctx, nil)
+	list, err := g.images.listAll(ctx, nil)
 	if err != nil {
 		return imageFound{}, err
 	}
@@ -244,21 +249,21 @@ type listedImage struct {
 }
 
 // listAll is the daemon's images that have a name, or that match the query.
-func (g *Guard) listAll(ctx context.Context, q url.Values) ([]listedImage, error) {
+func (i *images) listAll(ctx context.Context, q url.Values) ([]listedImage, error) {
 	var raws []json.RawMessage
-	if err := g.up.Call(ctx, http.MethodGet, "/images/json", q, nil, &raws); err != nil {
+	if err := i.up.Call(ctx, http.MethodGet, "/images/json", q, nil, &raws); err != nil {
 		return nil, err
 	}
-	return g.readImages(raws)
+	return i.readImages(raws)
 }
 
 // ownDepth is how many components private names have, at most, that the daemon is asked for. Deeper ones are legal, and no registry's.
 const ownDepth = 12
 
 // listOwn is the images that have a private name of the build's, and no other names of them.
-func (g *Guard) listOwn(ctx context.Context) ([]listedImage, error) {
+func (i *images) listOwn(ctx context.Context) ([]listedImage, error) {
 	var patterns []string
-	for depth, pattern := 0, g.tags.Domain; depth < ownDepth; depth++ {
+	for depth, pattern := 0, i.tags.Domain; depth < ownDepth; depth++ {
 		pattern += "/*"
 		patterns = append(patterns, pattern)
 	}
@@ -266,19 +271,49 @@ func (g *Guard) listOwn(ctx context.Context) ([]listedImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	return g.listAll(ctx, url.Values{"filters": {string(b)}})
+	return i.listAll(ctx, url.Values{"filters": {string(b)}})
 }
 
-func (g *Guard) readImages(raws []json.RawMessage) ([]listedImage, error) {
+func (i *images) readImages(raws []json.RawMessage) ([]listedImage, error) {
 	list := make([]listedImage, 0, len(raws))
 	for _, raw := range raws {
-		i := listedImage{raw: raw}
-		if err := json.Unmarshal(raw, &i); err != nil {
+		l := listedImage{raw: raw}
+		if err := json.Unmarshal(raw, &l); err != nil {
 			return nil, fmt.Errorf("read the docker daemon's list of images: %w", err)
 		}
-		i.names = g.tags.Sort(i.RepoTags, i.RepoDigests)
-		i.names.Pushed = g.images.pushedAs(i.ID)
-		list = append(list, i)
+		l.names = i.tags.Sort(l.RepoTags, l.RepoDigests)
+		l.names.Pushed = i.pushedAs(l.ID)
+		list = append(list, l)
 	}
 	return list, nil
+}
+
+// deleted is a line of the answer to a removal.
+type deleted struct {
+	Untagged string `json:",omitempty"`
+	Deleted  string `json:",omitempty"`
+}
+
+// untag takes private names away from an image. If nobody else has a lasting name for it, it's given one that keeps it first: the daemon deletes an image with its last name.
+func (i *images) untag(ctx context.Context, id string, gone []string) ([]deleted, error) {
+	var in imageInspection
+	if err := i.up.Call(ctx, http.MethodGet, "/images/"+id+"/json", nil, nil, &in); err != nil {
+		return nil, err
+	}
+	if len(i.tags.Sort(in.RepoTags, nil).Shared) == 0 {
+		if err := i.up.Call(ctx, http.MethodPost, "/images/"+id+"/tag", names.RepoTag(url.Values{}, names.Keeper(id)), nil, nil); err != nil {
+			return nil, err
+		}
+	}
+	answer := []deleted{}
+	for _, name := range gone {
+		err := i.up.Call(ctx, http.MethodDelete, "/images/"+name, url.Values{"noprune": {"1"}}, nil, nil)
+		if err != nil && !apierror.IsNotFound(err) {
+			return nil, err
+		}
+		if !i.tags.Anonymous(name) {
+			answer = append(answer, deleted{Untagged: i.tags.ShowName(name)})
+		}
+	}
+	return answer, nil
 }

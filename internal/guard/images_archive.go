@@ -111,7 +111,7 @@ func saveImages(ctx context.Context, c *call) error {
 func (g *Guard) savedRefs(ctx context.Context, name string) ([]string, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if _, whole := names.ImageID(name); err == nil && !whole && reference.IsNameOnly(named) {
-		list, err := g.listAll(ctx, nil)
+		list, err := g.images.listAll(ctx, nil)
 		if err != nil {
 			return nil, err
 		}

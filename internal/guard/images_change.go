@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
@@ -60,12 +60,6 @@ func tagImage(ctx context.Context, c *call) error {
 	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/" + found.id + "/tag", Query: names.RepoTag(url.Values{}, to)})
 }
 
-// deleted is a line of the answer to a removal.
-type deleted struct {
-	Untagged string `json:",omitempty"`
-	Deleted  string `json:",omitempty"`
-}
-
 // deleteImage takes names away from an image of the build's. The image itself stays in the daemon without a name: its layers are the cache for the next build.
 func deleteImage(ctx context.Context, c *call) error {
 	found, err := c.g.findImage(ctx, c.vars["name"])
@@ -96,7 +90,7 @@ func deleteImage(ctx context.Context, c *call) error {
 		}
 		gone = slices.Concat(found.names.Own, found.names.OwnDigests)
 	}
-	answer, err := c.g.untag(ctx, found.id, gone)
+	answer, err := c.g.images.untag(ctx, found.id, gone)
 	if err != nil {
 		return err
 	}
@@ -131,7 +125,7 @@ func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 		Names   []string
 		Labels  map[string]string
 	}
-	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {g.own.ownerFilter()}}, nil, &list); err != nil {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {g.own.filter()}}, nil, &list); err != nil {
 		return nil, err
 	}
 	users := map[string]string{}
@@ -141,30 +135,6 @@ func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 		}
 	}
 	return users, nil
-}
-
-// untag takes private names away from an image. If nobody else has a lasting name for it, it's given one that keeps it first: the daemon deletes an image with its last name.
-func (g *Guard) untag(ctx context.Context, id string, gone []string) ([]deleted, error) {
-	var in imageInspection
-	if err := g.up.Call(ctx, http.MethodGet, "/images/"+id+"/json", nil, nil, &in); err != nil {
-		return nil, err
-	}
-	if len(g.tags.Sort(in.RepoTags, nil).Shared) == 0 {
-		if err := g.up.Call(ctx, http.MethodPost, "/images/"+id+"/tag", names.RepoTag(url.Values{}, names.Keeper(id)), nil, nil); err != nil {
-			return nil, err
-		}
-	}
-	answer := []deleted{}
-	for _, name := range gone {
-		err := g.up.Call(ctx, http.MethodDelete, "/images/"+name, url.Values{"noprune": {"1"}}, nil, nil)
-		if err != nil && !apierror.IsNotFound(err) {
-			return nil, err
-		}
-		if !g.tags.Anonymous(name) {
-			answer = append(answer, deleted{Untagged: g.tags.ShowName(name)})
-		}
-	}
-	return answer, nil
 }
 
 // pruneImages untags images of the build's own that no container of it uses: those without a name, or with dangling=false all.
@@ -190,7 +160,7 @@ func pruneImages(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	list, err := c.g.listAll(ctx, q)
+	list, err := c.g.images.listAll(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -203,7 +173,7 @@ func pruneImages(ctx context.Context, c *call) error {
 		if len(i.names.Own) == 0 || users[i.ID] != "" || named && !all {
 			continue
 		}
-		gone, err := c.g.untag(ctx, i.ID, slices.Concat(i.names.Own, i.names.OwnDigests))
+		gone, err := c.g.images.untag(ctx, i.ID, slices.Concat(i.names.Own, i.names.OwnDigests))
 		if err != nil {
 			return err
 		}
@@ -238,8 +208,7 @@ func commit(ctx context.Context, c *call) error {
 			return err
 		}
 		c.drop(config, dropped)
-		p := &checking{Context: ctx, c: c}
-		if err := p.enforce("", reflect.ValueOf(config).Elem(), commitRules()); err != nil {
+		if err := policy.Commit(config); err != nil {
 			return err
 		}
 	}
@@ -249,10 +218,8 @@ func commit(ctx context.Context, c *call) error {
 			q[k] = v
 		}
 	}
-	for _, change := range q["changes"] {
-		if err := checkChange(change); err != nil {
-			return err
-		}
+	if err := policy.Changes(q["changes"]); err != nil {
+		return err
 	}
 	// The container's labels say whose it is. They can't be taken out of the image, only emptied.
 	for _, k := range slices.Sorted(maps.Keys(c.g.labels)) {
@@ -280,39 +247,4 @@ func commit(ctx context.Context, c *call) error {
 		c.g.images.remember(made.ID)
 		return b, nil
 	})
-}
-
-// commitRules are configRules for a configuration that becomes an image's: the owner's labels have no place in it.
-func commitRules() []fieldRule {
-	out := slices.Clone(configRules)
-	for i := range out {
-		if out[i].field == "Labels" {
-			out[i].do = func(_ *checking, at string, v reflect.Value) error {
-				labels, _ := v.Interface().(map[string]string)
-				return checkLabels(at, labels)
-			}
-		}
-	}
-	return out
-}
-
-// checkLabels refuses labels that are the runner's own.
-func checkLabels(at string, labels map[string]string) error {
-	for k := range labels {
-		if strings.HasPrefix(k, labelSpace) {
-			return apierror.Refuse(at+" "+apierror.Quote(k), "labels that begin with "+labelSpace+" are the runner's own", "")
-		}
-	}
-	return nil
-}
-
-// checkChange judges an instruction that changes an image's configuration. It must be one line: the daemon parses it as a Dockerfile.
-func checkChange(change string) error {
-	if len(change) > 64<<10 {
-		return apierror.BadRequest("an instruction in changes is too long")
-	}
-	if strings.Contains(strings.ToLower(change), labelSpace) {
-		return apierror.Refuse("changes "+apierror.Quote(change), "labels that begin with "+labelSpace+" are the runner's own", "")
-	}
-	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // createImage answers POST /images/create: a pull, or an import of a stream.
@@ -27,7 +28,7 @@ func createImage(ctx context.Context, c *call) error {
 	case src == "-":
 		return importImage(ctx, c)
 	case src != "":
-		return apierror.Refuse("fromSrc "+apierror.Quote(src), "the daemon would fetch it, from wherever it can reach", "fetch it in the step: curl … | docker import -")
+		return policy.ImportSource(src)
 	}
 	return apierror.BadRequest("there is no image to pull: fromImage is empty")
 }
@@ -44,10 +45,8 @@ func importImage(ctx context.Context, c *call) error {
 			q[k] = v
 		}
 	}
-	for _, change := range q["changes"] {
-		if err := checkChange(change); err != nil {
-			return err
-		}
+	if err := policy.Changes(q["changes"]); err != nil {
+		return err
 	}
 	body, length := c.body()
 	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/create", Query: names.RepoTag(q, to), Header: dockerd.TarHeader(), Body: body, Length: length})
@@ -201,7 +200,7 @@ func (g *Guard) unshadow(ctx context.Context, ref reference.Named) error {
 	if _, ok := ref.(reference.Digested); ok {
 		return nil
 	}
-	list, err := g.listOwn(ctx)
+	list, err := g.images.listOwn(ctx)
 	if err != nil {
 		return err
 	}
@@ -213,7 +212,7 @@ func (g *Guard) unshadow(ctx context.Context, ref reference.Named) error {
 	for _, i := range list {
 		for _, name := range i.names.Own {
 			if name == private || !one && strings.HasPrefix(name, private+":") {
-				if _, err := g.untag(ctx, i.ID, []string{name}); err != nil {
+				if _, err := g.images.untag(ctx, i.ID, []string{name}); err != nil {
 					return err
 				}
 			}

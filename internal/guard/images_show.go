@@ -102,7 +102,7 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 	if err := json.Unmarshal(b, &raws); err != nil {
 		return nil, err
 	}
-	list, err := g.readImages(raws)
+	list, err := g.images.readImages(raws)
 	if err != nil {
 		return nil, err
 	}
@@ -110,9 +110,13 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 	if err != nil {
 		return nil, err
 	}
+	known, err := g.knownToHave(ctx, list)
+	if err != nil {
+		return nil, err
+	}
 	out := []json.RawMessage{}
-	for _, i := range list {
-		if !g.visible(i.ID, i.names) || !g.made(i.ID, i.names) && !g.opts.Access.Known(sharedImage(i.ID, i.names), g.shown.all()...) {
+	for at, i := range list {
+		if !g.visible(i.ID, i.names) || !g.made(i.ID, i.names) && !known[at] {
 			continue
 		}
 		n := g.show(i.names, mine)
@@ -137,7 +141,7 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 
 // ownTags are the names, as clients write them, of which the build has an image of its own: shared images of the same names are hidden behind them.
 func (g *Guard) ownTags(ctx context.Context) (map[string]bool, error) {
-	list, err := g.listOwn(ctx)
+	list, err := g.images.listOwn(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -19,7 +19,7 @@ func (o *ownership) inspection(ctx context.Context, ref, version string, query u
 		found, err := o.inspectContainer(ctx, ref, version, query)
 		return found.raw, found.standing, err
 	}
-	raw, err := o.g.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
+	raw, err := o.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
 	if apierror.IsNotFound(err) {
 		err = apierror.New(http.StatusNotFound, "No such container: "+ref)
 	}

@@ -7,16 +7,15 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/docker/docker/api/types/network"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // networkFilters of GET /networks.
@@ -96,86 +95,12 @@ func inspectNetwork(ctx context.Context, c *call) error {
 	})
 }
 
-// networkRules are for network.CreateRequest: bridges between the build's own containers.
-var networkRules = []fieldRule{
-	{"Name", allow},
-	{"CheckDuplicate", allow},
-	{"CreateOptions", sub(networkOptionRules)},
-}
-
-var networkOptionRules = []fieldRule{
-	{"Driver", oneOf("a build's networks are bridges", "", "", names.Bridge)},
-	{"Scope", oneOf("a build's networks are local", "", "", "local")},
-	{"EnableIPv4", allow},
-	{"EnableIPv6", allow},
-	{"IPAM", sub(ipamRules)},
-	{"Internal", allow},
-	{"Attachable", allow},
-	{"Ingress", deny("it is for swarms", "")},
-	{"ConfigOnly", deny("a configuration of its own would be shared with other builds", "")},
-	{"ConfigFrom", configFrom},
-	{"Options", networkOptions},
-	{"Labels", ownLabels},
-}
-
-var ipamRules = []fieldRule{
-	{"Driver", oneOf("only the default address driver may be used", "", "", "default")},
-	{"Options", deny("options of address drivers aren't known to the guard", "")},
-	{"Config", sub(ipamConfigRules)},
-}
-
-var ipamConfigRules = []fieldRule{
-	{"Subnet", subnet},
-	{"IPRange", allow}, // the daemon keeps these three within the subnet
-	{"Gateway", allow},
-	{"AuxAddress", allow},
-}
-
-// configFrom may be there without a name: clients send the empty struct.
-func configFrom(_ *checking, at string, v reflect.Value) error {
-	if r, _ := v.Interface().(*network.ConfigReference); r != nil && r.Network != "" {
-		return apierror.Refuse(at, "networks of another configuration aren't the build's", "")
-	}
-	v.SetZero()
-	return nil
-}
-
-// bridgeOptions that concern the network alone. The name of the bridge isn't among them: it could be another's.
-var bridgeOptions = []string{"com.docker.network.bridge.enable_icc", "com.docker.network.bridge.enable_ip_masquerade", "com.docker.network.driver.mtu",
-	"com.docker.network.container_iface_prefix", "com.docker.network.container_interface_prefix"}
-
-// hostBinding is where a network's ports are published by default.
-const hostBinding = "com.docker.network.bridge.host_binding_ipv4"
-
-// bridgeName is the name of a network's interface.
-const bridgeName = "com.docker.network.bridge.name"
-
-// nextBridge names a bridge as no other of the build's is named: four characters of base 36 are enough for a million.
+// nextBridge returns a name for a bridge that no other of the stage's has; "" if the daemon names them. Four characters of base 36 are enough for a million.
 func (g *Guard) nextBridge() string {
+	if g.opts.Bridges == "" {
+		return ""
+	}
 	return g.opts.Bridges + strconv.FormatInt(g.bridges.Add(1)%(36*36*36*36), 36)
-}
-
-func networkOptions(p *checking, at string, v reflect.Value) error {
-	n, err := p.c.g.buildNet(p)
-	if err != nil {
-		return err
-	}
-	given, _ := v.Interface().(map[string]string)
-	out := map[string]string{hostBinding: n.gateway.String()}
-	if p.c.g.opts.Bridges != "" {
-		out[bridgeName] = p.c.g.nextBridge()
-	}
-	for k, val := range given {
-		switch {
-		case k == hostBinding, k == "com.docker.network.bridge.default_bridge" && val == "false":
-		case slices.Contains(bridgeOptions, k):
-			out[k] = val
-		default:
-			return apierror.Refuse(at+" "+apierror.Quote(k), "the guard's policy doesn't know this option as one that concerns the network alone", "")
-		}
-	}
-	v.Set(reflect.ValueOf(out))
-	return nil
 }
 
 // createNetwork makes a bridge for the build.
@@ -183,12 +108,6 @@ func createNetwork(ctx context.Context, c *call) error {
 	var req network.CreateRequest
 	if err := c.decode(&req); err != nil {
 		return err
-	}
-	switch {
-	case !names.Valid(req.Name):
-		return apierror.BadRequest("invalid network name %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", apierror.Quote(req.Name))
-	case slices.Contains([]string{names.Bridge, "host", "none", "default"}, req.Name):
-		return apierror.New(http.StatusForbidden, "operation is not permitted on predefined "+req.Name+" network ")
 	}
 	ctx, done, err := c.g.begin(ctx)
 	if err != nil {
@@ -200,12 +119,11 @@ func createNetwork(ctx context.Context, c *call) error {
 		return err
 	}
 	defer unlock()
-	p := &checking{Context: ctx, c: c}
-	if err := p.enforce("", reflect.ValueOf(&req).Elem(), networkRules); err != nil {
+	if err := policy.NetworkCreate(ctx, world{c.g}, &req, c.g.nextBridge()); err != nil {
 		return err
 	}
 	var have []networkFound
-	if err := c.g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {c.g.own.ownerFilter()}}, nil, &have); err != nil {
+	if err := c.g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {c.g.own.filter()}}, nil, &have); err != nil {
 		return err
 	}
 	real := c.g.names.Scope(req.Name)
@@ -236,20 +154,7 @@ func connectNetwork(ctx context.Context, c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	who, err := c.g.own.inspectContainer(ctx, strings.TrimPrefix(req.Container, "/"), "", nil)
-	if err != nil {
-		return err
-	}
-	if req.EndpointConfig == nil {
-		req.EndpointConfig = &network.EndpointSettings{}
-	}
-	req.Container = who.ID
-	p := &checking{Context: ctx, c: c}
-	name := ""
-	if who.standing == ofClient {
-		name = c.g.names.Unscope(who.Name)
-	}
-	if err := p.endpoint("EndpointConfig", req.EndpointConfig, name); err != nil {
+	if err := policy.Connect(ctx, world{c.g}, &req); err != nil {
 		return err
 	}
 	body, length, err := dockerd.JSONBody(req)
@@ -269,14 +174,9 @@ func disconnectNetwork(ctx context.Context, c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	who, err := c.g.own.container(ctx, strings.TrimPrefix(req.Container, "/"))
-	if err != nil {
+	if err := policy.Disconnect(ctx, world{c.g}, policy.Network{ID: n.ID, Name: n.Name, Own: n.standing == ofRunner}, &req); err != nil {
 		return err
 	}
-	if who.standing == ofRunner && n.standing == ofRunner {
-		return apierror.Refuse("disconnecting a step", "it is on the build's network as long as it runs", "")
-	}
-	req.Container = who.ID
 	body, length, err := dockerd.JSONBody(req)
 	if err != nil {
 		return err

@@ -27,9 +27,24 @@ const (
 	ofClient
 )
 
+// owner is the stage that objects belong to, by their label.
+type owner struct{ label, id string }
+
+// has reports whether labels say that an object is the stage's.
+func (o owner) has(labels map[string]string) bool { return labels[o.label] == o.id }
+
+// filter returns the list filter for all that is the stage's.
+func (o owner) filter() string {
+	b, _ := json.Marshal(map[string][]string{"label": {o.label + "=" + o.id}}) // strings always encode
+	return string(b)
+}
+
 // ownership answers whose an object is. What it remembers can't change: ids aren't used twice, and labels are for life.
 type ownership struct {
-	g *Guard
+	owner
+	up      *dockerd.Daemon
+	names   names.Names
+	network string // the stage's, in the daemon
 
 	mu         sync.Mutex
 	containers map[string]standing // by full id
@@ -37,8 +52,8 @@ type ownership struct {
 	volumes    map[string]bool     // names of anonymous volumes, for their events
 }
 
-func newOwnership(g *Guard) *ownership {
-	return &ownership{g: g, containers: map[string]standing{}, execs: map[string]string{}, volumes: map[string]bool{}}
+func newOwnership(o owner, up *dockerd.Daemon, n names.Names, network string) *ownership {
+	return &ownership{owner: o, up: up, names: n, network: network, containers: map[string]standing{}, execs: map[string]string{}, volumes: map[string]bool{}}
 }
 
 // containerFound is a container of the build.
@@ -52,11 +67,11 @@ type containerFound struct {
 // judgeContainer is the standing of a container by its labels and name. Labels alone don't prove it: a container that nobody's guard has labelled (one of the
 // daemon's classic builder) takes those of its image, and a Dockerfile can set any.
 func (o *ownership) judgeContainer(name string, labels map[string]string) standing {
-	id, name := o.g.opts.ID, strings.TrimPrefix(name, "/")
+	id, name := o.id, strings.TrimPrefix(name, "/")
 	switch {
-	case labels[o.g.opts.OwnerLabel] != id:
+	case !o.has(labels):
 		return 0
-	case labels[LabelGuard] == id && o.g.names.Scoped(name):
+	case labels[LabelGuard] == id && o.names.Scoped(name):
 		return ofClient
 	case labels[LabelGuard] == "" && strings.HasPrefix(name, id+"-"):
 		return ofRunner
@@ -85,7 +100,7 @@ func (o *ownership) inspectContainer(ctx context.Context, ref, version string, q
 		return containerFound{}, absent
 	}
 	if !names.IsID(ref) {
-		c, err := o.inspectOne(ctx, o.g.names.Scope(ref), version, query)
+		c, err := o.inspectOne(ctx, o.names.Scope(ref), version, query)
 		if !apierror.IsNotFound(err) {
 			return c, err
 		}
@@ -108,7 +123,7 @@ func (o *ownership) inspectContainer(ctx context.Context, ref, version string, q
 
 // inspectOne looks at the container that the daemon knows by ref, and doesn't find it unless it's the build's.
 func (o *ownership) inspectOne(ctx context.Context, ref, version string, query url.Values) (containerFound, error) {
-	raw, err := o.g.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
+	raw, err := o.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
 	if err != nil {
 		return containerFound{}, err
 	}
@@ -136,8 +151,8 @@ func (o *ownership) byPrefix(ctx context.Context, begin string) (string, error) 
 	var list []struct {
 		ID string `json:"Id"`
 	}
-	q := url.Values{"all": {"1"}, "filters": {o.ownerFilter()}}
-	if err := o.g.up.Call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
+	q := url.Values{"all": {"1"}, "filters": {o.filter()}}
+	if err := o.up.Call(ctx, http.MethodGet, "/containers/json", q, nil, &list); err != nil {
 		return "", err
 	}
 	var found []string
@@ -155,12 +170,6 @@ func (o *ownership) byPrefix(ctx context.Context, begin string) (string, error) 
 	return "", apierror.BadRequest("multiple IDs found with provided prefix: %s", begin)
 }
 
-// ownerFilter is the list filter for all that is the build's.
-func (o *ownership) ownerFilter() string {
-	b, _ := json.Marshal(map[string][]string{"label": {o.g.opts.OwnerLabel + "=" + o.g.opts.ID}}) // strings always encode
-	return string(b)
-}
-
 // exec resolves an exec's id to its container, which must be the client's.
 func (o *ownership) exec(ctx context.Context, id string) error {
 	if !names.IsHex(id) {
@@ -173,7 +182,7 @@ func (o *ownership) exec(ctx context.Context, id string) error {
 		return nil
 	}
 	var e struct{ ID, ContainerID string }
-	if err := o.g.up.Call(ctx, http.MethodGet, "/exec/"+id+"/json", nil, nil, &e); err != nil {
+	if err := o.up.Call(ctx, http.MethodGet, "/exec/"+id+"/json", nil, nil, &e); err != nil {
 		return err
 	}
 	c, err := o.container(ctx, e.ContainerID)
@@ -194,14 +203,14 @@ func (o *ownership) rememberExec(id, container string) {
 	o.execs[id] = container
 }
 
-// buildNetwork is the build's network.
-type buildNetwork struct {
+// stageNetwork is the build's network.
+type stageNetwork struct {
 	id      string
 	gateway netip.Addr // of its IPv4 subnet: the address of the daemon's machine on it
 }
 
-// buildNet is the build's network. It's looked up once, and again until that works.
-func (g *Guard) buildNet(ctx context.Context) (*buildNetwork, error) {
+// stageNet is the build's network. It's looked up once, and again until that works.
+func (g *Guard) stageNet(ctx context.Context) (*stageNetwork, error) {
 	g.netMu.Lock()
 	defer g.netMu.Unlock()
 	if g.network != nil {
@@ -211,7 +220,7 @@ func (g *Guard) buildNet(ctx context.Context) (*buildNetwork, error) {
 	if err := g.up.Call(ctx, http.MethodGet, "/networks/"+g.opts.Network, nil, nil, &n); err != nil {
 		return nil, fmt.Errorf("look at the build's network: %w", err)
 	}
-	if n.Labels[g.opts.OwnerLabel] != g.opts.ID || n.Name != g.opts.Network {
+	if !g.own.has(n.Labels) || n.Name != g.opts.Network {
 		return nil, fmt.Errorf("look at the build's network: the one that is called %s isn't this build's", g.opts.Network)
 	}
 	for _, c := range n.IPAM.Config {
@@ -221,7 +230,7 @@ func (g *Guard) buildNet(ctx context.Context) (*buildNetwork, error) {
 			addr, err = prefix.Addr(), prefixErr
 		}
 		if err == nil && addr.Is4() {
-			g.network = &buildNetwork{id: n.ID, gateway: addr}
+			g.network = &stageNetwork{id: n.ID, gateway: addr}
 			return g.network, nil
 		}
 	}
@@ -246,14 +255,14 @@ func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, 
 		return networkFound{}, absent
 	}
 	var list []networkFound
-	if err := o.g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {o.ownerFilter()}}, nil, &list); err != nil {
+	if err := o.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {o.filter()}}, nil, &list); err != nil {
 		return networkFound{}, err
 	}
 	if ref == names.Bridge || ref == "default" {
-		ref = o.g.opts.Network
+		ref = o.network
 	}
 	var begins []networkFound
-	for _, want := range []string{o.g.names.Scope(ref), ref} {
+	for _, want := range []string{o.names.Scope(ref), ref} {
 		for _, n := range list {
 			n.standing = o.judgeNetwork(n)
 			switch {
@@ -276,11 +285,11 @@ func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, 
 
 func (o *ownership) judgeNetwork(n networkFound) standing {
 	switch {
-	case n.Labels[o.g.opts.OwnerLabel] != o.g.opts.ID:
+	case !o.has(n.Labels):
 		return 0
-	case n.Labels[LabelGuard] == o.g.opts.ID && o.g.names.Scoped(n.Name):
+	case n.Labels[LabelGuard] == o.id && o.names.Scoped(n.Name):
 		return ofClient
-	case n.Name == o.g.opts.Network:
+	case n.Name == o.network:
 		return ofRunner
 	}
 	return 0
@@ -303,8 +312,8 @@ func (o *ownership) findVolume(ctx context.Context, ref, version string) (volume
 	if !names.Valid(ref) {
 		return volumeFound{}, absent
 	}
-	for _, name := range []string{o.g.names.Scope(ref), ref} {
-		raw, err := o.g.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/volumes/" + name, Version: version})
+	for _, name := range []string{o.names.Scope(ref), ref} {
+		raw, err := o.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/volumes/" + name, Version: version})
 		if apierror.IsNotFound(err) {
 			continue
 		}
@@ -324,10 +333,10 @@ func (o *ownership) findVolume(ctx context.Context, ref, version string) (volume
 
 func (o *ownership) judgeVolume(v volumeFound) standing {
 	switch {
-	case v.Labels[o.g.opts.OwnerLabel] != o.g.opts.ID:
+	case !o.has(v.Labels):
 		return 0
-	case v.Labels[LabelGuard] == o.g.opts.ID:
-		if !o.g.names.Scoped(v.Name) {
+	case v.Labels[LabelGuard] == o.id:
+		if !o.names.Scoped(v.Name) {
 			o.mu.Lock()
 			o.volumes[v.Name] = true
 			o.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	timetypes "github.com/docker/docker/api/types/time"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
@@ -27,7 +28,7 @@ func prune(ctx context.Context, c *call) error {
 		return err
 	}
 	version := c.version
-	if !dockerd.AtLeast(version, "1.29") { // older versions of the API know no label here
+	if !apiversion.AtLeast(version, "1.29") { // older versions of the API know no label here
 		version = "1.29"
 	}
 	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Version: version, Path: c.route.pattern, Query: q})
@@ -53,7 +54,7 @@ func pruneContainers(ctx context.Context, c *call) error {
 		before = time.Unix(seconds, 0)
 	}
 	var list []container.Summary
-	if err := c.g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "size": {"1"}, "filters": {c.g.own.ownerFilter()}}, nil, &list); err != nil {
+	if err := c.g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "size": {"1"}, "filters": {c.g.own.filter()}}, nil, &list); err != nil {
 		return err
 	}
 	report := container.PruneReport{ContainersDeleted: []string{}}

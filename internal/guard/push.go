@@ -49,7 +49,7 @@ func pushImage(ctx context.Context, c *call) error {
 		done := context.WithoutCancel(ctx)
 		for _, tag := range tags {
 			if err := c.g.up.Call(done, http.MethodDelete, "/images/"+p.Repository+":"+tag, url.Values{"noprune": {"1"}}, nil, nil); err != nil && !apierror.IsNotFound(err) {
-				c.g.log.WithError(err).WithField("image", repo.Name()).Debug("cannot take away the name of a push")
+				c.g.log.debug("cannot take away the name of a push", err, "image", repo.Name())
 			}
 		}
 	}()
@@ -107,7 +107,7 @@ func (c *call) pushed(ctx context.Context) (reference.Named, []string, error) {
 		}
 		return repo, []string{found.tag}, nil
 	}
-	list, err := c.g.listOwn(ctx)
+	list, err := c.g.images.listOwn(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -139,6 +139,6 @@ func (g *Guard) openPush(ctx context.Context, repo reference.Named, auth string)
 	}
 	return registryproxy.Open(ctx, g.base, registryproxy.Options{
 		Repository: repo, Path: g.tags.Repository(repo), Auth: auth,
-		Insecure: info.RegistryConfig.Insecure(ctx, reference.Domain(repo)), Log: g.log,
+		Insecure: info.RegistryConfig.Insecure(ctx, reference.Domain(repo)), Log: g.log.standard(),
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
@@ -72,9 +72,9 @@ func (g *Guard) route(w http.ResponseWriter, r *http.Request) (*call, error) {
 	switch {
 	case version == "":
 		version = newest
-	case !dockerd.AtLeast(newest, version):
+	case !apiversion.AtLeast(newest, version):
 		return nil, apierror.BadRequest("client version %s is too new. Maximum supported API version is %s", version, newest)
-	case !dockerd.AtLeast(version, oldest):
+	case !apiversion.AtLeast(version, oldest):
 		return nil, apierror.BadRequest("client version %s is too old. Minimum supported API version is %s, please upgrade your client to a newer version", version, oldest)
 	}
 	return &call{g: g, w: w, r: r, route: rt, version: version, vars: vars, query: query, dropped: dropped}, nil
@@ -104,7 +104,7 @@ func splitPath(u *url.URL) (version string, segments []string, err error) {
 	}
 	if first := segments[0]; len(first) > 1 && first[0] == 'v' && strings.Trim(first[1:], "0123456789.") == "" {
 		version = first[1:]
-		if _, ok := dockerd.Minor(version); !ok {
+		if _, ok := apiversion.Minor(version); !ok {
 			return "", nil, apierror.BadRequest("the API version %.20q is unknown", version)
 		}
 		segments = segments[1:]

@@ -89,7 +89,7 @@ var routes = []route{
 
 	// buildkit.go
 	{"POST", "/session", "", buildSession},
-	{"POST", "/grpc", "", buildKit},
+	{"POST", "/grpc", "", grpc},
 
 	// What has no place in a build.
 	{"GET", "/plugins", "filters", noPlugins},

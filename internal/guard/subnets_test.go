@@ -12,15 +12,21 @@ import (
 	"testing"
 )
 
+// reserving is a runner that has addresses to keep.
+type reserving struct {
+	nobody
+	list []Reservation
+}
+
+func (r reserving) Reserved(context.Context) ([]Reservation, error) { return r.list, nil }
+
 func TestSubnetsHideNothing(t *testing.T) {
 	b := newFake(t, "1.41", func(o *Options) {
 		o.SubnetPools = []netip.Prefix{netip.MustParsePrefix("203.0.0.0/16"), netip.MustParsePrefix("fd00::/8")}
-		o.Reserved = func(context.Context) []Reservation {
-			return []Reservation{
-				{netip.MustParsePrefix("203.0.110.7/32"), "the Drone server"},
-				{netip.MustParsePrefix("fd00:7::/64"), "a registry mirror"},
-			}
-		}
+		o.Runner = reserving{list: []Reservation{
+			{Addresses: netip.MustParsePrefix("203.0.110.7/32"), Purpose: "the Drone server"},
+			{Addresses: netip.MustParsePrefix("fd00:7::/64"), Purpose: "a registry mirror"},
+		}}
 	})
 	for subnet, want := range map[string]string{
 		"203.0.111.0/24":  "",

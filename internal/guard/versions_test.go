@@ -4,14 +4,16 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // Clients are told of the versions that both sides speak, wherever they look for them, and neither they nor the guard use another.
 func TestVersions(t *testing.T) {
 	for _, tt := range []struct{ daemon, oldest, newest string }{
 		{"1.41", "1.24", "1.41"},
-		{newestVersion, "1.24", newestVersion},
-		{"1.56", "1.40", newestVersion},
+		{policy.Versions.Newest, "1.24", policy.Versions.Newest},
+		{"1.56", "1.40", policy.Versions.Newest},
 	} {
 		t.Run(tt.daemon, func(t *testing.T) {
 			b := newFake(t, tt.daemon)
@@ -60,7 +62,7 @@ func TestVersionsTooFarApart(t *testing.T) {
 	b := newFake(t, "1.99")
 	b.daemon.oldest = "1.90"
 	status, message := b.do(t, "GET", "/info", "")
-	if status != http.StatusBadGateway || !strings.Contains(message, "1.90 to 1.99") || !strings.Contains(message, "1.24 to "+newestVersion) {
+	if status != http.StatusBadGateway || !strings.Contains(message, "1.90 to 1.99") || !strings.Contains(message, "1.24 to "+policy.Versions.Newest) {
 		t.Errorf("answered %d %s", status, message)
 	}
 }

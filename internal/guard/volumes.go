@@ -4,13 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"reflect"
 
 	"github.com/docker/docker/api/types/volume"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
-	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
 // volumeFilters of GET /volumes.
@@ -63,15 +62,6 @@ func inspectVolume(ctx context.Context, c *call) error {
 	return nil
 }
 
-// volumeRules are for volume.CreateOptions: folders of the daemon's own.
-var volumeRules = []fieldRule{
-	{"Name", allow},
-	{"Driver", oneOf("only the local volume driver may be used", "", "", "local")},
-	{"DriverOpts", deny("the local driver's options (type, o, device) can mount anything of the machine", "leave them out; for memory, use a tmpfs mount")},
-	{"Labels", ownLabels},
-	{"ClusterVolumeSpec", deny("it is for swarms", "")},
-}
-
 // createVolume makes a volume for the build, or finds the one of that name, as Docker does.
 func createVolume(ctx context.Context, c *call) error {
 	var req volume.CreateOptions
@@ -83,14 +73,10 @@ func createVolume(ctx context.Context, c *call) error {
 		return err
 	}
 	defer done()
-	p := &checking{Context: ctx, c: c}
-	if err := p.enforce("", reflect.ValueOf(&req).Elem(), volumeRules); err != nil {
+	if err := policy.VolumeCreate(world{c.g}, &req); err != nil {
 		return err
 	}
 	if req.Name != "" {
-		if !names.Valid(req.Name) {
-			return apierror.BadRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", apierror.Quote(req.Name))
-		}
 		req.Name = c.g.names.Scope(req.Name)
 	}
 	body, length, err := dockerd.JSONBody(req)

@@ -9,9 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/moby/sys/atomicwriter"
 )
 
-// Entry is the entry of one stage. A nil one is that of a stage that isn't written down, and does
+// Entry is the entry of one stage. A nil one is that of a stage that nobody writes down, and does
 // nothing. It may be used concurrently.
 type Entry struct {
 	journal *Journal
@@ -87,8 +89,8 @@ func (e *Entry) Remove() {
 	e.journal.forget(e, false)
 }
 
-// Abandon leaves the entry to what looks after orphans: the server doesn't know yet how the stage
-// ended.
+// Abandon leaves the entry to whoever looks after orphans: the server doesn't know yet how the
+// stage ended.
 func (e *Entry) Abandon() {
 	if e == nil {
 		return
@@ -96,18 +98,13 @@ func (e *Entry) Abandon() {
 	e.journal.forget(e, true)
 }
 
-// save writes the record beside its file and puts it in its place. The caller holds the lock.
+// save replaces the entry's file by the record, as a whole. The caller holds the lock.
 func (e *Entry) save(created bool) error {
 	data, err := json.Marshal(e.record)
 	if err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
-	beside := e.path + unfinished
-	if err := write(beside, data); err != nil {
-		_ = os.Remove(beside) // Half of a file helps nobody, and its room may be what is missing.
-		return fmt.Errorf("write the journal: %w", err)
-	}
-	if err := os.Rename(beside, e.path); err != nil {
+	if err := atomicwriter.WriteFile(e.path, data, 0o600); err != nil {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	if !created {
@@ -122,16 +119,6 @@ func (e *Entry) save(created bool) error {
 		return fmt.Errorf("write the journal: %w", err)
 	}
 	return nil
-}
-
-// write makes a file that is on disk when it returns.
-func write(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // random makes names unique: a stage may be offered again while an older entry of it is still

@@ -104,7 +104,7 @@ func TestJournalSurvives(t *testing.T) {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
 	if j.Running() != 0 || j.Runs(kept.Record().Spec) {
-		t.Error("stages of an earlier process run")
+		t.Error("stages of a former life run")
 	}
 	want := []string{kept.Record().Steps[0].Spool, left.Record().Steps[0].Spool, "notes"}
 	slices.Sort(want)
@@ -129,13 +129,13 @@ func TestJournalPassesOverWhatIsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"2-torn.json":  string(data[:len(data)/2]),
-		"3-empty.json": "",
-		"4-zeros.json": strings.Repeat("\x00", 100),
-		"5-null.json":  "null",
-		"6-next.json":  `{"format":2,"runner":"me","stage":{"id":6}}`,
-		"notes.txt":    "hello",
-		"7-x.json.tmp": "half",
+		"2-torn.json":      string(data[:len(data)/2]),
+		"3-empty.json":     "",
+		"4-zeros.json":     strings.Repeat("\x00", 100),
+		"5-null.json":      "null",
+		"6-next.json":      `{"format":2,"runner":"me","stage":{"id":6}}`,
+		"notes.txt":        "hello",
+		".tmp-7-x.json123": "half",
 	} {
 		if err := os.WriteFile(filepath.Join(j.dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -160,7 +160,7 @@ func TestJournalPassesOverWhatIsNone(t *testing.T) {
 	if got := strings.Count(out.String(), "passing over"); got != 9 {
 		t.Errorf("%d files are told of, want 9:\n%s", got, out)
 	}
-	if got := files(t, j.dir); len(got) != 10 || slices.Contains(got, "7-x.json.tmp") {
+	if got := files(t, j.dir); len(got) != 10 || slices.Contains(got, ".tmp-7-x.json123") {
 		t.Errorf("the folder holds %q", got)
 	}
 	if records, err := Records(state); err != nil || len(records) != 1 {

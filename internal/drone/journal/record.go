@@ -14,7 +14,7 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// format is the version of the files: one of another version is left to a version that can read it.
+// format is the version of the files: one of another version is left to whoever can read it.
 const format = 1
 
 // largest is how long a file may be; a record of a thousand steps, each with a card, is far below
@@ -70,10 +70,11 @@ func (r Record) clone() Record {
 	return r
 }
 
-// suffix of entries, and of what becomes one.
 const (
-	suffix     = ".json"
-	unfinished = ".tmp"
+	// suffix of the names of entries.
+	suffix = ".json"
+	// unfinished begins the name of what atomicwriter makes an entry of.
+	unfinished = ".tmp-"
 )
 
 // load reads a file. It doesn't wait for one that isn't a file.
@@ -140,7 +141,7 @@ func parse(data []byte) (Record, error) {
 	return r, nil
 }
 
-// isSpool reports whether a spool could have that name.
+// isSpool tells whether a spool could have that name.
 func isSpool(name string) bool {
 	return strings.HasPrefix(name, "log-") && identifier.MatchString(name) && filepath.Base(name) == name
 }

@@ -115,7 +115,7 @@ func TestCardsDontSplitSecrets(t *testing.T) {
 // Text is passed on as soon as it can't be a card.
 func TestCardsHoldBackNoMoreThanTheyMust(t *testing.T) {
 	var out bytes.Buffer
-	c := newCards(newMasker(&out, NewMask(nil)))
+	c := NewCards(NewMasker(&out, nil))
 	for _, step := range []struct{ write, want string }{
 		{"Name: ", "Name: "},
 		{"\x1b]", "Name: "},
@@ -132,11 +132,11 @@ func TestCardsHoldBackNoMoreThanTheyMust(t *testing.T) {
 
 func TestCardsErrors(t *testing.T) {
 	broken := errors.New("broken")
-	c := newCards(newMasker(writerFunc(func([]byte) (int, error) { return 0, broken }), NewMask(nil)))
+	c := NewCards(NewMasker(writerFunc(func([]byte) (int, error) { return 0, broken }), nil))
 	if _, err := c.Write([]byte("text")); !errors.Is(err, broken) {
 		t.Errorf("the writer's error: got %v", err)
 	}
-	c = newCards(newMasker(io.Discard, NewMask(nil)))
+	c = NewCards(NewMasker(io.Discard, nil))
 	for range 2 {
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -147,8 +147,7 @@ func TestCardsErrors(t *testing.T) {
 	}
 }
 
-// FuzzCards holds that the sizes of the writes change nothing, that nothing but cards is taken out,
-// and that a card shows no secret.
+// FuzzCards holds that the sizes of the writes change nothing, that nothing but cards is taken out, and that a card shows no secret.
 func FuzzCards(f *testing.F) {
 	f.Add("a\n", cardOne, "\nb\n", "s3cret", uint64(1))
 	f.Add(cardBegin, `{"schema":"s3cret","data":{"s3cret":"as3cretb"}}`, cardEnd, "s3cret", uint64(2))
@@ -186,7 +185,7 @@ func FuzzCards(f *testing.F) {
 	})
 }
 
-// shows reports whether a decoded JSON value has the secret in a string, a key or a number.
+// shows tells whether a decoded JSON value has the secret in a string, a key or a number.
 func shows(value any, secret string) bool {
 	switch v := value.(type) {
 	case string:
@@ -213,8 +212,8 @@ func shows(value any, secret string) bool {
 func throughCards(t testing.TB, text string, secrets []string, size func() int) (string, *drone.CardInput, bool) {
 	t.Helper()
 	var out bytes.Buffer
-	m := newMasker(&out, NewMask(secrets))
-	c := newCards(m)
+	m := NewMasker(&out, secrets)
+	c := NewCards(m)
 	writeChunks(t, c, text, size)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

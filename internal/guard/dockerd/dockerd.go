@@ -21,13 +21,14 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 )
 
 // Daemon is the daemon. Every request to it is built here.
 type Daemon struct {
 	socket string
 	// speaks are the versions of the API that the guard knows.
-	speaks Versions
+	speaks apiversion.Range
 	// calls has connections for what is small, many at once: compose asks for everything that it knows in parallel. streams has those for what is large, whose
 	// buffers would take megabytes if all had them.
 	calls, streams *http.Transport
@@ -41,7 +42,7 @@ type Daemon struct {
 // BufferSize is how much a stream moves at a time.
 const BufferSize = 128 << 10
 
-func New(socket string, speaks Versions) *Daemon {
+func New(socket string, speaks apiversion.Range) *Daemon {
 	u := &Daemon{socket: socket, speaks: speaks, quiets: semaphore.NewWeighted(mostQuiet)}
 	u.calls, u.streams = u.transport(128, 8<<10), u.transport(4, BufferSize)
 	return u

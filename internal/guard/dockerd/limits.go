@@ -20,28 +20,33 @@ var limitNames = map[string]string{
 // capSysResource is the bit of the capability to go above one's hard limits (capabilities(7)).
 const capSysResource = 1 << 24
 
-// HardLimit is the daemon's own hard limit of that name, in Docker's spelling, where its containers can't be above. ok is false where there is no limit, where the daemon may
-// raise it, and where that can't be looked up.
-func (u *Daemon) HardLimit(name string) (limit int64, ok bool) {
-	row := limitNames[name]
+// HardLimits returns the daemon's own hard limits by Docker's names, where its containers can't be above. There are none for a daemon that may raise them, and where that
+// can't be looked up.
+func (u *Daemon) HardLimits() map[string]int64 {
 	pid := u.pid()
-	if row == "" || pid <= 0 {
-		return 0, false
+	if pid <= 0 {
+		return nil
 	}
 	proc := "/proc/" + strconv.Itoa(pid)
 	status, err := os.ReadFile(proc + "/status")
 	if err != nil {
-		return 0, false
+		return nil
 	}
 	users, err := os.ReadFile(proc + "/uid_map")
 	if err != nil || mayRaise(string(status), string(users)) {
-		return 0, false
+		return nil
 	}
 	limits, err := os.ReadFile(proc + "/limits")
 	if err != nil {
-		return 0, false
+		return nil
 	}
-	return hardLimit(string(limits), row)
+	out := map[string]int64{}
+	for name, row := range limitNames {
+		if n, ok := hardLimit(string(limits), row); ok {
+			out[name] = n
+		}
+	}
+	return out
 }
 
 // mayRaise reports whether a process may go above its limits: with the capability, in the first user namespace.

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 )
 
 // talker is a daemon with one log that is followed: a line for each text that it is given; an empty one is the end.
@@ -50,7 +52,7 @@ func TestQuiet(t *testing.T) {
 	d := &talker{lines: make(chan string), asked: make(chan struct{}, 1)}
 	socket := filepath.Join(dir, "d")
 	serveUnix(t, socket, d)
-	u := New(socket, Versions{Oldest: "1.24", Newest: "1.51"})
+	u := New(socket, apiversion.Range{Oldest: "1.24", Newest: "1.51"})
 	defer u.Close()
 	logs := Request{Method: http.MethodGet, Path: "/containers/a/logs"}
 	open := func(ctx context.Context) *http.Response {
@@ -132,7 +134,7 @@ func TestQuiet(t *testing.T) {
 	free()
 
 	// Daemons that aren't there, or hang up before they answer.
-	if _, err := New(filepath.Join(dir, "none"), Versions{Oldest: "1.24", Newest: "1.51"}).Do(t.Context(), Request{Method: http.MethodGet, Path: "/containers/a/logs", Version: "1.41"}); err == nil {
+	if _, err := New(filepath.Join(dir, "none"), apiversion.Range{Oldest: "1.24", Newest: "1.51"}).Do(t.Context(), Request{Method: http.MethodGet, Path: "/containers/a/logs", Version: "1.41"}); err == nil {
 		t.Error("a daemon that isn't there answers")
 	}
 	l, err := net.Listen("unix", filepath.Join(dir, "rude"))
@@ -145,7 +147,7 @@ func TestQuiet(t *testing.T) {
 			_ = conn.Close() // before it has read the question
 		}
 	}()
-	rude := New(filepath.Join(dir, "rude"), Versions{Oldest: "1.24", Newest: "1.51"})
+	rude := New(filepath.Join(dir, "rude"), apiversion.Range{Oldest: "1.24", Newest: "1.51"})
 	if _, err := rude.Do(t.Context(), Request{Method: http.MethodGet, Path: "/containers/a/logs", Version: "1.41"}); err == nil || !strings.Contains(err.Error(), "/containers/a/logs") {
 		t.Errorf("a daemon that hangs up: %v", err)
 	}

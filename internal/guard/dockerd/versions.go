@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
-	"strings"
-)
 
-// Versions is a range of versions of the Docker Engine API.
-type Versions struct{ Oldest, Newest string }
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
+)
 
 // Versions are the newest and the oldest version of the API that both the daemon and the guard speak. The daemon is asked once.
 func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error) {
@@ -36,17 +33,17 @@ func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error
 	if err := json.NewDecoder(io.LimitReader(resp.Body, errorLimit)).Decode(&v); err != nil {
 		return "", "", fmt.Errorf("read the docker daemon's version: %w", err)
 	}
-	if _, ok := Minor(v.ApiVersion); !ok {
+	if _, ok := apiversion.Minor(v.ApiVersion); !ok {
 		return "", "", fmt.Errorf("the docker daemon says that its API version is %q, which this guard doesn't know", v.ApiVersion)
 	}
 	newest, oldest = v.ApiVersion, v.MinAPIVersion
-	if AtLeast(newest, u.speaks.Newest) {
+	if apiversion.AtLeast(newest, u.speaks.Newest) {
 		newest = u.speaks.Newest
 	}
-	if AtLeast(u.speaks.Oldest, oldest) {
+	if apiversion.AtLeast(u.speaks.Oldest, oldest) {
 		oldest = u.speaks.Oldest
 	}
-	if !AtLeast(newest, oldest) {
+	if !apiversion.AtLeast(newest, oldest) {
 		return "", "", fmt.Errorf("the docker daemon speaks the versions %s to %s of its API, and this guard knows %s to %s: use a docker daemon and a runner of about the same age",
 			v.MinAPIVersion, v.ApiVersion, u.speaks.Oldest, u.speaks.Newest)
 	}
@@ -62,21 +59,4 @@ func (u *Daemon) LimitVersion(ctx context.Context, h http.Header) error {
 		h.Set(mark, newest)
 	}
 	return err
-}
-
-// Minor is y of the API version "1.y".
-func Minor(version string) (int, bool) {
-	s, ok := strings.CutPrefix(version, "1.")
-	if !ok || len(s) == 0 || len(s) > 3 || (len(s) > 1 && s[0] == '0') {
-		return 0, false
-	}
-	n, err := strconv.ParseUint(s, 10, 16)
-	return int(n), err == nil
-}
-
-// AtLeast compares API versions; a malformed one is older than all.
-func AtLeast(version, than string) bool {
-	a, ok := Minor(version)
-	b, okThan := Minor(than)
-	return ok && (!okThan || a >= b)
 }

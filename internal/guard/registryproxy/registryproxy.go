@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -25,7 +26,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
-	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
@@ -56,7 +56,7 @@ type Options struct {
 	// Insecure allows plain HTTP, and any certificate.
 	Insecure bool
 	// Log takes what goes wrong with connections.
-	Log logrus.FieldLogger
+	Log *log.Logger
 }
 
 // Open signs in at the real registry, and opens the proxy. The requests that it makes end with life.
@@ -95,7 +95,7 @@ func Open(ctx, life context.Context, o Options) (*Proxy, error) {
 	if p.Auth, err = dockerregistry.EncodeAuthConfig(dockerregistry.AuthConfig{Username: "guard", Password: p.password, ServerAddress: l.Addr().String()}); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	quiet := DebugLog(o.Log)
+	quiet := o.Log
 	proxy := &httputil.ReverseProxy{Rewrite: p.rewrite, ModifyResponse: p.relocate, Transport: rt, ErrorLog: quiet, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
 		writeRegistryError(w, http.StatusBadGateway, "UNKNOWN", registryError(domain, err).Error())
 	}}

@@ -54,15 +54,15 @@ type scanner struct {
 // maxFields of an object, and of what is dropped in all: each is named to the client.
 const maxFields = 512
 
-// MaxDepth of a request: no struct of moby's is half as deep.
-const MaxDepth = 32
+// maxDepth of a request: no struct of moby's is half as deep.
+const maxDepth = 32
 
 var unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 
 // value walks one value. A nil type is one whose insides are unknown: there only duplicates are looked for.
 func (s *scanner) value(t reflect.Type, at string, depth int) error {
-	if depth > MaxDepth {
-		return apierror.BadRequest("invalid JSON: it is nested deeper than %d levels at %s", MaxDepth, at)
+	if depth > maxDepth {
+		return apierror.BadRequest("invalid JSON: it is nested deeper than %d levels at %s", maxDepth, at)
 	}
 	tok, err := s.Token()
 	if err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Bytes is a number of bytes, written plainly or with a unit; units are powers of 1024, as Docker's are. -1 is for the one variable that knows it.
+// Bytes is a number of bytes, written plainly or with a unit; units are powers of 1024, as Docker's
+// are. -1 is for the one variable that knows it.
 type Bytes int64
 
 // UnmarshalText parses 5242880, 5m, 5MB, 5MiB.

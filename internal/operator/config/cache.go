@@ -33,7 +33,8 @@ func (l *loader) checkCache(cfg *Config) {
 	}
 }
 
-// Keeps tells whether the operator wants an image, by one of its names, or the volume of a path kept whatever the disk: because it's preloaded, or matches a pattern.
+// Keeps tells whether the operator wants an image, by one of its names, or the volume of a path
+// kept whatever the disk: because it's preloaded, or matches a pattern.
 func (c Cache) Keeps(name string) bool {
 	if strings.HasPrefix(name, "/") {
 		return slices.ContainsFunc(c.Keep, func(g Glob) bool { return g.Match(name) })

@@ -13,7 +13,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
-// check validates the values that were well-formed, mends what has one meaning only, and says what isn't served.
+// check validates the values that were well-formed, mends what has one meaning only, and says what
+// isn't served.
 func (l *loader) check(cfg *Config) {
 	l.checkRPC(&cfg.RPC)
 	l.checkHTTP(&cfg.HTTP)
@@ -60,7 +61,8 @@ func (l *loader) checkRPC(rpc *RPC) {
 	}
 }
 
-// validPort tells whether the port, which url.Parse has found in host, is one; a colon without a number behind it isn't.
+// validPort tells whether the port, which url.Parse has found in host, is one; a colon without a
+// number behind it isn't.
 func validPort(port, host string) bool {
 	if port == "" {
 		return !strings.HasSuffix(host, ":")
@@ -117,11 +119,8 @@ func (l *loader) checkRunner(r *Runner) {
 	if r.ReapInterval < 0 {
 		l.fail("DRONE_RUNNER_REAP_INTERVAL: %q is negative: write a duration such as 10m or 1h, or 0 for once at start", r.ReapInterval)
 	}
-	if r.ReportTimeout < 0 {
-		l.fail("DRONE_RUNNER_REPORT_TIMEOUT: %q is negative: write a duration such as 10m or 1h, or 0 for no limit", r.ReportTimeout)
-	}
 	if r.LogLimit < 0 {
-		l.fail("DRONE_RUNNER_LOG_LIMIT: %d is negative: write a number of bytes, such as 10MB", r.LogLimit)
+		l.fail("DRONE_RUNNER_LOG_LIMIT: %d is negative: write a number of bytes, such as 5MB", r.LogLimit)
 	}
 	if r.Privileged != "" && r.Privileged != privilegedRefuse {
 		l.fail("DRONE_RUNNER_PRIVILEGED: %q is not known: it can be refuse, or be left out; nothing runs privileged either way", r.Privileged)

@@ -1,9 +1,13 @@
-// Package config is the operator's side of the runner: the environment variables (DRONE_*), parsed and validated once, at the edge, into typed values.
+// Package config is the operator's side of the runner: the environment variables (DRONE_*), parsed
+// and validated once, at the edge, into typed values.
 //
-// The one rule to keep: nothing is overlooked in silence. A variable is honoured, or refused by name, or a notice says that it is ignored and why; all
-// that is wrong is said at once. The names and meanings are those of Drone's own docker runner, so that its operators need to change nothing.
+// The one rule to keep: nothing is overlooked in silence. A variable is honoured, or refused by
+// name, or a notice says that it is ignored and why; all that is wrong is said at once. The names
+// and meanings are those of Drone's own docker runner, so that its operators need to change
+// nothing.
 //
-// The doc comments of the fields are the text of docs/configuration.md (go test ./internal/operator/config -update).
+// The doc comments of the fields are the text of docs/configuration.md (go test
+// ./internal/operator/config -update).
 package config
 
 import (
@@ -13,8 +17,8 @@ import (
 )
 
 type (
-	// Config is everything that the operator can set. Its fields have envconfig's tags: the variable, what an empty or absent
-	// one means, and whether it is required.
+	// Config is everything that the operator can set. Its fields have envconfig's tags: the
+	// variable, what an empty or absent one means, and whether it is required.
 	Config struct {
 		Log       Log
 		RPC       RPC
@@ -43,7 +47,8 @@ type (
 	RPC struct {
 		// Proto is `http` or `https`.
 		Proto string `envconfig:"DRONE_RPC_PROTO" default:"http"`
-		// Host of the server, with its port if that isn't the protocol's own: `drone.example.com`, `drone-server:8080`.
+		// Host of the server, with its port if that isn't the protocol's own: `drone.example.com`,
+		// `drone-server:8080`.
 		Host string `envconfig:"DRONE_RPC_HOST" required:"true"`
 		// Secret that the server was given under the same name.
 		Secret Secret `envconfig:"DRONE_RPC_SECRET" required:"true"`
@@ -67,7 +72,8 @@ type (
 		ACME bool `envconfig:"DRONE_HTTP_ACME" default:"false"`
 	}
 
-	// Dashboard is the page that shows what the runner does. It isn't served yet: a notice says so where a password is set.
+	// Dashboard is the page that shows what the runner does. It isn't served yet: a notice says so
+	// where a password is set.
 	Dashboard struct {
 		// Disable switches it off.
 		Disable bool `envconfig:"DRONE_UI_DISABLE" default:"false"`
@@ -81,8 +87,10 @@ type (
 
 	// Runner is how this runner works.
 	Runner struct {
-		// Sandbox is what the runner insists on around itself: `sysbox`, a Sysbox system container with a Docker daemon that the runner starts in it; `userns`, any
-		// user namespace whose root isn't the host's; `none` proves nothing, starts no daemon and uses the Docker that is there: for development.
+		// Sandbox is what the runner insists on around itself: `sysbox`, a Sysbox system container
+		// with a Docker daemon that the runner starts in it; `userns`, any user namespace whose
+		// root isn't the host's; `none` proves nothing, starts no daemon and uses the Docker that
+		// is there: for development.
 		Sandbox sandbox.Grade `envconfig:"DRONE_RUNNER_SANDBOX" default:"sysbox"`
 		// Name of the runner, unique among those of the server. Default: the host name.
 		Name string `envconfig:"DRONE_RUNNER_NAME"`
@@ -92,54 +100,65 @@ type (
 		MaxProcs int `envconfig:"DRONE_RUNNER_MAX_PROCS" default:"0"`
 		// Environ are variables for every step: `KEY:value,KEY:value`.
 		Environ Pairs[string] `envconfig:"DRONE_RUNNER_ENVIRON"`
-		// EnvFile is a file of `KEY=value` lines with more of them, read at start. They win over those of `DRONE_RUNNER_ENVIRON`.
+		// EnvFile is a file of `KEY=value` lines with more of them, read at start. They win over
+		// those of `DRONE_RUNNER_ENVIRON`.
 		EnvFile string `envconfig:"DRONE_RUNNER_ENV_FILE"`
-		// Secrets are secrets for every pipeline, after the repository's own: `name:value,name:value`.
+		// Secrets are secrets for every pipeline, after the repository's own:
+		// `name:value,name:value`.
 		Secrets Pairs[Secret] `envconfig:"DRONE_RUNNER_SECRETS"`
 		// Labels have to equal the pipeline's `node`: `key:value,key:value`.
 		Labels Pairs[string] `envconfig:"DRONE_RUNNER_LABELS"`
-		// Volumes are mounted into every step: `/path:/path/in/step[:ro]`, separated by commas. A volume's name may stand for the first path. The paths are
-		// of the machine or system container that the Docker daemon runs in.
+		// Volumes are mounted into every step: `/path:/path/in/step[:ro]`, separated by commas. A
+		// volume's name may stand for the first path. The paths are of the machine or system
+		// container that the Docker daemon runs in.
 		Volumes []Volume `envconfig:"DRONE_RUNNER_VOLUMES"`
-		// HostPaths are folders of that machine that `host` volumes of trusted repositories may bind, themselves and what is below, separated by commas. Any other
-		// `host` path is a named volume that is kept from build to build.
+		// HostPaths are folders of that machine that `host` volumes of trusted repositories may
+		// bind, themselves and what is below, separated by commas. Any other `host` path is a named
+		// volume that is kept from build to build.
 		HostPaths []string `envconfig:"DRONE_RUNNER_HOST_PATHS"`
-		// Networks are Docker networks that every step joins besides its pipeline's own, separated by commas.
+		// Networks are Docker networks that every step joins besides its pipeline's own, separated
+		// by commas.
 		Networks []string `envconfig:"DRONE_RUNNER_NETWORKS"`
 		// NetworkOpts are options of each pipeline's network: `com.docker.network.driver.mtu:1400`.
 		NetworkOpts Pairs[string] `envconfig:"DRONE_RUNNER_NETWORK_OPTS"`
 		// CloneImage is the image of the clone step.
 		CloneImage string `envconfig:"DRONE_RUNNER_CLONE_IMAGE" default:"drone/git:latest"`
-		// Privileged may be `refuse`: then a step that asks for `privileged` is an error in trusted repositories too. Empty: such a step of a trusted repository runs
-		// unprivileged, and its log says so.
+		// Privileged may be `refuse`: then a step that asks for `privileged` is an error in trusted
+		// repositories too. Empty: such a step of a trusted repository runs unprivileged, and its
+		// log says so.
 		Privileged string `envconfig:"DRONE_RUNNER_PRIVILEGED"`
-		// DockerPlugins are images, separated by commas, that build images as `plugins/docker` does: `octo/build-image`. A step that uses one with settings and no commands
-		// gets Docker to build, tag, push and pull with, in untrusted repositories too. `plugins/docker`, `ecr`, `gcr`, `gar`, `acr` and `heroku`, `thegeeklab/drone-docker-buildx` and
+		// DockerPlugins are images, separated by commas, that build images as `plugins/docker`
+		// does: `octo/build-image`. A step that uses one with settings and no commands gets Docker
+		// to build, tag, push and pull with, in untrusted repositories too. `plugins/docker`,
+		// `ecr`, `gcr`, `gar`, `acr` and `heroku`, `thegeeklab/drone-docker-buildx` and
 		// `woodpeckerci/plugin-docker-buildx` are always among them.
 		DockerPlugins []string `envconfig:"DRONE_RUNNER_DOCKER_PLUGINS"`
-		// LogLimit is how many bytes of a step's log are sent to the server: `10485760`, `10MB`. Past it the head and the tail stay, and a line says how much is missing. Each line
-		// is sent with its number and its time, about 35 bytes; so `10MB` is about 5 MB of text in lines of usual length. A log that the server refuses as too large is
-		// shortened further.
-		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"10MB"`
-		// ReportTimeout is how long a report is repeated that the server refuses while it does everything else: `10m`, `1h`. It is a step's log, which its store may be unable
-		// to take, a card, a step's state, or the details of a pipeline. A log that is given up is kept in the folder `lost` of `DRONE_RUNNER_STATE`, and the pipeline's page
-		// says so. The time that the server or its database is away doesn't count, and the end of a pipeline is reported however long that takes. `0` is without limit.
-		ReportTimeout time.Duration `envconfig:"DRONE_RUNNER_REPORT_TIMEOUT" default:"10m"`
-		// DrainTimeout is how long running pipelines may take to end after SIGTERM, before they are cancelled: `90s`, `1h`. `0` is as long as they take;
-		// each repository's own timeout holds all the same.
+		// LogLimit is how many bytes of a step's log are kept: `5242880`, `5MB`. Past it the head
+		// and the tail stay, and a line says how much is missing.
+		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"5MB"`
+		// DrainTimeout is how long running pipelines may take to end after SIGTERM, before they are
+		// cancelled: `90s`, `1h`. `0` is as long as they take; each repository's own timeout holds
+		// all the same.
 		DrainTimeout time.Duration `envconfig:"DRONE_RUNNER_DRAIN_TIMEOUT" default:"0"`
-		// StepTimeout is how long a step may run once its image is there: `30m`, `2h`. One that runs longer is stopped, its log says so, and the pipeline fails. Services and
-		// detached steps run as long as the pipeline does. `0` is as long as the repository's own timeout allows.
+		// StepTimeout is how long a step may run once its image is there: `30m`, `2h`. One that
+		// runs longer is stopped, its log says so, and the pipeline fails. Services and detached
+		// steps run as long as the pipeline does. `0` is as long as the repository's own timeout
+		// allows.
 		StepTimeout time.Duration `envconfig:"DRONE_RUNNER_STEP_TIMEOUT" default:"0"`
-		// ServiceWait is how long the steps behind a service, or a detached step, wait for its health check to pass, if its image has a `HEALTHCHECK`: `60s`, `5m`. Where steps have
-		// `depends_on`, those wait that name it. One that never passes holds nobody up longer: the next step's log warns, with the service's last lines, and the pipeline goes on.
-		// `0` doesn't wait.
+		// ServiceWait is how long the steps behind a service, or a detached step, wait for its
+		// health check to pass, if its image has a `HEALTHCHECK`: `60s`, `5m`. Where steps have
+		// `depends_on`, those wait that name it. One that never passes holds nobody up longer: the
+		// next step's log warns, with the service's last lines, and the pipeline goes on. `0`
+		// doesn't wait.
 		ServiceWait time.Duration `envconfig:"DRONE_RUNNER_SERVICE_WAIT" default:"60s"`
-		// ReapInterval is how often containers, networks and volumes that builds of this runner have left behind are looked for and removed, besides some times just after the start: `10m`,
-		// `1h`; `0` is at start alone.
+		// ReapInterval is how often containers, networks and volumes that builds of this runner
+		// have left behind are looked for and removed, besides some times just after the start:
+		// `10m`, `1h`; `0` is at start alone.
 		ReapInterval time.Duration `envconfig:"DRONE_RUNNER_REAP_INTERVAL" default:"10m"`
-		// State is the folder for what must survive a crash of the runner: the journal of the pipelines that it has accepted, the logs that the server doesn't have
-		// yet, when images were last used, and the key that keeps the build caches of repositories apart. Each runner needs one of its own.
+		// State is the folder for what must survive a crash of the runner: the journal of the
+		// pipelines that it has accepted, the logs that the server doesn't have yet, when images
+		// were last used, and the key that keeps the build caches of repositories apart. Each
+		// runner needs one of its own.
 		State string `envconfig:"DRONE_RUNNER_STATE" default:"/var/lib/drone-runner"`
 	}
 
@@ -155,7 +174,8 @@ type (
 		Variant string `envconfig:"DRONE_PLATFORM_VARIANT"`
 	}
 
-	// Limits say which builds run here. A build that doesn't match is failed with a message that says so.
+	// Limits say which builds run here. A build that doesn't match is failed with a message that
+	// says so.
 	Limits struct {
 		// Repos are patterns of repositories, separated by commas: `octocat/*`. Empty: all.
 		Repos []Glob `envconfig:"DRONE_LIMIT_REPOS"`
@@ -165,7 +185,8 @@ type (
 		Trusted bool `envconfig:"DRONE_LIMIT_TRUSTED" default:"false"`
 	}
 
-	// Resources are limits of each container; `mem_limit`, `memswap_limit` and `shm_size` of a step win. `0` is no limit.
+	// Resources are limits of each container; `mem_limit`, `memswap_limit` and `shm_size` of a step
+	// win. `0` is no limit.
 	Resources struct {
 		// Memory of a container: `536870912`, `512MB`.
 		Memory Bytes `envconfig:"DRONE_MEMORY_LIMIT" default:"0"`
@@ -181,7 +202,8 @@ type (
 		CPUSet string `envconfig:"DRONE_CPU_SET"`
 		// ShmSize of `/dev/shm`: `64MB`.
 		ShmSize Bytes `envconfig:"DRONE_SHM_SIZE" default:"0"`
-		// Pids are the processes and threads of a container, so that a fork bomb ends in the build that made it.
+		// Pids are the processes and threads of a container, so that a fork bomb ends in the build
+		// that made it.
 		Pids int64 `envconfig:"DRONE_RUNNER_PIDS_LIMIT" default:"8192"`
 	}
 
@@ -228,33 +250,42 @@ type (
 		CloneOnly bool `envconfig:"DRONE_NETRC_CLONE_ONLY" default:"false"`
 	}
 
-	// Docker is how images are pulled, and what the daemon in the system container knows of registries.
+	// Docker is how images are pulled, and what the daemon in the system container knows of
+	// registries.
 	Docker struct {
 		// Config is the path of a Docker `config.json` with registry credentials.
 		Config string `envconfig:"DRONE_DOCKER_CONFIG"`
 		// StreamPull shows the progress of pulls in the steps' logs.
 		StreamPull bool `envconfig:"DRONE_DOCKER_STREAM_PULL" default:"true"`
-		// PullFallback says when the copy that the daemon has of an image is used, with a warning, because the pull failed. Empty: unless the step says `pull: always`.
-		// `always`: then too. `never`: a pull that fails is an error.
+		// PullFallback says when the copy that the daemon has of an image is used, with a warning,
+		// because the pull failed. Empty: unless the step says `pull: always`. `always`: then too.
+		// `never`: a pull that fails is an error.
 		PullFallback string `envconfig:"DRONE_RUNNER_PULL_FALLBACK"`
-		// RegistryMirrors are pull-through mirrors of Docker Hub that the daemon in the system container uses: `https://mirror.example.com`, `http://10.0.0.5:5000`,
-		// separated by commas.
+		// RegistryMirrors are pull-through mirrors of Docker Hub that the daemon in the system
+		// container uses: `https://mirror.example.com`, `http://10.0.0.5:5000`, separated by
+		// commas.
 		RegistryMirrors []string `envconfig:"DRONE_RUNNER_REGISTRY_MIRRORS"`
-		// InsecureRegistries are registries that the daemon in the system container speaks to without TLS: `registry.local:5000`, `10.0.0.0/8`, separated by commas.
+		// InsecureRegistries are registries that the daemon in the system container speaks to
+		// without TLS: `registry.local:5000`, `10.0.0.0/8`, separated by commas.
 		InsecureRegistries []string `envconfig:"DRONE_RUNNER_INSECURE_REGISTRIES"`
 	}
 
-	// Cache is what the Docker daemon keeps from build to build: images, build cache, and the volumes that stand for host paths of pipelines.
+	// Cache is what the Docker daemon keeps from build to build: images, build cache, and the
+	// volumes that stand for host paths of pipelines.
 	Cache struct {
-		// PreloadImages are images that are pulled when the runner starts, with the credentials of `DRONE_DOCKER_CONFIG`, and kept, separated by commas: `golang:1.26,node:24`.
+		// PreloadImages are images that are pulled when the runner starts, with the credentials of
+		// `DRONE_DOCKER_CONFIG`, and kept, separated by commas: `golang:1.26,node:24`.
 		PreloadImages []string `envconfig:"DRONE_RUNNER_PRELOAD_IMAGES"`
-		// High is how full the daemon's disk may get before what hasn't been used for longest is removed: images first, then build cache, then volumes that nobody has used for a
-		// day: `80%`, `200GB` (of all that is on that disk); `0` is no limit. With `DRONE_RUNNER_SANDBOX=none` the default is `0`.
+		// High is how full the daemon's disk may get before what hasn't been used for longest is
+		// removed: images first, then build cache, then volumes that nobody has used for a day:
+		// `80%`, `200GB` (of all that is on that disk); `0` is no limit. With
+		// `DRONE_RUNNER_SANDBOX=none` the default is `0`.
 		High Mark `envconfig:"DRONE_RUNNER_CACHE_HIGH" default:"80%"`
 		// Low is how full the disk still is when enough has been removed.
 		Low Mark `envconfig:"DRONE_RUNNER_CACHE_LOW" default:"60%"`
-		// Keep are patterns of what is never removed, separated by commas: images (`golang:*`, `registry.example.com/team/*`) and paths of volumes (`/cache/npm`). `*`
-		// doesn't stand for slashes.
+		// Keep are patterns of what is never removed, separated by commas: images (`golang:*`,
+		// `registry.example.com/team/*`) and paths of volumes (`/cache/npm`). `*` doesn't stand for
+		// slashes.
 		Keep []Glob `envconfig:"DRONE_RUNNER_CACHE_KEEP"`
 	}
 

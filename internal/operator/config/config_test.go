@@ -40,7 +40,7 @@ func TestDefaults(t *testing.T) {
 		HTTP:      HTTP{Bind: ":3000", Proto: "http"},
 		Dashboard: Dashboard{Realm: "MyRealm"},
 		Runner: Runner{
-			Sandbox: "sysbox", Name: host, Capacity: 2, CloneImage: "drone/git:latest", LogLimit: 10 << 20, ServiceWait: time.Minute, ReportTimeout: 10 * time.Minute, ReapInterval: 10 * time.Minute, State: "/var/lib/drone-runner",
+			Sandbox: "sysbox", Name: host, Capacity: 2, CloneImage: "drone/git:latest", LogLimit: 5 << 20, ServiceWait: time.Minute, ReapInterval: 10 * time.Minute, State: "/var/lib/drone-runner",
 		},
 		Platform:  Platform{OS: "linux", Arch: runtime.GOARCH},
 		Resources: Resources{Pids: 8192},
@@ -93,7 +93,6 @@ func TestValues(t *testing.T) {
 		{"DRONE_RUNNER_DOCKER_PLUGINS", "docker.io/octo/image, quay.io/octo/build", []string{"octo/image", "quay.io/octo/build"}, func(c *Config) any { return c.Runner.DockerPlugins }},
 		{"DRONE_RUNNER_PRIVILEGED", "refuse", true, func(c *Config) any { return c.Runner.RefusePrivileged() }},
 		{"DRONE_RUNNER_LOG_LIMIT", "64kb", Bytes(64 << 10), func(c *Config) any { return c.Runner.LogLimit }},
-		{"DRONE_RUNNER_REPORT_TIMEOUT", "30m", 30 * time.Minute, func(c *Config) any { return c.Runner.ReportTimeout }},
 		{"DRONE_RUNNER_LOG_LIMIT in bytes", "5000000", Bytes(5000000), func(c *Config) any { return c.Runner.LogLimit }},
 		{"DRONE_RUNNER_STEP_TIMEOUT", "45m", 45 * time.Minute, func(c *Config) any { return c.Runner.StepTimeout }},
 		{"DRONE_RUNNER_SERVICE_WAIT", "5m", 5 * time.Minute, func(c *Config) any { return c.Runner.ServiceWait }},
@@ -200,7 +199,6 @@ func TestErrors(t *testing.T) {
 		{"host that is only a port", minimal("DRONE_RPC_HOST=:8080"), []string{"is not a host"}},
 		{"host with a query", minimal("DRONE_RPC_HOST=a?b=c"), []string{"is not a host"}},
 		{"log limit", minimal("DRONE_RUNNER_LOG_LIMIT=much"), []string{`DRONE_RUNNER_LOG_LIMIT: "much" is not a number of bytes`}},
-		{"negative report timeout", minimal("DRONE_RUNNER_REPORT_TIMEOUT=-1m"), []string{"DRONE_RUNNER_REPORT_TIMEOUT: \"-1m0s\" is negative"}},
 		{"negative log limit", minimal("DRONE_RUNNER_LOG_LIMIT=-1"), []string{"DRONE_RUNNER_LOG_LIMIT: -1 is negative"}},
 		{"state relative", minimal("DRONE_RUNNER_STATE=state"), []string{`DRONE_RUNNER_STATE: "state" is not an absolute path`}},
 		{"windows", minimal("DRONE_PLATFORM_OS=windows"), []string{`DRONE_PLATFORM_OS: "windows": this runner runs linux containers`}},
@@ -360,7 +358,8 @@ func TestEveryDefaultIsValid(t *testing.T) {
 	}
 }
 
-// decode hands a required variable that is missing to envconfig as an empty one, which not every type takes.
+// decode hands a required variable that is missing to envconfig as an empty one, which not every
+// type takes.
 func TestRequiredVariablesAreTexts(t *testing.T) {
 	for v := range variables(reflect.TypeFor[Config]()) {
 		if v.required && (v.field.Type.Kind() != reflect.String || v.fallback != "") {
@@ -390,7 +389,8 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// The images of a daemon that isn't the runner's own are nobody's to remove, unless the operator says so.
+// The images of a daemon that isn't the runner's own are nobody's to remove, unless the operator
+// says so.
 func TestBudgetOfAnotherDaemon(t *testing.T) {
 	cfg, _ := load(t, minimal("DRONE_RUNNER_SANDBOX=none")...)
 	if cfg.Cache.High != (Mark{}) || cfg.Cache.Low != (Mark{}) {

@@ -22,7 +22,8 @@ type variable struct {
 	parent   reflect.Type
 }
 
-// variables lists the fields of a struct that have an envconfig tag, and those of the structs in it, in their order.
+// variables lists the fields of a struct that have an envconfig tag, and those of the structs in
+// it, in their order.
 func variables(of reflect.Type) iter.Seq[variable] {
 	return func(yield func(variable) bool) {
 		for section := range sections(reflect.New(of).Elem()) {
@@ -38,8 +39,9 @@ func variables(of reflect.Type) iter.Seq[variable] {
 	}
 }
 
-// sections are the structs in a struct whose fields are variables. They are processed one by one, since envconfig would take RUNNER_DRONE_RUNNER_NAME for
-// DRONE_RUNNER_NAME if it came to it through the field Runner of Config.
+// sections are the structs in a struct whose fields are variables. They are processed one by one,
+// since envconfig would take RUNNER_DRONE_RUNNER_NAME for DRONE_RUNNER_NAME if it came to it
+// through the field Runner of Config.
 func sections(s reflect.Value) iter.Seq[reflect.Value] {
 	return func(yield func(reflect.Value) bool) { walk(s, yield) }
 }
@@ -65,8 +67,9 @@ func known() map[string]variable {
 	return set
 }
 
-// decode has envconfig fill the fields of cfg. Where envconfig ends at the first fault, decode notes it, takes the variable out and begins again, so
-// that all faults are found; a field whose variable is faulty has its default, and is not complained of again by what is checked later.
+// decode has envconfig fill the fields of cfg. Where envconfig ends at the first fault, decode
+// notes it, takes the variable out and begins again, so that all faults are found; a field whose
+// variable is faulty has its default, and is not complained of again by what is checked later.
 func (l *loader) decode(cfg *Config) {
 	all, values, faults := known(), map[string]string{}, map[string]error{}
 	for name, v := range all {
@@ -103,16 +106,45 @@ func (l *loader) decode(cfg *Config) {
 	}
 }
 
-// process is envconfig.Process of one section, which finds values in the process's environment, and nothing else.
+// process has envconfig fill one section with values, and with the defaults of those that are
+// missing. A value that is there and empty counts as set.
+//
+// envconfig reads no environment but the process's, which isn't ours to write. So it gets a struct
+// of the same fields whose names no environment can hold, and whose defaults are the values.
 func process(section reflect.Value, values map[string]string) error {
-	var names []string
-	for v := range variables(section.Type()) {
-		names = append(names, v.name)
+	var fields []reflect.StructField
+	var places []int
+	for i := range section.NumField() {
+		field := section.Type().Field(i)
+		name := field.Tag.Get("envconfig")
+		value, given := values[name]
+		if !given {
+			value = field.Tag.Get("default")
+		}
+		if value == "" {
+			continue // envconfig leaves the zero value as well
+		}
+		field.Tag = reflect.StructTag(fmt.Sprintf(`envconfig:%q default:%q`, name+impossible, value))
+		fields = append(fields, reflect.StructField{Name: field.Name, Type: field.Type, Tag: field.Tag})
+		places = append(places, i)
 	}
-	return inEnvironment(names, values, func() error { return envconfig.Process("", section.Addr().Interface()) })
+	decoded := reflect.New(reflect.StructOf(fields))
+	err := envconfig.Process("", decoded.Interface())
+	var parse *envconfig.ParseError
+	if errors.As(err, &parse) {
+		parse.KeyName = strings.TrimSuffix(parse.KeyName, impossible)
+	}
+	for k, i := range places {
+		section.Field(i).Set(decoded.Elem().Field(k))
+	}
+	return err
 }
 
-// clean is a value without what surrounds it and its parts and has no meaning; secrets are taken as they are.
+// impossible makes a name that is no variable's in any environment.
+const impossible = "="
+
+// clean is a value without what surrounds it and its parts and has no meaning; secrets are taken as
+// they are.
 func (v variable) clean(value string) string {
 	switch {
 	case v.field.Type == reflect.TypeFor[Secret]():
@@ -141,8 +173,8 @@ func (v variable) hint() string {
 	}
 }
 
-// expected words what envconfig couldn't parse: its own error quotes the value, which may be a secret, and names Go's types. Our own types' errors say by themselves
-// what is expected.
+// expected words what envconfig couldn't parse: its own error quotes the value, which may be a
+// secret, and names Go's types. Our own types' errors say by themselves what is expected.
 func (v variable) expected(parse *envconfig.ParseError) error {
 	switch reflect.Zero(v.field.Type).Interface().(type) {
 	case bool:

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// Load reads what it is given, not the process's environment, and leaves that as it was; errors make no difference.
+// Load reads what it is given, not the process's environment, and doesn't write that; errors make
+// no difference.
 func TestProcessEnvironment(t *testing.T) {
 	t.Setenv("DRONE_RUNNER_NAME", "of the process")
 	t.Setenv("DRONE_RUNNER_CAPACITY", "7")

@@ -5,7 +5,8 @@ import "strings"
 // alias is an old name of a variable.
 type alias struct{ old, now string }
 
-// aliases are the names that Drone's docker runner and its predecessors accept. DRONE_SERVER_HOST, _PROTO and _ACME are not here: see applyServer.
+// aliases are the names that Drone's docker runner and its predecessors accept. DRONE_SERVER_HOST,
+// _PROTO and _ACME are not here: see applyServer.
 func aliases() []alias {
 	return []alias{
 		{"DRONE_MACHINE", "DRONE_RUNNER_NAME"},
@@ -52,9 +53,10 @@ func (l *loader) applyLegacy() {
 	l.applyServer()
 }
 
-// applyServer decides what DRONE_SERVER_HOST, _PROTO and _ACME are meant for. They are the Drone server's own address in a file that it shares with its runners; the
-// agents of 2019 were told of their server by nothing else, so without DRONE_RPC_HOST they are the address to poll. As old names of DRONE_HTTP_HOST,
-// _PROTO and _ACME they never had an effect, and have none here.
+// applyServer decides what DRONE_SERVER_HOST, _PROTO and _ACME are meant for. They are the Drone
+// server's own address in a file that it shares with its runners; the agents of 2019 were told of
+// their server by nothing else, so without DRONE_RPC_HOST they are the address to poll. As old
+// names of DRONE_HTTP_HOST, _PROTO and _ACME they never had an effect, and have none here.
 func (l *loader) applyServer() {
 	if host, ok := l.env["DRONE_SERVER_HOST"]; ok && l.env["DRONE_RPC_HOST"] == "" {
 		l.env["DRONE_RPC_HOST"] = host

@@ -117,8 +117,8 @@ func TestServerAddress(t *testing.T) {
 	}
 }
 
-// serverVariables are those that drone-server 2 reads (https://docs.drone.io/server/reference/), without DRONE_ and but for
-// those that mean something to runners as well.
+// serverVariables are those that drone-server 2 reads (https://docs.drone.io/server/reference/),
+// without DRONE_ and but for those that mean something to runners as well.
 const serverVariables = `ADMISSION_PLUGIN_ENDPOINT ADMISSION_PLUGIN_SECRET ADMISSION_PLUGIN_SKIP_VERIFY AGENTS_DISABLED AZURE_BLOB_CONTAINER_NAME
 AZURE_STORAGE_ACCESS_KEY AZURE_STORAGE_ACCOUNT_NAME BITBUCKET_CLIENT_ID BITBUCKET_CLIENT_SECRET BITBUCKET_DEBUG BITBUCKET_SKIP_VERIFY
 CLEANUP_DEADLINE_PENDING CLEANUP_DEADLINE_RUNNING CLEANUP_DISABLED CLEANUP_INTERVAL CONVERT_PLUGIN_ENDPOINT CONVERT_PLUGIN_EXTENSION CONVERT_PLUGIN_SECRET

@@ -25,7 +25,8 @@ func (g Glob) Match(name string) bool {
 	return ok
 }
 
-// Match says by its error, which is meant for the build's page, why a build doesn't run here; nil is that it does. repo is the slug, octocat/hello.
+// Match says by its error, which is meant for the build's page, why a build doesn't run here; nil
+// is that it does. repo is the slug, octocat/hello.
 func (l Limits) Match(repo, event string, trusted bool) error {
 	switch {
 	case !matchAny(l.Repos, repo):

@@ -15,14 +15,11 @@ import (
 // prefix of every variable that is ours or Drone's.
 const prefix = "DRONE_"
 
-// Load reads the variables of environ, a list of KEY=value as os.Environ gives it. An empty value counts as absent, since that is what compose files make of one that isn't
-// set.
+// Load reads the variables of environ, a list of KEY=value as os.Environ gives it. An empty value
+// counts as absent, since that is what compose files make of one that isn't set.
 //
-// The notices are for the log: old names, what was mended, what is ignored. The error holds everything that is wrong, one line each; the notices are
-// there with it.
-//
-// It is to be called once, at start: envconfig, which parses the values, reads the process's environment, which therefore holds those of environ under Drone's names until
-// Load returns, and is then as it was. Calls wait for each other; a process that is started meanwhile inherits what it finds.
+// The notices are for the log: old names, what was mended, what is ignored. The error holds
+// everything that is wrong, one line each; the notices are there with it.
 func Load(environ []string) (*Config, []string, error) {
 	l := &loader{env: fromEnviron(environ)}
 	l.applyLegacy()
@@ -38,8 +35,9 @@ func Load(environ []string) (*Config, []string, error) {
 	return cfg, l.notices, nil
 }
 
-// LoadFile is Load with the KEY=value lines of a file (the form of docker's --env-file and of .env) added to environ, whose own values win. The
-// variables in it that aren't Drone's go into the process's environment, unless they are set there: DOCKER_HOST, HTTPS_PROXY and their like, which
+// LoadFile is Load with the KEY=value lines of a file (the form of docker's --env-file and of .env)
+// added to environ, whose own values win. The variables in it that aren't Drone's go into the
+// process's environment, unless they are set there: DOCKER_HOST, HTTPS_PROXY and their like, which
 // libraries read.
 func LoadFile(path string, environ []string) (*Config, []string, error) {
 	file, err := readEnvFile(path)
@@ -60,7 +58,8 @@ func LoadFile(path string, environ []string) (*Config, []string, error) {
 	return Load(environ)
 }
 
-// loader is one call of Load: the variables as they are left by the steps so far, and what there is to say.
+// loader is one call of Load: the variables as they are left by the steps so far, and what there is
+// to say.
 type loader struct {
 	env     map[string]string
 	notices []string
@@ -115,7 +114,8 @@ func (l *loader) fillIn(cfg *Config) {
 	maps.Copy(cfg.Runner.Environ, file)
 }
 
-// readEnvFile reads KEY=value lines. Its errors name the line and don't quote it, since such files hold secrets.
+// readEnvFile reads KEY=value lines. Its errors name the line and don't quote it, since such files
+// hold secrets.
 func readEnvFile(path string) (map[string]string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -125,7 +125,8 @@ func readEnvFile(path string) (map[string]string, error) {
 	if err == nil {
 		return values, nil
 	}
-	// The parser's error quotes the rest of the file. The line that it stumbled over follows the longest beginning that is well-formed.
+	// The parser's error quotes the rest of the file. The line that it stumbled over follows the
+	// longest beginning that is well-formed.
 	lines := strings.SplitAfter(string(data), "\n")
 	good := len(lines) - 1
 	for ; good > 0; good-- {

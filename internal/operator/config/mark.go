@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Mark is how full a disk may be: a part of it in percent, or a number of bytes. The zero one is none.
+// Mark is how full a disk may be: a part of it in percent, or a number of bytes. The zero one is
+// none.
 type Mark struct {
 	Percent int
 	Bytes   int64

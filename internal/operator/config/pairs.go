@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Pairs are written KEY:value,KEY:value. Values can hold colons, which envconfig's own maps don't allow.
+// Pairs are written KEY:value,KEY:value. Values can hold colons, which envconfig's own maps don't
+// allow.
 type Pairs[V ~string] map[string]V
 
 // Decode is called by envconfig. Its error doesn't quote a pair, which may be a secret.

@@ -9,7 +9,8 @@ import (
 	"github.com/distribution/reference"
 )
 
-// checkRegistries takes what dockerd takes, and no more: a daemon that refuses its configuration doesn't start, and says so late.
+// checkRegistries takes what dockerd takes, and no more: a daemon that refuses its configuration
+// doesn't start, and says so late.
 func (l *loader) checkRegistries(d *Docker) {
 	for i, mirror := range d.RegistryMirrors {
 		u, err := url.Parse(mirror)
@@ -27,7 +28,8 @@ func (l *loader) checkRegistries(d *Docker) {
 	}
 }
 
-// registryHost is what can precede the first slash of an image: a name, an IPv4 address or an IPv6 address in brackets, maybe with a port.
+// registryHost is what can precede the first slash of an image: a name, an IPv4 address or an IPv6
+// address in brackets, maybe with a port.
 var registryHost = regexp.MustCompile(`^` + reference.DomainRegexp.String() + `$`)
 
 func isRegistry(s string) bool {

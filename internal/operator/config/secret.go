@@ -5,7 +5,8 @@ import (
 	"io"
 )
 
-// Secret is a value that no log shows: it prints and encodes as asterisks, however it is printed. Convert it to string to use it.
+// Secret is a value that no log shows: it prints and encodes as asterisks, however it is printed.
+// Convert it to string to use it.
 type Secret string
 
 const redacted = "******"

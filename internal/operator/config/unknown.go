@@ -26,8 +26,9 @@ func refused() map[string]string {
 	}
 }
 
-// serverPrefixes begin the names of the Drone server's variables (https://docs.drone.io/server/reference/), which operators keep in one file with the
-// runner's. Names that the runner knows are never looked up here.
+// serverPrefixes begin the names of the Drone server's variables
+// (https://docs.drone.io/server/reference/), which operators keep in one file with the runner's.
+// Names that the runner knows are never looked up here.
 func serverPrefixes() []string {
 	return []string{
 		"ADMISSION_PLUGIN_", "AGENTS_", "AZURE_", "BITBUCKET_", "CLEANUP_", "CONVERT_", "COOKIE_", "CRON_", "DATABASE_", "DATADOG_", "GITEA_", "GITEE_", "GITHUB_",
@@ -45,8 +46,8 @@ func serverNames() []string {
 	}
 }
 
-// buildPrefixes begin the names of the variables that a step of a build finds (https://docs.drone.io/pipeline/environment/reference/): a runner that is
-// tried in one has them.
+// buildPrefixes begin the names of the variables that a step of a build finds
+// (https://docs.drone.io/pipeline/environment/reference/): a runner that is tried in one has them.
 func buildPrefixes() []string {
 	return []string{
 		"BUILD_", "CALVER", "COMMIT", "DEPLOY_", "FAILED_", "NETRC_", "PULL_REQUEST", "REMOTE_", "REPO", "SEMVER", "STAGE_", "STEP_", "SYSTEM_", "WORKSPACE",
@@ -59,9 +60,10 @@ func buildNames() []string {
 	}
 }
 
-// sortOut names the variables that mean nothing to the runner. Those of the server and of builds are ignored, and so is
-// what nobody knows, since a file may serve programs of a later version. A name that is one letter away from one of
-// the runner's is an error: what it should have set would be missed in silence.
+// sortOut names the variables that mean nothing to the runner. Those of the server and of builds
+// are ignored, and so is what nobody knows, since a file may serve programs of a later version. A
+// name that is one letter away from one of the runner's is an error: what it should have set would
+// be missed in silence.
 func (l *loader) sortOut() {
 	all, reasons, idle := known(), refused(), needless()
 	var server, build []string
@@ -123,7 +125,8 @@ func nearest(name string, known map[string]variable) (best string, distance int)
 	return best, distance
 }
 
-// swapped reports whether two names differ by two letters next to each other that have changed places.
+// swapped reports whether two names differ by two letters next to each other that have changed
+// places.
 func swapped(a, b string) bool {
 	if len(a) != len(b) {
 		return false
@@ -135,10 +138,12 @@ func swapped(a, b string) bool {
 	return i+1 < len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
-// kubernetesName matches the variables that Kubernetes, and the links of old Docker, set for a service whose name begins with drone-.
+// kubernetesName matches the variables that Kubernetes, and the links of old Docker, set for a
+// service whose name begins with drone-.
 var kubernetesName = regexp.MustCompile(`^DRONE_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT)|PORT_[0-9]+_(TCP|UDP|SCTP))(_[A-Z0-9_]+)?$`)
 
-// dropKubernetes removes those, since nobody wrote them: a service called drone-server sets DRONE_SERVER_PORT to tcp://10.0.0.7:80.
+// dropKubernetes removes those, since nobody wrote them: a service called drone-server sets
+// DRONE_SERVER_PORT to tcp://10.0.0.7:80.
 func (l *loader) dropKubernetes() {
 	for name, value := range l.env {
 		if kubernetesName.MatchString(name) || strings.HasPrefix(name, prefix) && strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://") {

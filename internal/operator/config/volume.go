@@ -9,7 +9,8 @@ import (
 
 // Volume is something that is mounted into every step.
 type Volume struct {
-	// Source is an absolute path of the machine that the Docker daemon runs on, or the name of one of its volumes.
+	// Source is an absolute path of the machine that the Docker daemon runs on, or the name of one
+	// of its volumes.
 	Source string
 	// Target is the absolute path in the step.
 	Target string

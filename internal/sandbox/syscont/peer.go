@@ -9,38 +9,23 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/peer"
 )
 
-// peer is the process at the other end of a unix socket, as the kernel names it in our own namespaces (SO_PEERCRED, unix(7)).
-type peer struct {
-	// pid is 0 when the process has no name in our pid namespace: it is outside.
-	pid int
-	uid int
-}
-
-// peerOf connects to a unix socket and asks the kernel who listens there: the credentials are those of the process that called listen.
-func peerOf(ctx context.Context, socket string) (peer, error) {
+// listener connects to a unix socket and returns the credentials of the process that listens there.
+func listener(ctx context.Context, socket string) (unix.Ucred, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)
 	if err != nil {
-		return peer{}, fmt.Errorf("connect to %s: %w", socket, err)
+		return unix.Ucred{}, fmt.Errorf("connect to %s: %w", socket, err)
 	}
 	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
+	cred, err := peer.Of(conn.(*net.UnixConn))
 	if err != nil {
-		return peer{}, fmt.Errorf("peer of %s: %w", socket, err)
+		return unix.Ucred{}, fmt.Errorf("%s: %w", socket, err)
 	}
-	var cred *unix.Ucred
-	var credErr error
-	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return peer{}, fmt.Errorf("peer of %s: %w", socket, err)
-	}
-	if credErr != nil {
-		return peer{}, fmt.Errorf("peer of %s: %w", socket, credErr)
-	}
-	return peer{pid: int(cred.Pid), uid: int(cred.Uid)}, nil
+	return cred, nil
 }
 
 // socketPath is the path of a unix:// address of a Docker daemon. Every other kind of address is refused: a peer over TCP has no process that the kernel would name.

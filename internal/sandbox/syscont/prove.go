@@ -56,7 +56,7 @@ type Prover struct {
 	proc     string
 	statfs   func(path string) (int64, error)
 	hostname func() (string, error)
-	peer     func(ctx context.Context, socket string) (peer, error)
+	peer     func(ctx context.Context, socket string) (unix.Ucred, error)
 	above    func(path string, what namespaceOf) (string, error)
 }
 
@@ -96,7 +96,7 @@ func (p Prover) withDefaults() Prover {
 		p.hostname = os.Hostname
 	}
 	if p.peer == nil {
-		p.peer = peerOf
+		p.peer = listener
 	}
 	if p.above == nil {
 		p.above = namespaceAbove
@@ -184,11 +184,11 @@ func (p Prover) daemon(ctx context.Context) []Check {
 		return append(checks, Check{Name: SignalPeer}.fail(err.Error(), fixDaemon))
 	}
 	visible := Check{Name: SignalPeer}
-	if who.pid == 0 {
+	if who.Pid == 0 {
 		return append(checks, visible.fail(socket+" is served by a process that doesn't exist in here: it is some other machine's or container's daemon", fixDaemon))
 	}
-	pid := strconv.Itoa(who.pid)
-	checks = append(checks, visible.pass("pid "+pid), p.namespaces(pid), p.exe(pid), p.child(who.pid))
+	pid := strconv.Itoa(int(who.Pid))
+	checks = append(checks, visible.pass("pid "+pid), p.namespaces(pid), p.exe(pid), p.child(int(who.Pid)))
 	return append(checks, p.info(ctx)...)
 }
 

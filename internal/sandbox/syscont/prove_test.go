@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
@@ -19,7 +21,7 @@ type world struct {
 	uidMap string
 	mounts []string
 	statfs int64
-	peer   peer
+	peer   unix.Ucred
 	ns     map[string]string // namespaces of the peer; ours are 1
 	above  map[string]string // what its own namespaces belong to: "pid/parent", "pid/owner", "mnt/owner"
 	cell   bool              // the prover insists on a cell
@@ -46,7 +48,7 @@ func inside() world {
 			`98 78 254:0 /vol/_data /var/lib/docker rw - ext4 /dev/vda rw`,
 		},
 		statfs: fuseMagic,
-		peer:   peer{pid: daemonPID},
+		peer:   unix.Ucred{Pid: daemonPID},
 		ns:     map[string]string{"mnt": "mnt:[1]", "pid": "pid:[1]", "user": "user:[1]"},
 		exe:    "/usr/local/bin/dockerd",
 		child:  daemonPID,
@@ -67,19 +69,19 @@ func TestProve(t *testing.T) {
 		{"sysbox with its own dockerd", func(*world) {}, nil, true},
 		{"a user namespace without sysbox", func(w *world) { w.mounts = w.mounts[:2]; w.statfs = 0x9fa0 }, []string{SignalSysboxfs}, true},
 		{"sysbox with the host's socket mounted in", func(w *world) {
-			w.peer = peer{pid: 0, uid: 65534}
+			w.peer = unix.Ucred{Uid: 65534}
 			w.mounts = append(w.mounts, "99 78 0:24 /docker.sock /var/run/docker.sock rw - tmpfs tmpfs rw")
 		}, []string{SignalMount, SignalPeer}, false},
 		{"sysbox with another system container's socket on a shared volume", func(w *world) {
-			w.peer = peer{pid: 0, uid: 0}
+			w.peer = unix.Ucred{}
 			w.mounts = append(w.mounts, "99 78 254:0 /shared/_data /var/run rw - ext4 /dev/vda rw")
 		}, []string{SignalMount, SignalPeer}, false},
-		{"a container inside, with the system container's socket", func(w *world) { w.peer = peer{} }, []string{SignalPeer}, false},
+		{"a container inside, with the system container's socket", func(w *world) { w.peer = unix.Ucred{} }, []string{SignalPeer}, false},
 		{"a container inside with the pid namespace of its parent", func(w *world) { w.nsErr = os.ErrPermission }, []string{SignalNamespaces, SignalExe}, false},
 		{"plain runc with the host's socket", func(w *world) {
 			w.uidMap = "0 0 4294967295\n"
 			w.mounts = w.mounts[:2]
-			w.peer = peer{}
+			w.peer = unix.Ucred{}
 		}, []string{SignalUserns, SignalSysboxfs, SignalPeer}, false},
 		{"plain runc with the host's socket and pids", func(w *world) {
 			w.uidMap = "0 0 4294967295\n"
@@ -87,7 +89,7 @@ func TestProve(t *testing.T) {
 			w.nsErr = os.ErrPermission
 		}, []string{SignalUserns, SignalSysboxfs, SignalNamespaces, SignalExe}, false},
 		{"the host's socket behind a relay in here", func(w *world) { w.exe = "/usr/bin/socat" }, []string{SignalExe}, false},
-		{"a relay that calls itself dockerd", func(w *world) { w.peer.pid = daemonPID + 1 }, []string{SignalChild}, false},
+		{"a relay that calls itself dockerd", func(w *world) { w.peer.Pid = daemonPID + 1 }, []string{SignalChild}, false},
 		{"a daemon in another pid namespace", func(w *world) { w.ns["pid"] = "pid:[2]" }, []string{SignalNamespaces}, false},
 		{"a daemon in another mount namespace", func(w *world) { w.ns["mnt"] = "mnt:[2]" }, []string{SignalNamespaces}, false},
 		{"a daemon in a cell", inCell, nil, true},
@@ -99,7 +101,7 @@ func TestProve(t *testing.T) {
 		{"a daemon in a mount namespace of the host's", func(w *world) { inCell(w); w.above["mnt/owner"] = "user:[9]" }, []string{SignalNamespaces}, false},
 		{"a daemon in a pid namespace of the host's", func(w *world) { inCell(w); delete(w.above, "pid/parent") }, []string{SignalNamespaces}, false},
 		{"a daemon in a cell of another user namespace", func(w *world) { inCell(w); w.ns["user"] = "user:[2]" }, []string{SignalNamespaces}, false},
-		{"the host's socket linked into a cell's folder", func(w *world) { inCell(w); w.peer = peer{uid: 65534} }, []string{SignalPeer}, false},
+		{"the host's socket linked into a cell's folder", func(w *world) { inCell(w); w.peer = unix.Ucred{Uid: 65534} }, []string{SignalPeer}, false},
 		{"a daemon that calls itself otherwise", func(w *world) { w.info.Name = "host.example.com" }, []string{SignalHostname}, false},
 		{"a daemon whose storage is in no user namespace", func(w *world) { w.info.DriverStatus = [][2]string{{"userxattr", "false"}} }, []string{SignalUserxattr}, false},
 		{"a daemon too old to tell of its storage", func(w *world) { w.info.DriverStatus = nil }, []string{SignalUserxattr}, false},
@@ -196,7 +198,7 @@ func TestProveWithoutAnAnswer(t *testing.T) {
 func (w world) prover(t *testing.T) Prover {
 	t.Helper()
 	proc := t.TempDir()
-	pid := strconv.Itoa(w.peer.pid)
+	pid := strconv.Itoa(int(w.peer.Pid))
 	write := func(name, text string) {
 		t.Helper()
 		path := filepath.Join(proc, name)
@@ -242,7 +244,7 @@ func (w world) prover(t *testing.T) Prover {
 		proc:     proc,
 		statfs:   func(string) (int64, error) { return w.statfs, nil },
 		hostname: func() (string, error) { return w.host, nil },
-		peer:     func(context.Context, string) (peer, error) { return w.peer, nil },
+		peer:     func(context.Context, string) (unix.Ucred, error) { return w.peer, nil },
 		above: func(path string, what namespaceOf) (string, error) {
 			key := filepath.Base(path) + map[namespaceOf]string{namespaceParent: "/parent", namespaceOwner: "/owner"}[what]
 			if w.above[key] == "" {

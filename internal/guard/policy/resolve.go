@@ -1,0 +1,167 @@
+package policy
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/docker/api/types/network"
+)
+
+// facts are what the World has answered about what a request refers to.
+type facts struct {
+	// image is that of the container.
+	image   Image
+	gateway netip.Addr
+	caller  Caller
+	daemon  Daemon
+	// containers, networks and images are by the client's words; containers are by their ids as well.
+	containers map[string]Container
+	networks   map[string]Network
+	images     map[string]Image
+}
+
+// unresolved is the error of a reference that no question was asked about: a rule reads what resolve hasn't seen.
+func unresolved(kind, ref string) error {
+	return fmt.Errorf("judge a request: the %s %q isn't among what it refers to", kind, ref)
+}
+
+func (f facts) container(ref string) (Container, error) {
+	c, ok := f.containers[ref]
+	if !ok {
+		return c, unresolved("container", ref)
+	}
+	return c, nil
+}
+
+func (f facts) network(ref string) (Network, error) {
+	n, ok := f.networks[ref]
+	if !ok {
+		return n, unresolved("network", ref)
+	}
+	return n, nil
+}
+
+func (f facts) imageOf(ref string) (Image, error) {
+	i, ok := f.images[ref]
+	if !ok {
+		return i, unresolved("image", ref)
+	}
+	return i, nil
+}
+
+// references are what a request refers to, in the client's words.
+type references struct {
+	image                        string
+	containers, networks, images []string
+	gateway, caller, daemon      bool
+}
+
+// resolve asks the world about each reference.
+func (r references) resolve(ctx context.Context, w World) (f facts, err error) {
+	f = facts{containers: map[string]Container{}, networks: map[string]Network{}, images: map[string]Image{}}
+	if r.gateway {
+		if f.gateway, err = w.Gateway(ctx); err != nil {
+			return f, err
+		}
+	}
+	if r.image != "" {
+		if f.image, err = w.Image(ctx, r.image); err != nil {
+			return f, err
+		}
+	}
+	for _, ref := range r.containers {
+		c, err := w.Container(ctx, ref)
+		if err != nil {
+			return f, err
+		}
+		f.containers[ref], f.containers[c.ID] = c, c
+	}
+	for _, ref := range r.networks {
+		if f.networks[ref], err = w.Network(ctx, ref); err != nil {
+			return f, err
+		}
+	}
+	for _, ref := range r.images {
+		if f.images[ref], err = w.Image(ctx, ref); err != nil {
+			return f, err
+		}
+	}
+	if r.caller {
+		if f.caller, err = w.Caller(ctx); err != nil {
+			return f, err
+		}
+	}
+	if r.daemon {
+		f.daemon, err = w.Daemon(ctx)
+	}
+	return f, err
+}
+
+// of collects what a new container refers to.
+func (r *references) of(c *container.CreateRequest) {
+	h := c.HostConfig
+	r.image, r.gateway, r.daemon = c.Image, true, asksDaemon(h)
+	r.joined(string(h.PidMode))
+	r.joined(string(h.IpcMode))
+	r.mode(string(h.NetworkMode))
+	r.links(h.Links)
+	for _, s := range h.VolumesFrom {
+		ref, _, _ := strings.Cut(s, ":")
+		r.containers = append(r.containers, strings.TrimPrefix(ref, "/"))
+	}
+	for name, e := range c.NetworkingConfig.EndpointsConfig {
+		r.endpoint(e)
+		if onBridge(h) {
+			r.networks = append(r.networks, name)
+		}
+	}
+	for _, m := range h.Mounts {
+		switch m.Type {
+		case mount.TypeImage:
+			r.images = append(r.images, m.Source)
+		case mount.TypeBind:
+			r.caller = r.caller || needsCaller(m.Source)
+		}
+	}
+	for _, s := range h.Binds {
+		if src, _, _ := strings.Cut(s, ":"); path.IsAbs(src) && src != s {
+			r.caller = r.caller || needsCaller(src)
+		}
+	}
+}
+
+// joined collects the container whose namespace is joined.
+func (r *references) joined(mode string) {
+	if ref, ok := strings.CutPrefix(mode, joinedPrefix); ok {
+		r.containers = append(r.containers, ref)
+	}
+}
+
+// mode collects what a network mode refers to.
+func (r *references) mode(mode string) {
+	switch {
+	case isDefault(mode), mode == network.NetworkNone, mode == network.NetworkHost:
+	case strings.HasPrefix(mode, joinedPrefix):
+		r.joined(mode)
+	default:
+		r.networks = append(r.networks, mode)
+	}
+}
+
+func (r *references) links(list []string) {
+	for _, l := range list {
+		ref, _ := cutLink(l)
+		r.containers = append(r.containers, ref)
+	}
+}
+
+func (r *references) endpoint(e *network.EndpointSettings) {
+	if e != nil {
+		r.links(e.Links)
+	}
+}
