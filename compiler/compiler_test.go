@@ -62,7 +62,6 @@ func TestCompileRefuses(t *testing.T) {
 		{name: "the host's network", pipeline: step(func(s *resource.Step) { s.Network = "host" }), want: []string{`step "build": network_mode: "host"`}},
 		{name: "in capitals", pipeline: step(func(s *resource.Step) { s.Network = "HOST" }), want: []string{`network_mode: "HOST"`}},
 		{name: "another container's network", pipeline: step(func(s *resource.Step) { s.Network = "container:db" }), want: []string{`network_mode: "container:db"`}},
-		{name: "a shell that isn't one", pipeline: step(func(s *resource.Step) { s.Shell, s.Commands = "powershell", []string{"ls"} }), want: []string{`step "build": shell: "powershell"`}},
 		{name: "an unknown dependency", pipeline: step(func(s *resource.Step) { s.DependsOn = []string{"nowhere"} }), want: []string{`step "build": depends_on: there is no step "nowhere"`}},
 		{name: "a mount of our own volume", pipeline: step(func(s *resource.Step) { s.Volumes = []resource.VolumeMount{{Name: "_workspace", Path: "/a"}} }), want: []string{`volumes: "_workspace" is the runner's own`}},
 		{name: "windows", pipeline: &resource.Pipeline{Platform: manifest.Platform{OS: "windows"}}, want: []string{"platform.os", "linux"}},

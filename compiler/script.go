@@ -2,7 +2,6 @@ package compiler
 
 import (
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -17,14 +16,12 @@ const scriptVariable = "DRONE_SCRIPT"
 // /bin/sh), and a command that reads its standard input swallows the commands after it. Here the shell evaluates it, and standard input is empty.
 const runScript = `eval "$` + scriptVariable + `"`
 
-// shells are the interpreters that can run a script of ours.
-var shells = []string{"sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"}
-
-// setProcess decides what the container runs: the image's own, the command and entrypoint as written, or the commands as a script, which it returns.
+// setProcess decides what the container runs: the image's own program, the command and entrypoint as written, or the
+// commands as a script, which it returns.
 //
-// Commands beside an entrypoint that is no shell are its arguments: that is what their authors mean (entrypoint: [dockerd] with
-// commands: [--dns=…]), and they make no sense as a script.
-func setProcess(dst *spec.Step, src *resource.Step) (string, error) {
+// Commands are a script whatever the entrypoint is, as on Drone's runner, but for options beside an entrypoint that is no
+// shell (entrypoint: [dockerd] with commands: [--dns=…]), which are its arguments: as a script they can only fail.
+func setProcess(dst *spec.Step, src *resource.Step) string {
 	entrypoint := slices.Clone(src.Entrypoint)
 	if !slices.ContainsFunc(entrypoint, func(word string) bool { return word != "" }) && len(src.Commands) > 0 {
 		// entrypoint: [""] is how other systems switch the image's own off.
@@ -33,39 +30,41 @@ func setProcess(dst *spec.Step, src *resource.Step) (string, error) {
 	switch {
 	case len(src.Commands) == 0:
 		dst.Entrypoint, dst.Command = entrypoint, slices.Clone(src.Command)
-		return "", nil
-	case len(entrypoint) > 0 && !isShell(entrypoint):
+		return ""
+	case len(entrypoint) > 0 && !isShell(entrypoint) && areOptions(src.Commands):
 		dst.Entrypoint, dst.Command = entrypoint, slices.Concat(src.Command, src.Commands)
-		return "", nil
-	case len(entrypoint) == 0:
-		shell, err := shellPath(src.Shell)
-		if err != nil {
-			return "", err
-		}
-		entrypoint = []string{shell}
+		return ""
+	case len(entrypoint) == 0 || !isShell(entrypoint):
+		dst.Entrypoint, dst.Command = []string{"/bin/sh", "-c"}, []string{startScript(src.Shell)}
+		return script(src.Commands)
 	}
 	if last := entrypoint[len(entrypoint)-1]; strings.HasPrefix(last, "--") || !strings.HasPrefix(last, "-") || !strings.HasSuffix(last, "c") {
 		entrypoint = append(entrypoint, "-c")
 	}
 	dst.Entrypoint, dst.Command = entrypoint, []string{runScript}
-	return script(src.Commands), nil
+	return script(src.Commands)
 }
 
-// isShell tells whether an entrypoint is a shell that waits for a script: alone, or followed by options.
+// isShell reports whether an entrypoint is a shell that waits for a script: alone, or followed by options.
 func isShell(entrypoint []string) bool {
 	last := entrypoint[len(entrypoint)-1]
-	return slices.Contains(shells, path.Base(entrypoint[0])) && (len(entrypoint) == 1 || strings.HasPrefix(last, "-"))
+	return resource.IsShell(entrypoint[0]) && (len(entrypoint) == 1 || strings.HasPrefix(last, "-"))
 }
 
-// shellPath reads `shell`: a name that is looked up in the image's PATH, or an absolute path. Default /bin/sh.
-func shellPath(shell string) (string, error) {
-	switch {
-	case shell == "" || shell == "sh":
-		return "/bin/sh", nil
-	case slices.Contains(shells, path.Base(shell)) && (path.IsAbs(shell) || path.Base(shell) == shell):
-		return shell, nil
+// areOptions reports whether commands are nothing but options of a program.
+func areOptions(commands []string) bool {
+	return !slices.ContainsFunc(commands, func(command string) bool { return !strings.HasPrefix(command, "-") })
+}
+
+// startScript is what /bin/sh does to run the commands by `shell`: a name that is looked up in the image's PATH, or an
+// absolute path. Drone's runner knows the key and has /bin/sh run the commands all the same, so that is what does
+// where the image lacks the shell, or it is none that can run a script of ours.
+func startScript(shell string) string {
+	if shell == "sh" || shell == "/bin/sh" || !resource.IsShell(shell) {
+		return runScript
 	}
-	return "", fmt.Errorf("shell: %q can't run the commands: write %s, or the absolute path of one of them", shell, strings.Join(shells, ", "))
+	return fmt.Sprintf("if command -v %[1]s >/dev/null 2>&1; then exec %[1]s -c %[2]s; fi\necho %[3]s\n%[4]s",
+		quote(shell), quote(runScript), quote("this image has no "+shell+": /bin/sh runs the commands"), runScript)
 }
 
 // script is what runs the commands: POSIX shell that leaves git's credentials in the home folder and hides them from what it starts, then

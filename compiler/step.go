@@ -78,10 +78,7 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 	if err := b.setNetwork(dst, src.Network); err != nil {
 		return nil, err
 	}
-	script, err := setProcess(dst, src)
-	if err != nil {
-		return nil, err
-	}
+	script := setProcess(dst, src)
 	// What runs in the background without commands, a database for one, starts in the folder that its image was made for, as with Drone.
 	if role != roleService && !src.Detach || len(src.Commands) > 0 {
 		dst.WorkingDir = b.workspace.full

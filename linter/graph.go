@@ -72,7 +72,7 @@ func (c *checker) checkGraph() {
 				c.refused(s, key, "the step %q stands below, in line %d: move it above this one", dep, target.Position.Line)
 			case ok || dep == cloneStep && !c.pipeline.Clone.Disable:
 			case dep == cloneStep:
-				c.at(s, resource.Error, key, "there is no step clone, since clone is disabled: remove the dependency")
+				c.refused(s, key, "there is no step clone, since clone is disabled, and the dependency is ignored: remove it")
 			case c.found.Full(resource.Error):
 				c.at(s, resource.Error, key, "")
 			default:

@@ -106,6 +106,9 @@ func TestLint(t *testing.T) {
 		{"image of a step for failures alone", keys("image: Foo, when: {status: failure}"), Options{}, []want{{warned, 5, "s", "image", `"Foo" is no image`}}},
 		{"image of a step for failures, by exclusion", keys("image: Foo, when: {status: {exclude: [success]}}"), Options{}, []want{{warned, 5, "s", "image", `"Foo" is no image`}}},
 		{"image of a step for both", keys("image: Foo, when: {status: [success, failure]}"), Options{}, []want{{failed, 5, "s", "image", `"Foo" is no image`}}},
+		{"shell that is none", keys("shell: pwsh"), Options{}, []want{{warned, 5, "s", "shell", `"pwsh" can't run the commands, and /bin/sh does: write sh, ash`}}},
+		{"shell with options", keys("shell: sh -e"), Options{}, []want{{warned, 5, "s", "shell", `"sh -e"`}}},
+		{"shells", steps("- {name: a, image: b, shell: bash, commands: [c]}\n- {name: d, image: b, shell: /opt/bin/zsh, commands: [c]}\n- {name: e, image: b, shell: pwsh}\n"), Options{}, nil},
 		{"negative memory", keys("mem_limit: -1"), Options{}, []want{{warned, 5, "s", "mem_limit", "-1 is negative and has no effect"}}},
 		{"negative swap", keys("memswap_limit: -2"), Options{}, []want{{warned, 5, "s", "memswap_limit", "-2 is negative"}}},
 		{"unlimited swap", keys("memswap_limit: -1"), Options{}, nil},
@@ -131,6 +134,7 @@ func TestLint(t *testing.T) {
 		{"docker daemon without privilege, untrusted, the socket open", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\"}]\n", Options{OpenSocket: true}, nil},
 		{"a docker daemon's volume of the machine", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", volumes: [{name: v, path: /v}]}]\nvolumes: [{name: v, host: {path: /sys/fs/cgroup}}]\n", trusted, nil},
 		{"a docker daemon's volume of the machine, and a step's", steps("- {name: a, image: b, volumes: [{name: v, path: /v}]}\n") + "services: [{name: docker, image: \"docker:dind\", volumes: [{name: v, path: /v}]}]\nvolumes: [{name: v, host: {path: /sys/fs/cgroup}}]\n", trusted, []want{{failed, 6, "", "volumes[0].host.path", "belongs to the machine"}}},
+		{"a docker daemon's mounts", steps("- {name: a, image: b}\n") + "services: [{name: docker, image: \"docker:dind\", volumes: [{name: v, path: /sys/fs/cgroup}, {name: v, path: x}]}]\nvolumes: [{name: v, temp: {}}]\n", trusted, nil},
 		{"the command line of the daemon's image", steps("- {name: a, image: \"docker:dind\", commands: [docker version]}\n"), Options{}, nil},
 		{"devices", keys("devices: [{name: kvm, path: /dev/kvm}]"), Options{}, []want{{failed, 5, "s", "devices", "no step gets a device"}}},
 		{"devices, trusted", keys("devices: [/dev/kvm]"), trusted, []want{{failed, 5, "s", "devices", "no step gets a device"}}},
@@ -218,7 +222,7 @@ func TestLint(t *testing.T) {
 		// The graph.
 		{"unknown dependency", steps("- {name: a, image: b, depends_on: [c]}\n- {name: d, image: b}\n"), Options{}, []want{{failed, 4, "a", "depends_on[0]", `no step or service "c": write one of d`}}},
 		{"dependency on itself", steps("- {name: a, image: b, depends_on: [a]}\n"), Options{}, []want{{failed, 4, "a", "depends_on[0]", "depends on itself"}}},
-		{"clone that is disabled", "clone: {disable: true}\n" + steps("- {name: a, image: b, depends_on: [clone]}\n"), Options{}, []want{{failed, 5, "a", "depends_on[0]", "clone is disabled"}}},
+		{"clone that is disabled", "clone: {disable: true}\n" + steps("- {name: a, image: b, depends_on: [clone]}\n"), Options{}, []want{{warned, 5, "a", "depends_on[0]", "Drone's server refuses this: there is no step clone, since clone is disabled"}}},
 		{"cycle", steps("- {name: a, image: x, depends_on: [b]}\n- {name: b, image: x, depends_on: [c]}\n- {name: c, image: x, depends_on: [a]}\n- {name: d, image: x, depends_on: [a]}\n"), Options{}, []want{{failed, 4, "a", "depends_on", "a → b → c → a"}, {warned, 4, "a", "depends_on[0]", "stands below"}, {warned, 5, "b", "depends_on[0]", "stands below"}}},
 		{"two cycles", steps("- {name: a, image: x, depends_on: [b]}\n- {name: b, image: x, depends_on: [a]}\n- {name: c, image: x, depends_on: [d]}\n- {name: d, image: x, depends_on: [c]}\n"), Options{}, []want{
 			{failed, 4, "a", "depends_on", "a → b → a"}, {warned, 4, "a", "depends_on[0]", "stands below"},

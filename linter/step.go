@@ -34,6 +34,9 @@ func (c *checker) checkStep(s subject) {
 		c.at(s, severity, "image", "%q is no image (%v): write REGISTRY/NAME:TAG, in lower case up to the tag", s.Image, err)
 	}
 	c.checkPlugin(s)
+	if s.Shell != "" && len(s.Commands) > 0 && !resource.IsShell(s.Shell) {
+		c.at(s, resource.Warning, "shell", "%q can't run the commands, and /bin/sh does: write %s, or the absolute path of one of them", s.Shell, strings.Join(resource.Shells, ", "))
+	}
 	c.checkSizes(s)
 	for i, host := range s.ExtraHosts {
 		if name, ip, ok := strings.Cut(strings.Replace(host, "=", ":", 1), ":"); !ok || name == "" || ip == "" {

@@ -226,7 +226,9 @@ func TestLoadFails(t *testing.T) {
 		{"no system", func(d *client.Context) { d.System = nil }, `no "system"`},
 		{"a stage that isn't in the file", func(d *client.Context) { d.Stage.Name = "nowhere" }, `no docker pipeline "nowhere": it has "default"`},
 		{"a bad substitution", func(d *client.Context) { d.Config.Data = []byte("kind: pipeline\nname: ${") }, ".drone.yml: line 2"},
-		{"a shell that is none", func(d *client.Context) { d.Config.Data = []byte(simple + "  shell: powershell") }, `.drone.yml: compile pipeline "default": step "build": shell`},
+		{"a variable that is too long", func(d *client.Context) {
+			d.Config.Data = []byte(simple + "  environment: { LONG: " + strings.Repeat("x", 140000) + " }")
+		}, `.drone.yml: compile pipeline "default": step "build": environment`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := details(simple)
