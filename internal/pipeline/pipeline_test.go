@@ -317,3 +317,101 @@ func standsIn(want bool) func(*testing.T, *spec.Spec) {
 		}
 	}
 }
+
+// TestLoadNotesWarnings holds that each warning is in the log of the step that it is about, or of the first one.
+func TestLoadNotesWarnings(t *testing.T) {
+	yaml := `
+kind: pipeline
+name: default
+stepps: []
+clone: { disable: true }
+steps:
+- name: never
+  image: "app:${DRONE_TAG}"
+  when: { event: tag }
+- name: first
+  image: alpine
+  detach: "true"
+  volumes: [ { name: nowhere, path: /v } ]
+- name: image
+  image: octo/drone-docker
+  privileged: true
+  settings: { repo: octo/app }
+`
+	l, d := testLoader(), details(yaml)
+	d.Repo.Trusted = true
+	l.NoteWarnings = true
+	l.Compiler.DockerPlugins = compiler.DefaultDockerPlugins()
+	s, found, err := l.Load(t.Context(), d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(found) != 6 {
+		t.Errorf("%d warnings, want 6: %v", len(found), found)
+	}
+	for step, want := range map[string][]string{
+		"never": nil,
+		"first": {"stepps: unknown key", `step "never": image: "app:" is no image`, `the volume "nowhere" is not declared`},
+		"image": {"adds octo/drone-docker to DRONE_RUNNER_DOCKER_PLUGINS", "privileged is set for this step and not granted"},
+	} {
+		notes := s.Find(step).Notes
+		if len(notes) != len(want) {
+			t.Errorf("the notes of %q are %q, want %q", step, notes, want)
+			continue
+		}
+		for i := range want {
+			if !strings.Contains(notes[i], want[i]) {
+				t.Errorf("note %d of %q is %q, without %q", i+1, step, notes[i], want[i])
+			}
+		}
+	}
+	l.NoteWarnings = false
+	if s, _, err = l.Load(t.Context(), d); err != nil || len(s.Find("first").Notes) != 0 {
+		t.Errorf("the caller shows them, and they are noted as well (%v)", err)
+	}
+}
+
+// TestLoadFrom holds that a file is parsed once for all of its stages, unless what it says depends on the stage.
+func TestLoadFrom(t *testing.T) {
+	for yaml, again := range map[string]bool{"": false, "x-stage: ${DRONE_STAGE_NAME}\n": true} {
+		l, d := testLoader(), details(yaml+simple+"---\nkind: pipeline\nname: second\nsteps: [ { name: \"is-${DRONE_STAGE_NAME}\", image: alpine } ]\n")
+		if !again {
+			d.Config.Data = []byte(simple + "---\nkind: pipeline\nname: second\nsteps: [ { name: is-second, image: alpine } ]\n")
+		}
+		l.NoClone = true
+		f, err := l.Read(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Stage.Name = "second"
+		for range 2 {
+			s, _, err := l.LoadFrom(t.Context(), f, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s.Find("is-second") == nil || len(s.Steps) != 1 {
+				t.Errorf("the steps are %+v", s.Steps)
+			}
+		}
+		if p, err := f.Pipeline("second"); err != nil || p.Clone.Disable {
+			t.Errorf("what was read has changed: %+v (%v)", p, err)
+		}
+	}
+	if _, _, err := testLoader().LoadFrom(t.Context(), &File{}, nil); err == nil {
+		t.Error("nothing gave no error")
+	}
+}
+
+// TestConvertedFiles holds that findings say where their lines are.
+func TestConvertedFiles(t *testing.T) {
+	for name, want := range map[string]string{
+		".drone.star": ".drone.star (converted to YAML):1:", "ci/build.jsonnet": "ci/build.jsonnet (converted to YAML):1:", ".drone.script": ".drone.script (converted to YAML):1:",
+		".drone.yml": ".drone.yml:1:", "drone.yaml": "drone.yaml:1:", ".drone": ".drone:1:", "ci/drone": "ci/drone:1:",
+	} {
+		d := details("kind: [")
+		d.Repo.Config = name
+		if _, _, err := testLoader().Load(t.Context(), d); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+}
