@@ -12,8 +12,8 @@ import (
 // cloneName is the name of the step that clones the repository, unless clone.disable is set.
 const cloneName = "clone"
 
-// cloneStep is the step that Drone puts before all others. Its image is pulled if it is absent, whatever its
-// tag: otherwise every build would ask the registry for it.
+// cloneStep is the step that Drone puts before all others. Its image is pulled if it is absent,
+// whatever its tag: otherwise every build would ask the registry for it.
 func (b *builder) cloneStep() *resource.Step {
 	image := b.CloneImage
 	if image == "" {

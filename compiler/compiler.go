@@ -1,8 +1,10 @@
-// Package compiler turns a pipeline and the build that it runs for into an engine.Spec: what a .drone.yml means, with every default filled in.
+// Package compiler turns a pipeline and the build that it runs for into an engine.Spec: what a
+// .drone.yml means, with every default filled in.
 //
-// The one rule to keep: it is pure. The same input gives the same spec, ids aside; nothing here reads the machine's environment, its files or its
-// clock, except through what the Compiler was given. What may not be written in a pipeline is the linter's business; what can't be
-// expressed as a spec is an error here as well, never a guess.
+// The one rule to keep: it is pure. The same input gives the same spec, ids aside; nothing here
+// reads the machine's environment, its files or its clock, except through what the Compiler was
+// given. What may not be written in a pipeline is the linter's business; what can't be expressed as
+// a spec is an error here as well, never a guess.
 package compiler
 
 import (
@@ -28,10 +30,11 @@ import (
 // DefaultCloneImage clones the repository when the operator names no other image.
 const DefaultCloneImage = "drone/git:latest"
 
-// Compiler is what the operator configured. The zero value works: no providers, no limits, Drone's own clone image. Compile may be called
-// concurrently as long as the fields stay as they are.
+// Compiler is what the operator configured. The zero value works: no providers, no limits, Drone's
+// own clone image. Compile may be called concurrently as long as the fields stay as they are.
 type Compiler struct {
-	// Environ provides variables to every step of every build; those marked as masked are secrets. Nil provides none.
+	// Environ provides variables to every step of every build; those marked as masked are secrets.
+	// Nil provides none.
 	Environ provider.Provider
 	// Secret is asked after the repository's own and the encrypted secrets. Nil knows none.
 	Secret secret.Provider
@@ -45,32 +48,39 @@ type Compiler struct {
 	// Proxy holds the proxy variables that the steps get, as runner-go's environ.Proxy reads them.
 	Proxy map[string]string
 
-	// Limits hold for every container; mem_limit, memswap_limit and shm_size of a step win where they are set.
+	// Limits hold for every container; mem_limit, memswap_limit and shm_size of a step win where
+	// they are set.
 	Limits spec.Limits
 	// Volumes are mounted into every step.
 	Volumes []OperatorVolume
-	// HostPaths are folders of the machine that trusted pipelines may bind, themselves and what is below.
+	// HostPaths are folders of the machine that trusted pipelines may bind, themselves and what is
+	// below.
 	HostPaths []string
 	// Networks are joined by every step besides the network of its run.
 	Networks []string
-	// NetworkOptions are options of the run's bridge, com.docker.network.driver.mtu for one.
+	// NetworkOptions are options of the run's bridge, such as com.docker.network.driver.mtu.
 	NetworkOptions map[string]string
-	// DockerPlugins are names of images, without tags and in their shortest form (plugins/docker), that build images and elsewhere need privilege for it. A step that
-	// uses one as a plugin gets a docker socket of the run's instead, for images alone. Empty: no image is treated so; see DefaultDockerPlugins.
+	// DockerPlugins are names of images, without tags and in their shortest form (plugins/docker),
+	// that build images and elsewhere need privilege for it. A step that uses one as a plugin gets
+	// a docker socket of the run's instead, for images alone. Empty: no image is treated so; see
+	// DefaultDockerPlugins.
 	DockerPlugins []string
-	// WorkspaceSource is a folder of the machine that becomes the workspace. Empty: a volume that goes with the run.
+	// WorkspaceSource is a folder of the machine that becomes the workspace. Empty: a volume that
+	// goes with the run.
 	WorkspaceSource string
 
 	// RunnerName is the value of the label io.drone.runner.
 	RunnerName string
 
-	// ID makes the id of a run: lower-case letters, digits and dashes, usable as a DNS name. Nil: "drone-" and 26 random characters.
+	// ID makes the id of a run: lower-case letters, digits and dashes, usable as a DNS name. Nil:
+	// "drone-" and 26 random characters.
 	ID func() string
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
-// Args is one build of one pipeline. Netrc, Secrets and Manifest may be absent; everything else is required.
+// Args is one build of one pipeline. Netrc, Secrets and Manifest may be absent; everything else is
+// required.
 type Args struct {
 	Pipeline *resource.Pipeline
 	// Manifest holds the secret documents of the file.
@@ -83,17 +93,19 @@ type Args struct {
 	Netrc *drone.Netrc
 	// Secrets are the repository's own.
 	Secrets []*drone.Secret
-	// Docker says that the pipeline may have a docker socket: for the docker daemons that it would start itself, the run's guard stands in then. Otherwise their
-	// steps are ordinary ones, in which no daemon can start.
+	// Docker says that the pipeline may have a docker socket: for the docker daemons that it would
+	// start itself, the run's guard stands in then. Otherwise their steps are ordinary ones, in
+	// which no daemon can start.
 	Docker bool
 	// Warnings of the linter become notes in the logs.
 	Warnings resource.Findings
-	// Skip reports which entries of the pipeline's steps never run. They stay in the graph, so what depends on them still runs. Nil skips none.
+	// Skip reports which entries of the pipeline's steps never run. They stay in the graph, so what
+	// depends on them still runs. Nil skips none.
 	Skip func(name string) bool
 }
 
-// Compile makes the spec. Its errors say which step and key they are about. It asks the providers, so it may take as long as they do;
-// a cancelled context ends it.
+// Compile makes the spec. Its errors say which step and key they are about. It asks the providers,
+// so it may take as long as they do; a cancelled context ends it.
 func (c *Compiler) Compile(ctx context.Context, a Args) (*spec.Spec, error) {
 	if err := a.check(); err != nil {
 		return nil, err
@@ -117,7 +129,8 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*spec.Spec, error) {
 		},
 	}
 	if a.Pipeline.ForOthers() {
-		return nil, fmt.Errorf("compile pipeline %q: platform.os: %q: this runner runs linux containers; write linux, or leave it out", a.Pipeline.Name, a.Pipeline.Platform.OS)
+		return nil, fmt.Errorf("compile pipeline %q: platform.os: %q: this runner runs linux containers; write "+
+			"linux, or leave it out", a.Pipeline.Name, a.Pipeline.Platform.OS)
 	}
 	if err := b.build(ctx); err != nil {
 		return nil, fmt.Errorf("compile pipeline %q: %w", a.Pipeline.Name, err)
@@ -125,7 +138,8 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*spec.Spec, error) {
 	return b.spec, nil
 }
 
-// cacheScope is the repository, and for pull requests another one: what they leave in a cache must not get into what is released.
+// cacheScope is the repository, and for pull requests another one: what they leave in a cache must
+// not get into what is released.
 func cacheScope(a Args) string {
 	if a.Build.Event == drone.EventPullRequest {
 		return a.Repo.Slug + " " + drone.EventPullRequest
@@ -168,7 +182,8 @@ func (a Args) check() error {
 	return errors.Join(missing...)
 }
 
-// clean returns args without the nil secrets that a server's JSON may hold, and with a manifest: runner-go's providers expect that.
+// clean returns args without the nil secrets that a server's JSON may hold, and with a manifest:
+// runner-go's providers expect that.
 func (a Args) clean() Args {
 	a.Secrets = withoutNil(a.Secrets)
 	if a.Manifest == nil {
@@ -199,8 +214,8 @@ type builder struct {
 	daemons    daemons
 	// volumes are those of the spec, by their names.
 	volumes map[string]*spec.Volume
-	// provided are the names of the pipeline's volumes that have a source. mounts says of each volume that a step
-	// mounts which may run, whether anything but docker daemons does.
+	// provided are the names of the pipeline's volumes that have a source. mounts says of each
+	// volume that a step mounts which may run, whether anything but docker daemons does.
 	provided, mounts map[string]bool
 	// variables counts those of all steps.
 	variables int
@@ -250,7 +265,8 @@ func (b *builder) build(ctx context.Context) error {
 	return connect(b.spec.Steps, p.Clone.Disable)
 }
 
-// checkNames refuses what would make the graph ambiguous. The linter says so at more length; a spec must not depend on its having been asked.
+// checkNames refuses what would make the graph ambiguous. The linter says so at more length; a spec
+// must not depend on its having been asked.
 func (b *builder) checkNames() error {
 	p := b.args.Pipeline
 	seen := map[string]bool{}
@@ -268,7 +284,8 @@ func (b *builder) checkNames() error {
 			case s.Name == "":
 				return fmt.Errorf("%s[%d] has no name: give it one that no other step has", list.key, i)
 			case seen[s.Name]:
-				return fmt.Errorf("%s[%d]: the name %q is taken: give every step and service a name of its own (the clone step is called %q)", list.key, i, s.Name, cloneName)
+				return fmt.Errorf("%s[%d]: the name %q is taken: give every step and service a name of its own "+
+					"(the clone step is called %q)", list.key, i, s.Name, cloneName)
 			}
 			seen[s.Name] = true
 		}
@@ -276,8 +293,8 @@ func (b *builder) checkNames() error {
 	return nil
 }
 
-// number counts the steps that are reported, from 1, tells each its number, and hands the notes that belong to no step
-// to the first.
+// number counts the steps that are reported, from 1, tells each its number, and hands the notes
+// that belong to no step to the first.
 func (b *builder) number() {
 	b.noteWarnings()
 	n := 0

@@ -13,22 +13,27 @@ import (
 )
 
 const (
-	// daemonSocketName is the volume of the docker socket that stands in for a daemon's, daemonCertsName that of its certificates. The linter reserves both.
+	// daemonSocketName is the volume of the docker socket that stands in for a daemon's,
+	// daemonCertsName that of its certificates. The linter reserves both.
 	daemonSocketName = "_docker_daemon"
 	daemonCertsName  = "_docker_certs"
 	// portPlain and portTLS are Docker's (IANA).
 	portPlain, portTLS = 2375, 2376
-	// certsVariable says where docker:dind puts its certificates, and empty that it makes none (https://hub.docker.com/_/docker, "TLS"); defaultCerts is its own value there.
+	// certsVariable says where docker:dind puts its certificates, and empty that it makes none
+	// (https://hub.docker.com/_/docker, "TLS"); defaultCerts is its own value there.
 	certsVariable = "DOCKER_TLS_CERTDIR"
 	defaultCerts  = "/certs"
-	// builderVariable chooses the builder of `docker buildx`, over what `buildx create --use` chose (https://docs.docker.com/build/building/variables/).
+	// builderVariable chooses the builder of `docker buildx`, over what `buildx create --use` chose
+	// (https://docs.docker.com/build/building/variables/).
 	builderVariable = "BUILDX_BUILDER"
 )
 
-// overlay is what the guard puts into a volume that a docker daemon would have written to: volume, of the engine's, at a path in it.
+// overlay is what the guard puts into a volume that a docker daemon would have written to: volume,
+// of the engine's, at a path in it.
 type overlay struct{ volume, rel string }
 
-// daemons are what the pipeline has of docker daemons of its own, for which the run's guard stands in.
+// daemons are what the pipeline has of docker daemons of its own, for which the run's guard stands
+// in.
 type daemons struct {
 	// steps that would start one, by their name.
 	steps map[string]*resource.DockerDaemon
@@ -53,11 +58,12 @@ func (b *builder) findDaemons() {
 	}
 }
 
-// ofDaemonsAlone reports whether the volume is mounted, and by nothing but docker daemons: what they keep
-// below /var/lib/docker, or want of the machine.
+// ofDaemonsAlone reports whether the volume is mounted, and by nothing but docker daemons: what
+// they keep below /var/lib/docker, or want of the machine.
 func (b *builder) ofDaemonsAlone(volume string) bool { return b.mounted(volume) && !b.mounts[volume] }
 
-// addDaemonVolumes adds what the guard puts in the place of the daemons, and finds what they would write into volumes of the pipeline.
+// addDaemonVolumes adds what the guard puts in the place of the daemons, and finds what they would
+// write into volumes of the pipeline.
 func (b *builder) addDaemonVolumes() {
 	if len(b.daemons.steps) == 0 {
 		return
@@ -84,10 +90,12 @@ func (b *builder) addDaemonVolumes() {
 	b.addVolume(&spec.Volume{Name: daemonCertsName, Kind: spec.VolumeCerts})
 }
 
-// overlay adds to a volume what isn't there already. A volume that is a docker socket, or has one, needs nothing.
+// overlay adds to a volume what isn't there already. A volume that is a docker socket, or has one,
+// needs nothing.
 func (b *builder) overlay(volume string, o overlay) {
 	v := b.volumes[volume]
-	if v == nil || v.Kind == spec.VolumeSocket || v.Kind == spec.VolumeSocketDir || slices.Contains(b.daemons.overlays[volume], o) {
+	if v == nil || v.Kind == spec.VolumeSocket || v.Kind == spec.VolumeSocketDir ||
+		slices.Contains(b.daemons.overlays[volume], o) {
 		return
 	}
 	b.daemons.overlays[volume] = append(b.daemons.overlays[volume], o)
@@ -106,7 +114,8 @@ func (b *builder) certsOf(s *resource.Step) string {
 	return defaultCerts
 }
 
-// inFolder is the path of p in dir, for paths of a container whose /var/run is /run, as in Docker's images.
+// inFolder is the path of p in dir, for paths of a container whose /var/run is /run, as in Docker's
+// images.
 func inFolder(dir, p string) (rel string, below bool) {
 	dir, p = realRun(dir), realRun(p)
 	if dir == p {
@@ -123,11 +132,13 @@ func realRun(p string) string {
 	return p
 }
 
-// standIn makes the step one whose docker daemon the guard stands in for, and tells its log where. It mounts nothing, as there is no container.
+// standIn makes the step one whose docker daemon the guard stands in for, and tells its log where.
+// It mounts nothing, as there is no container.
 func (b *builder) standIn(dst *spec.Step, src *resource.Step) {
 	d := b.daemons.steps[src.Name]
 	dst.Daemon = &spec.Daemon{Ports: append([]int{portPlain}, d.Ports...), TLSPorts: []int{portTLS}}
-	note := fmt.Sprintf("no docker daemon is started here: the build's own answers in its place, at %[1]s:%[2]d, with TLS at %[1]s:%[3]d", src.Name, portPlain, portTLS)
+	note := fmt.Sprintf("no docker daemon is started here: the pipeline's own answers in its place, at %[1]s:%[2]d, "+
+		"with TLS at %[1]s:%[3]d", src.Name, portPlain, portTLS)
 	for _, m := range src.Volumes {
 		for _, o := range b.daemons.overlays[m.Name] {
 			if o.volume == daemonSocketName {
@@ -141,7 +152,8 @@ func (b *builder) standIn(dst *spec.Step, src *resource.Step) {
 	dst.Notes = append(dst.Notes, note)
 }
 
-// setOverlays completes the mounts of a step with what a docker daemon would have put there. taken are the paths of its mounts.
+// setOverlays completes the mounts of a step with what a docker daemon would have put there. taken
+// are the paths of its mounts.
 func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 	socket := false
 	for i, m := range slices.Clone(dst.Mounts) {
@@ -156,7 +168,8 @@ func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 			}
 		}
 	}
-	// `buildx create` may be told of a socket elsewhere, but builds by the builder that is there (see setBuilder), whose socket is at the usual place.
+	// `buildx create` may be given another socket, but builds by the builder that is there
+	// (see setBuilder), whose socket is at the usual place.
 	usual := func(m spec.Mount) bool { _, there := inFolder(m.Path, socketPath); return there }
 	if socket && !slices.ContainsFunc(dst.Mounts, usual) {
 		taken[socketPath] = true
@@ -164,16 +177,18 @@ func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 	}
 }
 
-// hasDocker tells whether the step, which mounts what it does, has a docker socket, or one of the pipeline's daemons within reach.
+// hasDocker reports whether the step, which mounts what it does, has a docker socket, or one of the
+// pipeline's daemons within reach.
 func (b *builder) hasDocker(dst *spec.Step) bool {
 	return len(b.daemons.steps) > 0 || slices.ContainsFunc(dst.Mounts, func(m spec.Mount) bool {
 		v := b.volumes[m.Volume]
-		return v != nil && slices.Contains([]spec.VolumeKind{spec.VolumeSocket, spec.VolumeSocketDir, spec.VolumePluginSocket}, v.Kind)
+		return v != nil && slices.Contains([]spec.VolumeKind{spec.VolumeSocket, spec.VolumeSocketDir,
+			spec.VolumePluginSocket}, v.Kind)
 	})
 }
 
-// setBuilder has `docker buildx` build with the daemon that is there. What `buildx create` makes otherwise is a container with a builder of its own, privileged and without
-// the cache.
+// setBuilder has `docker buildx` build with the daemon that is there. What `buildx create` makes
+// otherwise is a container with a builder of its own, privileged and without the cache.
 func setBuilder(dst *spec.Step) {
 	_, set := dst.Env[builderVariable]
 	secret := slices.ContainsFunc(dst.Secrets, func(s *spec.Secret) bool { return s.Env == builderVariable })

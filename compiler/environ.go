@@ -17,10 +17,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// defaultPath is what $PATH means in a PATH that a pipeline sets: the search path of nearly every image. The image's own isn't known before it has been pulled.
+// defaultPath is what $PATH means in a PATH that a pipeline sets: the search path of nearly every
+// image. The image's own isn't known before it has been pulled.
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// environment is a step's variables, plain ones and secrets under one name each, so that what is set later wins whatever it replaces.
+// environment is a step's variables, plain ones and secrets under one name each, so that what is
+// set later wins whatever it replaces.
 type environment map[string]variable
 
 // variable is text, or a secret.
@@ -44,8 +46,9 @@ func (e environment) setAll(vars map[string]string) {
 	}
 }
 
-// describe sets what the runner knows about the build. What has no value there is unset, whatever set it
-// before: Drone's runner leaves such variables out, and scripts ask [ -n "${DRONE_TAG+set}" ].
+// describe sets what the runner knows about the build. What has no value there is unset, whatever
+// set it before: Drone's runner leaves such variables out, and scripts ask [ -n "${DRONE_TAG+set}"
+// ].
 func (e environment) describe(vars map[string]string) {
 	for name, text := range vars {
 		if text == "" {
@@ -56,8 +59,8 @@ func (e environment) describe(vars map[string]string) {
 	}
 }
 
-// dropEmptySettings unsets the settings without a value: to a plugin PLUGIN_X="" is a value that was
-// given, and plugins/docker fails on several. Secrets stay, as they do on Drone's runner.
+// dropEmptySettings unsets the settings without a value: to a plugin PLUGIN_X="" is a value that
+// was given, and plugins/docker fails on several. Secrets stay, as they do on Drone's runner.
 func (e environment) dropEmptySettings() {
 	maps.DeleteFunc(e, func(name string, v variable) bool {
 		return v.secret == nil && v.text == "" && strings.HasPrefix(name, settingPrefix)
@@ -83,7 +86,8 @@ func (e environment) split() (map[string]string, []*spec.Secret) {
 	return plain, secrets
 }
 
-// maxVariable is what Linux takes as one string of a process's environment, NAME=VALUE and the byte that ends it (MAX_ARG_STRLEN in linux/binfmts.h).
+// maxVariable is what Linux takes as one string of a process's environment, NAME=VALUE and the byte
+// that ends it (MAX_ARG_STRLEN in linux/binfmts.h).
 const maxVariable = 128 << 10
 
 // check refuses names and values that no process could be given.
@@ -98,13 +102,17 @@ func (e environment) check() error {
 		total += size
 		switch {
 		case size > maxVariable && name == scriptVariable:
-			return fmt.Errorf("commands: they and their echo make a script of %d bytes, and Linux takes %d: move some into a file of the repository", size, maxVariable)
+			return fmt.Errorf("commands: they and their echo make a script of %d bytes, and Linux takes %d: move "+
+				"some into a file of the repository", size, maxVariable)
 		case size > maxVariable:
-			return fmt.Errorf("environment: %s has %d bytes, and Linux takes %d for one variable: pass it in a file", name, size, maxVariable)
+			return fmt.Errorf("environment: %s has %d bytes, and Linux takes %d for one variable: pass it in a "+
+				"file", name, size, maxVariable)
 		case total > maxEnvironment:
-			return fmt.Errorf("environment: the variables have more than %d bytes, and Linux takes no more: pass some in files", maxEnvironment)
+			return fmt.Errorf("environment: the variables have more than %d bytes, and Linux takes no more: pass "+
+				"some in files", maxEnvironment)
 		case name == "" || strings.ContainsAny(name, "=\x00"):
-			return fmt.Errorf("environment: %q can't be the name of a variable: it must not be empty nor hold = or NUL", name)
+			return fmt.Errorf("environment: %q can't be the name of a variable: it must not be empty nor hold = "+
+				"or NUL", name)
 		case strings.Contains(v.text, "\x00") || v.secret != nil && strings.Contains(string(v.secret.Data), "\x00"):
 			return fmt.Errorf("environment: the value of %q holds a NUL byte, which no variable can", name)
 		}
@@ -112,8 +120,9 @@ func (e environment) check() error {
 	return nil
 }
 
-// environment is what every step starts from. The order is Drone's, and later wins: the operator's variables, parameters of the build, the pipeline's
-// own, proxies, then what describes the system, the repository, the build, the stage and the link to it, and who authored the commit.
+// environment is what every step starts from. The order is Drone's, and later wins: the operator's
+// variables, parameters of the build, the pipeline's own, proxies, then what describes the system,
+// the repository, the build, the stage and the link to it, and who authored the commit.
 func (b *builder) environment(ctx context.Context) (environment, error) {
 	a := b.args
 	env := environment{}
@@ -154,9 +163,10 @@ func (b *builder) environment(ctx context.Context) (environment, error) {
 	return env, nil
 }
 
-// Metadata are Drone's variables that describe a build, without what its pipeline says. now stands in for times that are still zero. No argument
-// may be nil.
-func Metadata(system *drone.System, repo *drone.Repo, build *drone.Build, stage *drone.Stage, now time.Time) map[string]string {
+// Metadata are Drone's variables that describe a build, without what its pipeline says. now stands
+// in for times that are still zero. No argument may be nil.
+func Metadata(system *drone.System, repo *drone.Repo, build *drone.Build, stage *drone.Stage,
+	now time.Time) map[string]string {
 	// runner-go follows the pointers in these lists, and a server's JSON may hold null there.
 	cleanBuild, cleanStage := *build, *stage
 	cleanBuild.Stages = withoutNil(build.Stages)
@@ -185,7 +195,8 @@ func Metadata(system *drone.System, repo *drone.Repo, build *drone.Build, stage 
 
 // addVariables adds an `environment` of the YAML. A variable whose secret this build doesn't get is
 // empty, with a note.
-func (b *builder) addVariables(ctx context.Context, env environment, vars map[string]*manifest.Variable, notes *[]string) error {
+func (b *builder) addVariables(ctx context.Context, env environment, vars map[string]*manifest.Variable,
+	notes *[]string) error {
 	for _, name := range slices.Sorted(maps.Keys(vars)) {
 		v := vars[name]
 		switch {
@@ -220,13 +231,14 @@ func (b *builder) addNetrc(env environment) {
 	}
 }
 
-// loginIsToken tells whether the login of a netrc is the secret part: GitHub and Gitea take the token as the user, with this placeholder as the password.
+// loginIsToken reports whether the login of a netrc is the secret part: GitHub and Gitea take the
+// token as the user, with this placeholder as the password.
 func loginIsToken(n *drone.Netrc) bool {
 	return n.Login != "" && (n.Password == "" || n.Password == "x-oauth-basic")
 }
 
-// expandPath replaces $PATH and ${PATH}, and no other variable: there is no environment that a pipeline's text may be expanded with. The runner's own
-// holds its secrets.
+// expandPath replaces $PATH and ${PATH}, and no other variable: there is no environment that a
+// pipeline's text may be expanded with. The runner's own holds its secrets.
 func expandPath(value string) string {
 	value = strings.ReplaceAll(value, "${PATH}", defaultPath)
 	var out strings.Builder

@@ -69,7 +69,8 @@ func testNetrc() *drone.Netrc {
 	return &drone.Netrc{Machine: "git.example.com", Login: "octo", Password: "netrc-password"}
 }
 
-// setups are the builds and configurations of the golden files that need others than the ordinary ones.
+// setups are the builds and configurations of the golden files that need others than the ordinary
+// ones.
 var setups = map[string]func(*Compiler, *Args){
 	"environment": func(c *Compiler, _ *Args) {
 		c.Environ = provider.Combine(provider.Static(map[string]string{"GLOBAL": "of the operator", "PARAM": "loses"}), masked{"GLOBAL_SECRET": "g10bal"})
@@ -150,7 +151,8 @@ func (m masked) List(context.Context, *provider.Request) ([]*provider.Variable, 
 	return vars, nil
 }
 
-// TestGolden compiles each testdata/NAME.yml and compares the spec with NAME.json. What the names mean is in the YAML's own comments.
+// TestGolden compiles each testdata/NAME.yml and compares the spec with NAME.json. What the names
+// mean is in the YAML's own comments.
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.yml")
 	if err != nil || len(files) < 40 {
@@ -232,8 +234,9 @@ func parse(t *testing.T, a Args, data []byte) Args {
 	return a
 }
 
-// dropOrdinary leaves out what every spec has: the labels, the beginning of every script, and the variables that every step of such a build has, with the values
-// that they have there. The golden files called environment show them.
+// dropOrdinary leaves out what every spec has: the labels, the beginning of every script, and the
+// variables that every step of such a build has, with the values that they have there. The golden
+// files called environment show them.
 func dropOrdinary(t *testing.T, a Args, sp *spec.Spec) {
 	t.Helper()
 	a.Netrc, a.Secrets = nil, nil

@@ -7,8 +7,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// connect completes the dependencies. Without a single depends_on the steps are a chain in their order. Otherwise what depends
-// on nothing depends on the clone step; when cloning is disabled, depends_on: [clone] means nothing, unless the pipeline has a step of that name of its own.
+// connect completes the dependencies. Without a single depends_on the steps are a chain in their
+// order. Otherwise what depends on nothing depends on the clone step; when cloning is disabled,
+// depends_on: [clone] means nothing, unless the pipeline has a step of that name of its own.
 func connect(steps []*spec.Step, cloneDisabled bool) error {
 	names := make(map[string]bool, len(steps))
 	graph := false
@@ -36,8 +37,9 @@ func connect(steps []*spec.Step, cloneDisabled bool) error {
 	return nil
 }
 
-// chain makes each step wait for the one before it. Services and detached steps that follow each other start at once, so
-// that they get ready side by side, and the step after them waits for them all.
+// chain makes each step wait for the one before it. Services and detached steps that follow each
+// other start at once, so that they get ready side by side, and the step after them waits for them
+// all.
 func chain(steps []*spec.Step) {
 	var before, background []string // the last step that others wait for, and what was started after it
 	for _, s := range steps {

@@ -8,7 +8,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// qualify completes an image's name the way docker does: the registry, library/ for Docker Hub's own, :latest where there is neither tag nor digest.
+// qualify completes an image's name the way docker does: the registry, library/ for Docker Hub's
+// own, :latest where there is neither tag nor digest.
 func qualify(image string) (string, error) {
 	if image == "" {
 		return "", fmt.Errorf("image: is missing: write the image that the step runs in")
@@ -29,7 +30,8 @@ func expand(image string) string {
 	return name
 }
 
-// repository is the image's name without registry defaults, tag and digest, as pipelines write it ("plugins/docker"), or "" when it can't be parsed.
+// repository is the image's name without registry defaults, tag and digest, as pipelines write it
+// ("plugins/docker"), or "" when it can't be parsed.
 func repository(image string) string {
 	ref, err := reference.ParseNormalizedNamed(image)
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 // labelRunner is ours, besides Drone's: the name of the runner that an object belongs to.
 const labelRunner = "io.drone.runner"
 
-// labels go onto every object of the run: Drone's io.drone.*, and the runner's name. ttl is the repository's timeout, expires an hour past it.
+// labels go onto every object of the run: Drone's io.drone.*, and the runner's name. ttl is the
+// repository's timeout, expires an hour past it.
 func (b *builder) labels() map[string]string {
 	a := b.args
 	ttl := time.Duration(a.Repo.Timeout) * time.Minute

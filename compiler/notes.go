@@ -2,11 +2,11 @@ package compiler
 
 import "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 
-// noteWarnings puts the linter's warnings into the logs: each into that of the step that it is about, and into the
-// first one where it is about no step, or one that doesn't run.
+// noteWarnings puts the linter's warnings into the logs: each into that of the step that it is
+// about, and into the first one where it is about no step, or one that doesn't run.
 //
-// Those of a privileged step aren't repeated, since its log says more about that (see unprivileged); what Drone's
-// server refuses it hasn't refused.
+// Those of a privileged step aren't repeated, since its log says more about that (see
+// unprivileged); what Drone's server refuses it hasn't refused.
 func (b *builder) noteWarnings() {
 	runs := map[string]bool{}
 	for _, step := range b.spec.Steps {

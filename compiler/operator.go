@@ -9,8 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// OperatorAuth finds the credentials for an image that no pipeline asks for, in a docker config.json (DRONE_DOCKER_CONFIG; an empty path has none). Nil pulls
-// anonymously.
+// OperatorAuth finds the credentials for an image that no pipeline asks for, in a docker
+// config.json (DRONE_DOCKER_CONFIG; an empty path has none). Nil pulls anonymously.
 func OperatorAuth(ctx context.Context, path, image string) (*spec.Auth, error) {
 	// Not RegistryFile, whose errors name a build.
 	list, err := fileRegistry{registry.File(path), path}.List(ctx, &registry.Request{})

@@ -11,7 +11,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// runPolicy reads `when`: whether the conditions match the build, then for which status the step runs.
+// runPolicy reads `when`: whether the conditions match the build, then for which status the step
+// runs.
 func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	if role == roleClone {
 		return spec.RunAlways
@@ -23,7 +24,8 @@ func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	if len(status.Include) == 0 && len(status.Exclude) == 0 {
 		return spec.RunOnSuccess
 	}
-	switch success, failure := glob.Condition(status, drone.StatusPassing), glob.Condition(status, drone.StatusFailing); {
+	switch success, failure := glob.Condition(status, drone.StatusPassing), glob.Condition(status,
+		drone.StatusFailing); {
 	case success && failure:
 		return spec.RunAlways
 	case failure:
@@ -33,8 +35,8 @@ func runPolicy(src *resource.Step, role role, a Args) spec.RunPolicy {
 	}
 }
 
-// NeverRuns reports whether a step or service has no place in the build, whatever its status: because of its `when`, or
-// of Skip. The build, repository and system must not be nil.
+// NeverRuns reports whether a step or service has no place in the build, whatever its status:
+// because of its `when`, or of Skip. The build, repository and system must not be nil.
 func (a Args) NeverRuns(src *resource.Step, service bool) bool {
 	if !service && a.Skip != nil && a.Skip(src.Name) {
 		return true

@@ -13,7 +13,8 @@ import (
 	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
-// ExternalEnviron is Drone's environment plugin at an endpoint. Its errors name the plugin and what it was asked for. An empty endpoint provides nothing.
+// ExternalEnviron is Drone's environment plugin at an endpoint. Its errors name the plugin and what
+// it was asked for. An empty endpoint provides nothing.
 func ExternalEnviron(endpoint, token string, skipVerify bool) provider.Provider {
 	return &namedEnviron{provider.External(endpoint, token, skipVerify), pluginName("environment", endpoint)}
 }
@@ -28,8 +29,9 @@ func ExternalRegistry(endpoint, token string, skipVerify bool) registry.Provider
 	return &namedRegistry{registry.External(endpoint, token, skipVerify), pluginName("registry", endpoint)}
 }
 
-// RegistryFile is a docker config.json of the operator's with credentials, read anew for each build, and with what the
-// credential helpers know that it names. Its errors name the file. An empty path lists nothing.
+// RegistryFile is a docker config.json of the operator's with credentials, read anew for each
+// build, and with what the credential helpers know that it names. Its errors name the file. An
+// empty path lists nothing.
 func RegistryFile(path string) registry.Provider {
 	return &namedRegistry{fileRegistry{registry.File(path), path}, "docker configuration " + path}
 }
@@ -81,8 +83,8 @@ func (p *namedRegistry) List(ctx context.Context, in *registry.Request) ([]*dron
 	return list, nil
 }
 
-// fileRegistry is a config.json: what its helpers know, which wins as with Docker's own client, then its own entries in
-// an order.
+// fileRegistry is a config.json: what its helpers know, which wins as with Docker's own client,
+// then its own entries in an order.
 type fileRegistry struct {
 	registry.Provider
 	path string

@@ -70,7 +70,8 @@ func TestExternalProviders(t *testing.T) {
 	}
 }
 
-// TestFailingProvidersFailTheBuild: the reference says nothing, and runs the build without what it needs.
+// TestFailingProvidersFailTheBuild: the reference says nothing, and runs the build without what it
+// needs.
 func TestFailingProvidersFailTheBuild(t *testing.T) {
 	external := &manifest.Manifest{Resources: []manifest.Resource{&manifest.Secret{Kind: "secret", Name: "external", Get: manifest.SecretGet{Path: "p", Name: "n"}}}}
 	for _, tt := range []struct {

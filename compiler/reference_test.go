@@ -14,7 +14,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
-// schemaKeys are the keys of Drone's docker pipeline (https://docs.drone.io/pipeline/docker/syntax/), by what they stand in.
+// schemaKeys are the keys of Drone's docker pipeline
+// (https://docs.drone.io/pipeline/docker/syntax/), by what they stand in.
 var schemaKeys = map[string]string{
 	"pipeline": `clone clone.depth clone.disable clone.retries clone.skip_verify clone.trace concurrency concurrency.limit depends_on environment image_pull_secrets kind name
 		node platform platform.arch platform.os platform.variant platform.version services steps trigger trigger.branch trigger.event type version volumes workspace
@@ -25,8 +26,9 @@ var schemaKeys = map[string]string{
 	"volume": `host host.path name temp temp.medium temp.size_limit`,
 }
 
-// TestReference holds that the golden files are a table of what Drone's runner does: each says what that makes of it, and
-// why this runner does otherwise where it does, and every key of the schema is in one of them.
+// TestReference holds that the golden files are a table of what Drone's runner does: each says what
+// that makes of it, and why this runner does otherwise where it does, and every key of the schema
+// is in one of them.
 func TestReference(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.yml")
 	if err != nil {

@@ -15,15 +15,17 @@ import (
 	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
-// credentials are a user and a password for one registry. source says in a note where they come from.
+// credentials are a user and a password for one registry. source says in a note where they come
+// from.
 type credentials struct {
 	host, address, username, password string
 	source                            string
 }
 
-// credentials lists all that the build has, in the order in which they are tried: image_pull_secrets, of which
-// the last one wins as on Drone's runner, then the operator's plugins and files. A secret that holds no
-// credentials is left out with a note: the pull may well do without it.
+// credentials lists all that the build has, in the order in which they are tried:
+// image_pull_secrets, of which the last one wins as on Drone's runner, then the operator's plugins
+// and files. A secret that holds no credentials is left out with a note: the pull may well do
+// without it.
 func (b *builder) credentials(ctx context.Context) ([]credentials, error) {
 	var out []credentials
 	for _, name := range b.args.Pipeline.PullSecrets {
@@ -38,7 +40,8 @@ func (b *builder) credentials(ctx context.Context) ([]credentials, error) {
 		list, err := auths.ParseString(got.data)
 		if err != nil {
 			// The parser's error may quote the secret.
-			b.notes = append(b.notes, fmt.Sprintf("image_pull_secrets: secret %q is ignored, since it is not a Docker config.json: "+
+			b.notes = append(b.notes, fmt.Sprintf("image_pull_secrets: secret %q is ignored, since it is not a "+
+				"Docker config.json: "+
 				`write {"auths": {"HOST": {"auth": "BASE64 OF USER:PASSWORD"}}} into it`, name))
 			continue
 		}
@@ -65,16 +68,18 @@ func known(list []*drone.Registry, source string) []credentials {
 	return out
 }
 
-// ordered sorts what comes out of a config.json. Its entries are those of a JSON object, in no order; with one, which of several for the same host counts is the
-// same in every build.
+// ordered sorts what comes out of a config.json. Its entries are those of a JSON object, in no
+// order; with one, which of several for the same host counts is the same in every build.
 func ordered(list []*drone.Registry) []*drone.Registry {
 	slices.SortFunc(list, func(a, b *drone.Registry) int {
-		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.Username, b.Username), cmp.Compare(a.Password, b.Password))
+		return cmp.Or(cmp.Compare(a.Address, b.Address), cmp.Compare(a.Username, b.Username),
+			cmp.Compare(a.Password, b.Password))
 	})
 	return list
 }
 
-// auth finds the credentials for an image, by the host of its registry: the first that match. Nil pulls anonymously. The note, if there is one, is for the step's log.
+// auth finds the credentials for an image, by the host of its registry: the first that match. Nil
+// pulls anonymously. The note, if there is one, is for the step's log.
 func (b *builder) auth(image string) (auth *spec.Auth, note string) {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
@@ -85,7 +90,8 @@ func (b *builder) auth(image string) (auth *spec.Auth, note string) {
 		switch {
 		case c.host != host:
 		case c.username == "" && c.password == "":
-			note = fmt.Sprintf("%s names %s without a user and password (its auth must be the base64 of USER:PASSWORD)", c.source, host)
+			note = fmt.Sprintf("%s names %s without a user and password (its auth must be the base64 of "+
+				"USER:PASSWORD)", c.source, host)
 		default:
 			return &spec.Auth{Address: c.address, Username: c.username, Password: spec.Sensitive(c.password)}, ""
 		}

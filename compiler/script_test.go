@@ -14,7 +14,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// interpreters are the shells of this machine that scripts are tried in; /bin/sh is always among them. Alpine's is busybox's, Debian's is dash.
+// interpreters are the shells of this machine that scripts are tried in; /bin/sh is always among
+// them. Alpine's is busybox's, Debian's is dash.
 func interpreters(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{"sh": {"/bin/sh"}}
@@ -26,7 +27,8 @@ func interpreters(t *testing.T) map[string][]string {
 	return found
 }
 
-// runCommands runs a step's commands as its container would: the step's own -c and command, with the script in the environment.
+// runCommands runs a step's commands as its container would: the step's own -c and command, with
+// the script in the environment.
 func runCommands(t *testing.T, shell []string, commands []string, env ...string) (output string, home string, code int) {
 	t.Helper()
 	dst := &spec.Step{}
@@ -182,7 +184,8 @@ func TestSetProcess(t *testing.T) {
 	}
 }
 
-// TestShell runs commands by the shell that a step asks for, and by /bin/sh in an image that lacks it.
+// TestShell runs commands by the shell that a step asks for, and by /bin/sh in an image that lacks
+// it.
 func TestShell(t *testing.T) {
 	folder := t.TempDir()
 	zsh := filepath.Join(folder, "zsh")

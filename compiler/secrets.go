@@ -17,7 +17,8 @@ type secretFinder struct {
 	found                           map[string]foundSecret
 }
 
-// foundSecret is the answer for one name. Without ok, why says in a few words what stood in the way, or is empty when nobody knows the name.
+// foundSecret is the answer for one name. Without ok, why says in a few words what stood in the
+// way, or is empty where the name is unknown.
 type foundSecret struct {
 	data string
 	ok   bool
@@ -34,8 +35,9 @@ func newSecretFinder(operator secret.Provider, a Args) *secretFinder {
 	}
 }
 
-// find asks the repository's secrets, those encrypted in the file, then the operator's static and external ones. The first that has a value wins; a secret that is
-// empty everywhere is there, and empty. An error means that a provider failed, not that the secret is missing.
+// find asks the repository's secrets, those encrypted in the file, then the operator's static and
+// external ones. The first that has a value wins; a secret that is empty everywhere is there, and
+// empty. An error means that a provider failed, not that the secret is missing.
 func (f *secretFinder) find(ctx context.Context, name string) (foundSecret, error) {
 	if got, ok := f.found[name]; ok {
 		return got, nil
@@ -57,7 +59,8 @@ func (f *secretFinder) lookup(ctx context.Context, name string) (foundSecret, er
 		s, err := p.Find(ctx, in)
 		switch {
 		case err != nil && p == f.encrypted:
-			// Copied from another repository, say, whose key this one doesn't have. Drone runs such a build without the secret.
+			// Copied from another repository, say, whose key this one doesn't have. Drone runs such
+			// a build without the secret.
 			got.why = "it is encrypted in the file, and this repository's key doesn't decrypt it"
 		case refused(err) != "":
 			got.why = refused(err)
@@ -73,8 +76,9 @@ func (f *secretFinder) lookup(ctx context.Context, name string) (foundSecret, er
 	return got, nil
 }
 
-// refused is the text of a plugin that answers "not for this build". Plugins made with drone-go say so, and that they don't know a secret, by
-// status 404 (https://github.com/drone/drone-go, plugin/secret/handler.go); every other failure is one.
+// refused is the text of a plugin that answers "not for this build". Plugins made with drone-go say
+// so, and that they don't know a secret, by status 404 (https://github.com/drone/drone-go,
+// plugin/secret/handler.go); every other failure is one.
 func refused(err error) string {
 	var answer *drone.Error
 	if errors.As(err, &answer) && answer.Code == http.StatusNotFound {
@@ -83,8 +87,8 @@ func refused(err error) string {
 	return ""
 }
 
-// addSecret sets a variable to a secret. The variable of one that this build doesn't get is there and empty,
-// with a note: scripts with set -u, and os.environ["X"], count on it.
+// addSecret sets a variable to a secret. The variable of one that this build doesn't get is there
+// and empty, with a note: scripts with set -u, and os.environ["X"], count on it.
 func (b *builder) addSecret(ctx context.Context, env environment, variable, name string, notes *[]string) error {
 	got, err := b.secrets.find(ctx, name)
 	if err != nil {

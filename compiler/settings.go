@@ -14,7 +14,8 @@ import (
 )
 
 // addSettings turns a plugin's settings into its PLUGIN_ variables.
-func (b *builder) addSettings(ctx context.Context, env environment, settings map[string]*manifest.Parameter, notes *[]string) error {
+func (b *builder) addSettings(ctx context.Context, env environment, settings map[string]*manifest.Parameter,
+	notes *[]string) error {
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		name, p := settingName(key), settings[key]
 		switch {
@@ -38,12 +39,14 @@ func (b *builder) addSettings(ctx context.Context, env environment, settings map
 // settingPrefix begins the names of the variables that hold the settings of a plugin.
 const settingPrefix = "PLUGIN_"
 
-// settingName is PLUGIN_ and the key in upper case, with what no variable's name may hold as an underscore.
+// settingName is PLUGIN_ and the key in upper case, with what no variable's name may hold as an
+// underscore.
 func settingName(key string) string {
 	return settingPrefix + strings.NewReplacer("-", "_", ".", "_").Replace(strings.ToUpper(key))
 }
 
-// encode writes a value of the YAML as plugins read it: scalars as text, a list of scalars joined by commas, other lists and maps as JSON.
+// encode writes a value of the YAML as plugins read it: scalars as text, a list of scalars joined
+// by commas, other lists and maps as JSON.
 func encode(value any) (string, error) {
 	if text, ok := encodeScalar(value); ok {
 		return text, nil

@@ -62,7 +62,8 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 		if dst.RunPolicy != spec.RunOnFailure {
 			return nil, err
 		}
-		// The build is lost anyway when this step runs, and fails then as any step whose image isn't there.
+		// The build is lost anyway when this step runs, and fails then as any step whose image
+		// isn't there.
 		dst.Image = src.Image
 	}
 	if dst.Pull, err = pullPolicy(src.Pull); err != nil {
@@ -79,7 +80,8 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 		return nil, err
 	}
 	script := setProcess(dst, src)
-	// What runs in the background without commands, a database for one, starts in the folder that its image was made for, as with Drone.
+	// What runs in the background without commands, such as a database, starts in the folder that
+	// its image was made for, as with Drone.
 	if role != roleService && !src.Detach || len(src.Commands) > 0 {
 		dst.WorkingDir = b.workspace.full
 	}
@@ -105,9 +107,10 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 	return dst, nil
 }
 
-// absent makes the step one that never runs: a place in the graph, for what depends on it. Nothing else of it is
-// read, so nothing of it can be wrong: an image such as "app:${DRONE_TAG}" has no name in a build without a
-// tag. It gets no variable and no secret, and no provider is asked for it.
+// absent makes the step one that never runs: a place in the graph, for what depends on it. Nothing
+// else of it is read, so nothing of it can be wrong: an image such as "app:${DRONE_TAG}" has no
+// name in a build without a tag. It gets no variable and no secret, and no provider is asked for
+// it.
 func (b *builder) absent(dst *spec.Step, src *resource.Step) *spec.Step {
 	return &spec.Step{
 		ID:        dst.ID,
@@ -122,7 +125,8 @@ func (b *builder) absent(dst *spec.Step, src *resource.Step) *spec.Step {
 	}
 }
 
-// unprivileged is the line of a step that asks for privilege. Mostly it was for Docker, which it may have.
+// unprivileged is the line of a step that asks for privilege. Mostly it was for Docker, which it
+// may have.
 func (b *builder) unprivileged(dst *spec.Step) string {
 	const note = "privileged is set for this step and not granted: it runs unprivileged"
 	if b.hasDocker(dst) {
@@ -132,7 +136,8 @@ func (b *builder) unprivileged(dst *spec.Step) string {
 }
 
 // setEnvironment adds the step's variables, secrets and credentials to what every step starts from.
-func (b *builder) setEnvironment(ctx context.Context, dst *spec.Step, src *resource.Step, role role, script string) error {
+func (b *builder) setEnvironment(ctx context.Context, dst *spec.Step, src *resource.Step, role role,
+	script string) error {
 	if err := b.spend(len(b.base) + len(src.Environment) + len(src.Settings)); err != nil {
 		return err
 	}
@@ -172,7 +177,8 @@ func (b *builder) identify(s *spec.Step) {
 	for name, value := range environ.StepArgs(s.Name, int64(s.Number)) {
 		s.Env[name] = value
 	}
-	// The step's own variables of these names don't win, not even as secrets: what Drone says about a step is true.
+	// The step's own variables of these names don't win, not even as secrets: what Drone says about
+	// a step is true.
 	s.Secrets = slices.DeleteFunc(s.Secrets, func(secret *spec.Secret) bool {
 		_, taken := s.Env[secret.Env]
 		return taken
@@ -188,13 +194,15 @@ func (b *builder) limits(src *resource.Step) spec.Limits {
 	}
 	l.ShmSize = cmp.Or(max(0, int64(src.ShmSize)), l.ShmSize)
 	if l.MemorySwap > 0 && l.MemorySwap < l.Memory {
-		// Docker refuses a total below the memory: one of the two is the operator's, the other the step's.
+		// Docker refuses a total below the memory: one of the two is the operator's, the other the
+		// step's.
 		l.MemorySwap = l.Memory
 	}
 	return l
 }
 
-// setNetwork reads network_mode. What isn't the network of the run, or none at all, is a network of the daemon that the step joins besides.
+// setNetwork reads network_mode. What isn't the network of the run, or none at all, is a network of
+// the daemon that the step joins besides.
 func (b *builder) setNetwork(dst *spec.Step, mode string) error {
 	kind, _, _ := strings.Cut(strings.ToLower(mode), ":")
 	switch kind {
@@ -203,9 +211,11 @@ func (b *builder) setNetwork(dst *spec.Step, mode string) error {
 		dst.NoNetwork = true
 		return nil
 	case "bridge", "default":
-		dst.Notes = append(dst.Notes, fmt.Sprintf("network_mode %s: the step is on the network of its build, as every step is", mode))
+		dst.Notes = append(dst.Notes, fmt.Sprintf("network_mode %s: the step is on the network of its pipeline, as "+
+			"every step is", mode))
 	case "host", "container":
-		return fmt.Errorf("network_mode: %q: no step joins another network namespace: leave the key out; steps and services reach each other by name", mode)
+		return fmt.Errorf("network_mode: %q: no step joins another network namespace: leave the key out; steps "+
+			"and services reach each other by name", mode)
 	default:
 		dst.Networks = append(dst.Networks, mode)
 	}

@@ -15,7 +15,8 @@ import (
 const (
 	// workspaceName is the volume of the workspace. The linter reserves the name.
 	workspaceName = "_workspace"
-	// socketName is the volume of the docker socket that plugins get. The linter reserves this one too.
+	// socketName is the volume of the docker socket that plugins get. The linter reserves this one
+	// too.
 	socketName = "_docker_socket"
 	// socketPath is where clients look for a docker socket.
 	socketPath = "/var/run/docker.sock"
@@ -23,16 +24,19 @@ const (
 	defaultBase = "/drone/src"
 )
 
-// OperatorVolume is an entry of the operator's volumes: a path of the machine, or the name of a volume of the daemon, at a path in every step.
+// OperatorVolume is an entry of the operator's volumes: a path of the machine, or the name of a
+// volume of the daemon, at a path in every step.
 type OperatorVolume struct {
 	Source, Target string
 	ReadOnly       bool
 }
 
-// workspace is where the steps find the sources: full is base and path joined. The volume is mounted at base.
+// workspace is where the steps find the sources: full is base and path joined. The volume is
+// mounted at base.
 type workspace struct{ base, path, full string }
 
-// workspaceOf reads `workspace`. A path alone is the folder in /drone/src when relative, and the base when absolute; a relative base is a folder of the root.
+// workspaceOf reads `workspace`. A path alone is the folder in /drone/src when relative, and the
+// base when absolute; a relative base is a folder of the root.
 func workspaceOf(w resource.Workspace) workspace {
 	base, sub := w.Base, w.Path
 	if base == "" && path.IsAbs(sub) {
@@ -55,7 +59,8 @@ func below(dir, p string) string {
 	return path.Join(dir, p)
 }
 
-// workspaceVolume is what a docker client names the workspace by: its volume, or the folder that it is bound from.
+// workspaceVolume is what a docker client names the workspace by: its volume, or the folder that it
+// is bound from.
 func (b *builder) workspaceVolume() string {
 	if b.WorkspaceSource != "" {
 		return b.WorkspaceSource
@@ -88,8 +93,9 @@ func (b *builder) addVolumes() error {
 			return fmt.Errorf("volume %q: the name is the runner's own: choose another one", v.Name)
 		}
 		if v.Temp == nil && v.Host == nil || b.volumes[v.Name] != nil {
-			// A volume without a source (a step in the wrong list, a kubernetes volume), or the second one of a name: as
-			// on Drone's runner it is as if it weren't there, and the linter warns.
+			// A volume without a source (a step in the wrong list, a kubernetes volume), or the
+			// second one of a name: as on Drone's runner it is as if it weren't there, and the
+			// linter warns.
 			continue
 		}
 		if !b.mounted(v.Name) || b.ofDaemonsAlone(v.Name) {
@@ -109,7 +115,8 @@ func operatorVolume(name string, v OperatorVolume) (*spec.Volume, error) {
 	out := &spec.Volume{Name: name, ReadOnly: v.ReadOnly}
 	switch {
 	case v.Source == "" || !path.IsAbs(v.Target):
-		return nil, fmt.Errorf("the runner's volume %q:%q: write a source and an absolute path, as in DRONE_RUNNER_VOLUMES=/certs:/certs:ro", v.Source, v.Target)
+		return nil, fmt.Errorf("the runner's volume %q:%q: write a source and an absolute path, as in "+
+			"DRONE_RUNNER_VOLUMES=/certs:/certs:ro", v.Source, v.Target)
 	case !path.IsAbs(v.Source):
 		out.Kind, out.ID = spec.VolumePersistent, v.Source
 		return out, nil
@@ -130,14 +137,15 @@ func isReserved(name string) bool {
 	return slices.Contains([]string{workspaceName, socketName, daemonSocketName, daemonCertsName}, name)
 }
 
-// volume maps what a pipeline declares, which has a source; where it has two, temp counts. id names the volume in
-// the daemon if it is one that goes with the run.
+// volume maps what a pipeline declares, which has a source; where it has two, temp counts. id names
+// the volume in the daemon if it is one that goes with the run.
 func (b *builder) volume(v *resource.Volume, id string) (*spec.Volume, error) {
 	out := &spec.Volume{Name: v.Name}
 	switch {
 	case v.Temp != nil && v.Temp.Medium == "memory":
 		if v.Temp.SizeLimit < 0 {
-			return nil, fmt.Errorf("temp.size_limit: %d is negative: write a size such as 64mb, or leave it out", int64(v.Temp.SizeLimit))
+			return nil, fmt.Errorf("temp.size_limit: %d is negative: write a size such as 64mb, or leave it out",
+				int64(v.Temp.SizeLimit))
 		}
 		out.Kind, out.ID, out.SizeLimit = spec.VolumeMemory, id, int64(v.Temp.SizeLimit)
 	case v.Temp != nil:
@@ -148,8 +156,9 @@ func (b *builder) volume(v *resource.Volume, id string) (*spec.Volume, error) {
 	return out, nil
 }
 
-// setHostVolume maps a host path, which here is never a path of the host: the docker socket is the run's own, what the operator allowed is
-// bound, and anything else that does no harm becomes a volume that is kept from build to build.
+// setHostVolume maps a host path, which here is never a path of the host: the docker socket is the
+// run's own, what the operator allowed is bound, and anything else that does no harm becomes a
+// volume that is kept from build to build.
 func (b *builder) setHostVolume(out *spec.Volume, hostPath string) error {
 	kind := resource.ClassifyHostPath(hostPath)
 	clean := resource.CleanHostPath(hostPath)
@@ -159,10 +168,12 @@ func (b *builder) setHostVolume(out *spec.Volume, hostPath string) error {
 	case kind == resource.PathSocketDir:
 		out.Kind = spec.VolumeSocketDir
 	case resource.HostPathAllowed(hostPath, b.HostPaths):
-		// By its spelling. Whether a symbolic link leads out again is for the engine to find out, where the folder is.
+		// By its spelling. Whether a symbolic link leads out again is for the engine to find out,
+		// where the folder is.
 		out.Kind, out.Path, out.Root = spec.VolumeBind, clean, b.rootOf(hostPath)
 	case kind == resource.PathForbidden:
-		return fmt.Errorf("host.path: %q can't be mounted: write temp: {} for a volume of the build, or a path such as /cache/NAME for one that is kept", hostPath)
+		return fmt.Errorf("host.path: %q can't be mounted: write temp: {} for a volume of the pipeline, or a path "+
+			"such as /cache/NAME for one that is kept", hostPath)
 	default:
 		out.Kind, out.Path, out.ID = spec.VolumePersistent, clean, persistentID(clean)
 	}
@@ -179,7 +190,8 @@ func (b *builder) rootOf(hostPath string) string {
 	return ""
 }
 
-// persistentID names the volume that stands for a path: the same for every build, readable, and different for paths that read alike.
+// persistentID names the volume that stands for a path: the same for every build, readable, and
+// different for paths that read alike.
 func persistentID(clean string) string {
 	readable := strings.Map(func(r rune) rune {
 		switch {
@@ -223,9 +235,9 @@ func (b *builder) mounted(volume string) bool {
 	return ok
 }
 
-// setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the workspace, and
-// that over the operator's. As on Drone's runner, a mount of a volume that isn't there is ignored; the linter
-// warns.
+// setMounts puts the volumes into a step, each at a path of its own: the step's mounts win over the
+// workspace, and that over the operator's. As on Drone's runner, a mount of a volume that isn't
+// there is ignored; the linter warns.
 func (b *builder) setMounts(dst *spec.Step, src *resource.Step) error {
 	taken := map[string]bool{}
 	for _, m := range src.Volumes {

@@ -14,7 +14,7 @@ const cloneStep = "clone"
 // maxName is how many characters Drone keeps of a step's name.
 const maxName = 100
 
-// Bounds of what is said about one graph: beyond them a report helps nobody.
+// Bounds of what is said about one graph: a longer report helps no reader.
 const (
 	maxCycles = 10
 	maxListed = 20
@@ -32,13 +32,15 @@ func (c *checker) checkNames() {
 			c.at(s, resource.Error, "name", "the step has no name: write name: NAME")
 			continue
 		case s.Name == cloneStep && !c.pipeline.Clone.Disable:
-			c.at(s, resource.Error, "name", "clone is the name of the runner's own step: rename this one, or write clone: {disable: true} at the pipeline for this one to take its place")
+			c.at(s, resource.Error, "name", "clone is the name of the runner's own step: rename this one, or "+
+				"write clone: {disable: true} at the pipeline for this one to take its place")
 		}
 		if n := utf8.RuneCountInString(s.Name); n > maxName {
 			c.at(s, resource.Error, "name", "the name has %d characters: write at most %d", n, maxName)
 		}
 		if before, ok := first[s.Name]; ok {
-			c.at(s, resource.Error, "name", "the name stands in line %d already, and steps and services need names of their own: rename one", before.Place("name").Line)
+			c.at(s, resource.Error, "name", "the name stands in line %d already, and steps and services need "+
+				"names of their own: rename one", before.Place("name").Line)
 			continue
 		}
 		first[s.Name] = s
@@ -66,13 +68,16 @@ func (c *checker) checkGraph() {
 			case dep == s.Name:
 				c.at(s, resource.Error, key, "the step depends on itself: remove the dependency")
 			case ok && s.list == "services" && target.list == "steps":
-				c.at(s, resource.Error, key, "services start before the steps, so %q can't wait for the step %q: remove the dependency, or write the service as a step with detach: true",
+				c.at(s, resource.Error, key, "services start before the steps, so %q can't wait for the step %q: "+
+					"remove the dependency, or write the service as a step with detach: true",
 					s.Name, dep)
 			case ok && s.list == "steps" && target.list == "steps" && target.index > s.index:
-				c.refused(s, key, "the step %q stands below, in line %d: move it above this one", dep, target.Position.Line)
+				c.refused(s, key, "the step %q stands below, in line %d: move it above this one", dep,
+					target.Position.Line)
 			case ok || dep == cloneStep && !c.pipeline.Clone.Disable:
 			case dep == cloneStep:
-				c.refused(s, key, "there is no step clone, since clone is disabled, and the dependency is ignored: remove it")
+				c.refused(s, key, "there is no step clone, since clone is disabled, and the dependency is "+
+					"ignored: remove it")
 			case c.found.Full(resource.Error):
 				c.at(s, resource.Error, key, "")
 			default:
@@ -132,7 +137,8 @@ func (c *checker) reportCycle(known map[string]subject, cycle []string) {
 		out = append(out, resource.Cut(name, maxName))
 	}
 	round := strings.Join(append(out, out[0]), " → ")
-	c.at(known[cycle[0]], resource.Error, "depends_on", "the steps wait for each other: %s: remove one of these dependencies", round)
+	c.at(known[cycle[0]], resource.Error, "depends_on", "the steps wait for each other: %s: remove one of these "+
+		"dependencies", round)
 }
 
 // names lists what the step could depend on.

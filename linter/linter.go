@@ -1,6 +1,8 @@
-// Package linter holds the rules of what a pipeline may ask for. It looks at a whole pipeline and returns everything wrong with it at once.
+// Package linter holds the rules of what a pipeline may ask for. It looks at a whole pipeline and
+// returns everything wrong with it at once.
 //
-// The one rule to keep: every finding says where it is (step, key, line), what is wrong, and what to write instead.
+// The one rule to keep: every finding says where it is (step, key, line), what is wrong, and what
+// to write instead.
 package linter
 
 import (
@@ -13,27 +15,29 @@ import (
 type Options struct {
 	// Trusted is set for repositories that the administrator of Drone trusts.
 	Trusted bool
-	// RefusePrivileged makes privileged steps an error for trusted repositories too; otherwise they run unprivileged, with a warning
-	// (DRONE_RUNNER_PRIVILEGED=refuse).
+	// RefusePrivileged makes privileged steps an error for trusted repositories too; otherwise they
+	// run unprivileged, with a warning (DRONE_RUNNER_PRIVILEGED=refuse).
 	RefusePrivileged bool
 	// OpenSocket gives the guarded docker socket to untrusted repositories too.
 	OpenSocket bool
 	// HostPaths are the paths that trusted repositories may bind (DRONE_RUNNER_HOST_PATHS).
 	HostPaths []string
-	// DockerPlugins are the images that get Docker as plugins (DRONE_RUNNER_DOCKER_PLUGINS and the usual ones). Nil
-	// looks for none that should be among them.
+	// DockerPlugins are the images that get Docker as plugins (DRONE_RUNNER_DOCKER_PLUGINS and the
+	// usual ones). Nil looks for none that should be among them.
 	DockerPlugins []string
-	// Absent reports whether a step has no place in the build that the pipeline is checked for. What is wrong with
-	// such a step is a warning where it would merely fail. Nil: every step may run.
+	// Absent reports whether a step has no place in the build that the pipeline is checked for.
+	// What is wrong with such a step is a warning where it would merely fail. Nil: every step may
+	// run.
 	Absent func(step *resource.Step, service bool) bool
 }
 
-// Lint checks one pipeline. The findings come in the order of the file and carry its name. Lint changes nothing and never panics, whatever
-// the pipeline holds.
+// Lint checks one pipeline. The findings come in the order of the file and carry its name. Lint
+// changes nothing and never panics, whatever the pipeline holds.
 func Lint(file string, p *resource.Pipeline, o Options) resource.Findings {
 	c := &checker{file: file, pipeline: p, options: o}
 	if p.ForOthers() {
-		c.on(resource.Warning, "platform.os", "the pipeline is for a runner of %s, and isn't checked here: this one runs Linux containers", p.Platform.OS)
+		c.on(resource.Warning, "platform.os", "the pipeline is for a runner of %s, and isn't checked here: this "+
+			"one runs Linux containers", p.Platform.OS)
 		return c.found.Findings()
 	}
 	for i, s := range p.Services {
@@ -67,7 +71,8 @@ type checker struct {
 	found resource.Collector
 	// declared are the names of the pipeline's volumes; provided says which of them have a source.
 	declared, provided map[string]bool
-	// mounts says of each volume that a step mounts which may run, whether anything but docker daemons does.
+	// mounts says of each volume that a step mounts which may run, whether anything but docker
+	// daemons does.
 	mounts map[string]bool
 }
 
@@ -76,7 +81,8 @@ func (c *checker) absent(s subject) bool {
 	return s.Step != nil && c.options.Absent != nil && c.options.Absent(s.Step, s.list == "services")
 }
 
-// ifRun is Error for a step that may run, and Warning for one that is absent: what can't be run does no harm there.
+// ifRun is Error for a step that may run, and Warning for one that is absent: what can't be run
+// does no harm there.
 func (c *checker) ifRun(s subject) resource.Severity {
 	if c.absent(s) {
 		return resource.Warning
@@ -120,7 +126,8 @@ func (c *checker) refused(s subject, key, format string, args ...any) {
 		c.found.Add(resource.Finding{Severity: resource.Warning})
 		return
 	}
-	c.found.Add(resource.Finding{Severity: resource.Warning, File: c.file, Position: s.Place(key), Pipeline: c.pipeline.Name, Step: s.label(),
+	c.found.Add(resource.Finding{Severity: resource.Warning, File: c.file, Position: s.Place(key),
+		Pipeline: c.pipeline.Name, Step: s.label(),
 		Key: key, Message: "Drone's server refuses this: " + fmt.Sprintf(format, args...), Refused: true})
 }
 

@@ -234,7 +234,8 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// check parses the row's file, which may be odd only in what the linter looks at, and compares the findings.
+// check parses the row's file, which may be odd only in what the linter looks at, and compares the
+// findings.
 func check(t *testing.T, tt row) {
 	t.Helper()
 	f, findings := resource.Parse("f.yml", []byte(tt.yaml))
@@ -256,7 +257,8 @@ func check(t *testing.T, tt row) {
 	}
 }
 
-// TestLintSurvives takes the oddities of public pipelines through substitution, parser and linter: none of them stops the build.
+// TestLintSurvives takes the oddities of public pipelines through substitution, parser and linter:
+// none of them stops the build.
 func TestLintSurvives(t *testing.T) {
 	text, err := resource.Substitute([]byte(`---
 kind: pipeline
@@ -320,7 +322,8 @@ volumes:
 	}
 }
 
-// TestLintAllAtOnce holds that one mistake doesn't hide another, and that findings come in the order of the file.
+// TestLintAllAtOnce holds that one mistake doesn't hide another, and that findings come in the
+// order of the file.
 func TestLintAllAtOnce(t *testing.T) {
 	check(t, row{yaml: `kind: pipeline
 volumes:
@@ -379,7 +382,8 @@ func TestLintManyCycles(t *testing.T) {
 	}
 }
 
-// TestMalformed agrees with Drone's matcher: what is malformed matches nothing, itself included, but for alternatives before an unclosed one.
+// TestMalformed agrees with Drone's matcher: what is malformed matches nothing, itself included,
+// but for alternatives before an unclosed one.
 func TestMalformed(t *testing.T) {
 	for pattern, want := range map[string]bool{
 		"": false, "main": false, "feature/*": false, "**": false, "refs/tags/v[0-9]*": false, "{a,b}": false, `a\{`: false, "a}": false, "[^a]": false,
@@ -394,7 +398,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// FuzzLint holds that whatever the parser makes of a text, the linter says its findings with a place, and panics at none.
+// FuzzLint holds that whatever the parser makes of a text, the linter says its findings with a
+// place, and panics at none.
 func FuzzLint(f *testing.F) {
 	f.Add([]byte(keys("volumes: [{name: a, path: b}], depends_on: s, when: {branch: \"[\"}")), false)
 	f.Add([]byte("kind: pipeline\nvolumes: [{host: }, {temp: , claim: }]\nservices: [~]\nsteps: [~, {privileged: y, devices: {}}]\n"), true)

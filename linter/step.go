@@ -31,11 +31,13 @@ func (c *checker) checkStep(s subject) {
 		if onFailureAlone(s.When.Status) {
 			severity = resource.Warning // a build in which this step fails has failed already
 		}
-		c.at(s, severity, "image", "%q is no image (%v): write REGISTRY/NAME:TAG, in lower case up to the tag", s.Image, err)
+		c.at(s, severity, "image", "%q is no image (%v): write REGISTRY/NAME:TAG, in lower case up to the tag",
+			s.Image, err)
 	}
 	c.checkPlugin(s)
 	if s.Shell != "" && len(s.Commands) > 0 && !resource.IsShell(s.Shell) {
-		c.at(s, resource.Warning, "shell", "%q can't run the commands, and /bin/sh does: write %s, or the absolute path of one of them", s.Shell, strings.Join(resource.Shells, ", "))
+		c.at(s, resource.Warning, "shell", "%q can't run the commands, and /bin/sh does: write %s, or the "+
+			"absolute path of one of them", s.Shell, strings.Join(resource.Shells, ", "))
 	}
 	c.checkSizes(s)
 	for i, host := range s.ExtraHosts {
@@ -45,7 +47,8 @@ func (c *checker) checkStep(s subject) {
 	}
 	for i, server := range s.DNS {
 		if _, err := netip.ParseAddr(server); err != nil {
-			c.at(s, c.ifRun(s), fmt.Sprintf("dns[%d]", i), "%q is no IP address: write the resolver's, such as 10.0.0.2", server)
+			c.at(s, c.ifRun(s), fmt.Sprintf("dns[%d]", i), "%q is no IP address: write the resolver's, such as "+
+				"10.0.0.2", server)
 		}
 	}
 	report := func(severity resource.Severity, key, message string) { c.at(s, severity, key, "%s", message) }
@@ -60,11 +63,13 @@ func (c *checker) checkSizes(s subject) {
 		least int64
 	}{{"mem_limit", s.MemLimit, 0}, {"memswap_limit", s.MemSwap, -1}, {"shm_size", s.ShmSize, 0}} {
 		if int64(size.value) < size.least {
-			c.at(s, resource.Warning, size.key, "%d is negative and has no effect: write a size such as 512m, or remove the key", int64(size.value))
+			c.at(s, resource.Warning, size.key, "%d is negative and has no effect: write a size such as 512m, or "+
+				"remove the key", int64(size.value))
 		}
 	}
 	if s.MemSwap > 0 && s.MemLimit > s.MemSwap {
-		c.at(s, c.ifRun(s), "memswap_limit", "the limit is that of memory and swap together, and is less than mem_limit: write at least %s", s.MemLimit)
+		c.at(s, c.ifRun(s), "memswap_limit", "the limit is that of memory and swap together, and is less than "+
+			"mem_limit: write at least %s", s.MemLimit)
 	}
 }
 
@@ -79,22 +84,27 @@ func (c *checker) checkEnvironment(env map[string]*manifest.Variable, report fun
 		short, rest, equals := strings.Cut(name, "=")
 		switch {
 		case equals && short != "" && env[name] != nil && env[name].Secret == "" && !strings.Contains(name, "\x00"):
-			report(resource.Warning, "environment."+name, fmt.Sprintf("the name of a variable ends at the =, so this one is %s: %s=…: write %s: '%s…'", short, rest, short, rest+"="))
+			report(resource.Warning, "environment."+name, fmt.Sprintf("the name of a variable ends at the =, so "+
+				"this one is %s: %s=…: write %s: '%s…'", short, rest, short, rest+"="))
 		case equals || name == "" || strings.Contains(name, "\x00"):
-			report(resource.Error, "environment."+name, fmt.Sprintf("%q is no name of a variable: write NAME: value", name))
+			report(resource.Error, "environment."+name, fmt.Sprintf("%q is no name of a variable: write NAME: "+
+				"value", name))
 		}
 	}
 }
 
-// checkConditions warns of patterns that can't match: the step or pipeline would run, or not run, without a word.
-func (c *checker) checkConditions(when manifest.Conditions, key string, report func(resource.Severity, string, string)) {
+// checkConditions warns of patterns that can't match: the step or pipeline would run, or not run,
+// without a word.
+func (c *checker) checkConditions(when manifest.Conditions, key string, report func(resource.Severity, string,
+	string)) {
 	for _, condition := range []struct {
 		name  string
 		value manifest.Condition
 		known []string
 	}{
 		{"action", when.Action, nil}, {"cron", when.Cron, nil}, {"ref", when.Ref, nil}, {"repo", when.Repo, nil},
-		{"instance", when.Instance, nil}, {"target", when.Target, nil}, {"event", when.Event, events}, {"branch", when.Branch, nil},
+		{"instance", when.Instance, nil}, {"target", when.Target, nil}, {"event", when.Event, events}, {"branch",
+			when.Branch, nil},
 		{"status", when.Status, statuses}, {"paths", when.Paths, nil},
 	} {
 		for _, pattern := range slices.Concat(condition.value.Include, condition.value.Exclude) {
@@ -104,7 +114,8 @@ func (c *checker) checkConditions(when manifest.Conditions, key string, report f
 					"the pattern has %d bytes and matches nothing: write at most %d", len(pattern), glob.MaxPattern))
 			case malformed(pattern):
 				report(resource.Warning, key+"."+condition.name, fmt.Sprintf(
-					"the pattern %q is malformed and matches nothing: close its brackets and braces, or put a backslash in front of them", pattern))
+					"the pattern %q is malformed and matches nothing: close its brackets and braces, or put a "+
+						"backslash in front of them", pattern))
 			case condition.known != nil && !strings.ContainsAny(pattern, `*?[{\`) && !slices.Contains(condition.known, pattern):
 				report(resource.Warning, key+"."+condition.name, fmt.Sprintf(
 					"%q never occurs: write one of %s", pattern, strings.Join(condition.known, ", ")))

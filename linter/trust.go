@@ -6,13 +6,15 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
-// socketAdvice is for whoever wanted privilege: mostly it was for Docker.
-const socketAdvice = "a step that needs Docker mounts a volume with host: {path: /var/run/docker.sock}, the daemon for builds, which needs no privilege and keeps its cache"
+// socketAdvice is for authors who want privilege, mostly for Docker.
+const socketAdvice = "a step that needs Docker mounts a volume with host: {path: /var/run/docker.sock}, the " +
+	"Docker of the pipeline, which needs no privilege and keeps its cache"
 
 // untrusted ends a message about what only trusted repositories may write.
 const untrusted = "; or have an administrator of Drone mark the repository as trusted"
 
-// checkTrust holds the rules that keep a step inside its container. Devices and other containers' or the machine's namespaces are refused to all.
+// checkTrust holds the rules that keep a step inside its container. Devices and other containers'
+// or the machine's namespaces are refused to all.
 func (c *checker) checkTrust(s subject) {
 	c.checkPrivileged(s)
 	if len(s.Devices) > 0 {
@@ -42,12 +44,14 @@ func (c *checker) checkTrust(s subject) {
 	}
 }
 
-// checkPrivileged holds the rule that no step is. A docker daemon that a pipeline may have needs no privilege: the build's own answers in its place.
+// checkPrivileged holds the rule that no step is. A docker daemon that a pipeline may have needs no
+// privilege: the stage's guard answers in its place.
 func (c *checker) checkPrivileged(s subject) {
 	daemon := s.DockerDaemon(s.list == "services") != nil
 	switch {
 	case !s.Privileged && daemon && !c.mayHaveDocker():
-		c.at(s, resource.Warning, "image", "no docker daemon can start here, as that takes privilege: build images with image: plugins/docker, which needs none%s", untrusted)
+		c.at(s, resource.Warning, "image", "no docker daemon can start here, as that takes privilege: build "+
+			"images with image: plugins/docker, which needs none%s", untrusted)
 	case !s.Privileged:
 	case c.options.Trusted && !c.options.RefusePrivileged && daemon:
 	case !c.options.Trusted:
@@ -57,13 +61,15 @@ func (c *checker) checkPrivileged(s subject) {
 		}
 		c.at(s, resource.Error, "privileged", "no step is privileged here: remove the key; %s%s", socketAdvice, trust)
 	case c.options.RefusePrivileged:
-		c.at(s, c.ifRun(s), "privileged", "no step is privileged here, and the operator wants such steps refused: remove the key; %s", socketAdvice)
+		c.at(s, c.ifRun(s), "privileged", "no step is privileged here, and the operator wants such steps refused: "+
+			"remove the key; %s", socketAdvice)
 	default:
-		c.at(s, resource.Warning, "privileged", "no step is privileged here: this one runs unprivileged; remove the key; %s", socketAdvice)
+		c.at(s, resource.Warning, "privileged", "no step is privileged here: this one runs unprivileged; remove "+
+			"the key; %s", socketAdvice)
 	}
 }
 
-// mayHaveDocker tells whether the repository may have a docker socket.
+// mayHaveDocker reports whether the repository may have a docker socket.
 func (c *checker) mayHaveDocker() bool { return c.options.Trusted || c.options.OpenSocket }
 
 func (c *checker) checkNetwork(s subject) {
@@ -76,10 +82,13 @@ func (c *checker) checkNetwork(s subject) {
 	switch {
 	case mode == "":
 	case mode == "host":
-		c.at(s, severity, "network_mode", "no step shares the machine's network: remove the key; services and other steps are reached at their names")
+		c.at(s, severity, "network_mode", "no step shares the machine's network: remove the key; services and "+
+			"other steps are reached at their names")
 	case joins:
-		c.at(s, severity, "network_mode", "no step shares the network of another container (%s:…): remove the key; services and other steps are reached at their names", kind)
+		c.at(s, severity, "network_mode", "no step shares the network of another container (%s:…): remove the "+
+			"key; services and other steps are reached at their names", kind)
 	case !c.options.Trusted:
-		c.at(s, resource.Error, "network_mode", "an untrusted repository may not set it: remove the key; every step is on the build's own network%s", untrusted)
+		c.at(s, resource.Error, "network_mode", "an untrusted repository may not set it: remove the key; every "+
+			"step is on the pipeline's own network%s", untrusted)
 	}
 }

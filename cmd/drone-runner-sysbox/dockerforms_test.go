@@ -152,7 +152,7 @@ func newForm(t *testing.T, yaml string, args ...string) job {
 }
 
 // said is the line that tells of a daemon that isn't started.
-const said = "no docker daemon is started here: the build's own answers in its place"
+const said = "no docker daemon is started here: the pipeline's own answers in its place"
 
 func TestDindForms(t *testing.T) {
 	for _, row := range []struct{ name, yaml string }{

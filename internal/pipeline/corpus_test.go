@@ -15,8 +15,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/linter"
 )
 
-// refused are the golden files of the compiler that hold something which the linter refuses: the keys, for untrusted
-// repositories and for trusted ones. Drone's runner refuses the former as well.
+// refused are the golden files of the compiler that hold something which the linter refuses: the
+// keys, for untrusted repositories and for trusted ones. Drone's runner refuses the former as well.
 var refused = map[string]struct{ untrusted, trusted []string }{
 	"dind":               {untrusted: []string{"privileged", "volumes[4].path", "privileged", "volumes[4].host.path"}},
 	"dind_memory":        {untrusted: []string{"volumes[0].temp.medium"}},
@@ -36,8 +36,8 @@ var refused = map[string]struct{ untrusted, trusted []string }{
 	"when_never_broken":  {untrusted: []string{"network_mode", "devices", "volumes[0].host.path"}},
 }
 
-// TestGoldenFilesPassLint holds that what compiles is what the linter lets through: every golden file of the compiler, in the
-// linter's modes.
+// TestGoldenFilesPassLint holds that what compiles is what the linter lets through: every golden
+// file of the compiler, in the linter's modes.
 func TestGoldenFilesPassLint(t *testing.T) {
 	files, err := filepath.Glob("../../compiler/testdata/*.yml")
 	if err != nil || len(files) < 70 {

@@ -26,7 +26,8 @@ func cost(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// hostile are files that were made to be expensive. Each costs gigabytes or hours without its bound.
+// hostile are files that were made to be expensive. Each costs gigabytes or hours without its
+// bound.
 func hostile() map[string]string {
 	pipeline := func(keys string) string { return "kind: pipeline\nname: default\n" + keys + "\n" }
 	steps := func(n int, format string) string {

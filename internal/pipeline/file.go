@@ -20,8 +20,8 @@ type File struct {
 	data []byte
 }
 
-// Read substitutes the variables of the build in the file of d and parses it. Its error is one of d or of a
-// substitution; what is wrong with the file otherwise is among the findings.
+// Read substitutes the variables of the build in the file of d and parses it. Its error is one of d
+// or of a substitution; what is wrong with the file otherwise is among the findings.
 func (l *Loader) Read(d *client.Context) (*File, error) {
 	if err := check(d); err != nil {
 		return nil, err
@@ -60,9 +60,9 @@ func (l *Loader) fileName(repo *drone.Repo) string {
 	}
 }
 
-// Converted reports whether Drone's server makes the YAML that a runner gets out of a file of that name, which is
-// Starlark, Jsonnet (https://docs.drone.io/pipeline/scripting/) or what an extension of the server converts:
-// lines and columns are those of the YAML then.
+// Converted reports whether Drone's server makes the YAML that a runner gets out of a file of that
+// name, which is Starlark, Jsonnet (https://docs.drone.io/pipeline/scripting/) or what an extension
+// of the server converts: lines and columns are those of the YAML then.
 func Converted(name string) bool {
 	ext := path.Ext(name)
 	return ext != path.Base(name) && !slices.Contains([]string{"", ".yml", ".yaml", ".json"}, ext)

@@ -46,19 +46,25 @@ func sampleBuild() *client.Context {
 		Build: &drone.Build{
 			ID: 1, RepoID: 1, Number: 1, Status: drone.StatusRunning, Trigger: "@hook",
 			Event: drone.EventTag, Action: "opened", Link: "https://git.example.com/octocat/hello/commit/1",
-			Title: "title", Message: "message", Before: strings.Repeat("0", 40), After: strings.Repeat("1", 40), Ref: "refs/tags/v1.0.0",
+			Title: "title", Message: "message", Before: strings.Repeat("0", 40), After: strings.Repeat("1", 40),
+			Ref:    "refs/tags/v1.0.0",
 			Source: "main", Target: "main", Fork: "octocat/hello",
 			Author: "octocat", AuthorName: "octocat", AuthorEmail: "octocat@example.com", AuthorAvatar: "https://git.example.com/octocat.png", Sender: "octocat",
-			Cron: "nightly", Deploy: "production", DeployID: 1, Parent: 1, Created: 1, Started: 1, Finished: 1, Updated: 1,
+			Cron: "nightly", Deploy: "production", DeployID: 1, Parent: 1, Created: 1, Started: 1, Finished: 1,
+			Updated: 1,
 		},
 		Stage: &drone.Stage{
-			ID: 1, BuildID: 1, Number: 1, Name: "default", Kind: "pipeline", Type: "docker", Status: drone.StatusRunning,
-			OS: "linux", Arch: runtime.GOARCH, Machine: "runner", Created: 1, Started: 1,
+			ID: 1, BuildID: 1, Number: 1, Name: "default", Kind: "pipeline", Type: "docker",
+			Status: drone.StatusRunning,
+			OS:     "linux", Arch: runtime.GOARCH, Machine: "runner", Created: 1, Started: 1,
 		},
 		Repo: &drone.Repo{
-			ID: 1, Namespace: "octocat", Name: "hello", Slug: "octocat/hello", SCM: "git", Branch: "main", Config: ".drone.yml", Visibility: "public",
-			HTTPURL: "https://git.example.com/octocat/hello.git", SSHURL: "git@git.example.com:octocat/hello.git", Link: "https://git.example.com/octocat/hello",
+			ID: 1, Namespace: "octocat", Name: "hello", Slug: "octocat/hello", SCM: "git", Branch: "main",
+			Config: ".drone.yml", Visibility: "public",
+			HTTPURL: "https://git.example.com/octocat/hello.git",
+			SSHURL:  "git@git.example.com:octocat/hello.git", Link: "https://git.example.com/octocat/hello",
 		},
-		System: &drone.System{Proto: "https", Host: "drone.example.com", Link: "https://drone.example.com", Version: "2.0.0"},
+		System: &drone.System{Proto: "https", Host: "drone.example.com", Link: "https://drone.example.com",
+			Version: "2.0.0"},
 	}
 }

@@ -40,10 +40,12 @@ func Order(file *resource.File, picked []*resource.Pipeline) ([]*resource.Pipeli
 			}
 			switch {
 			case !known[name]:
-				report(resource.Warning, "there is no pipeline %q, and the dependency is ignored, as Drone's server ignores it: name one of this file", name)
+				report(resource.Warning, "there is no pipeline %q, and the dependency is ignored, as Drone's "+
+					"server ignores it: name one of this file", name)
 			case state[name] == visiting:
 				from := slices.Index(path, name)
-				report(resource.Error, "the pipelines depend on each other in a circle: %s", strings.Join(append(slices.Clip(path[from:]), name), " → "))
+				report(resource.Error, "the pipelines depend on each other in a circle: %s",
+					strings.Join(append(slices.Clip(path[from:]), name), " → "))
 			case state[name] == 0:
 				if at := slices.IndexFunc(picked, func(p *resource.Pipeline) bool { return p.Name == name }); at >= 0 {
 					visit(picked[at], path)

@@ -1,8 +1,8 @@
-// Package pipeline is the way from what a server says about a stage to the spec that an engine runs: substitute, parse, pick the
-// pipeline, lint, compile.
+// Package pipeline is the way from what a server says about a stage to the spec that an engine
+// runs: substitute, parse, pick the pipeline, lint, compile.
 //
-// The one rule to keep: the answer of a server, and the file in it, are somebody else's. Whatever they hold gives a spec or an error that names
-// the place, never a panic.
+// The one rule to keep: the answer of a server, and the file in it, are somebody else's. Whatever
+// they hold gives a spec or an error that names the place, never a panic.
 package pipeline
 
 import (
@@ -29,22 +29,26 @@ type Loader struct {
 	RefusePrivileged bool
 	// OpenSocket gives the docker socket to repositories that aren't trusted as well.
 	OpenSocket bool
-	// FileName is what findings call the file. Default: the repository's configured path, or .drone.yml.
+	// FileName is what findings call the file. Default: the repository's configured path, or
+	// .drone.yml.
 	FileName string
-	// NoClone leaves the clone step out, whatever the file says: the sources are in the workspace already.
+	// NoClone leaves the clone step out, whatever the file says: the sources are in the workspace
+	// already.
 	NoClone bool
-	// Skip reports which steps never run; nil skips none. Services and the clone step aren't asked about.
+	// Skip reports which steps never run; nil skips none. Services and the clone step aren't asked
+	// about.
 	Skip func(step string) bool
-	// NoteWarnings puts the warnings into the logs of the steps, where whoever wrote the file looks. Otherwise the
-	// caller of Load shows them.
+	// NoteWarnings puts the warnings into the logs of the steps, where its author
+	// looks. Otherwise the caller of Load shows them.
 	NoteWarnings bool
 }
 
-// Load makes the spec of a stage from the server's details of it, or from a Context that the caller made up where
-// there is no server. Whether the repository is trusted is d.Repo.Trusted.
+// Load makes the spec of a stage from the server's details of it, or from a Context that the caller
+// made up where there is no server. Whether the repository is trusted is d.Repo.Trusted.
 //
-// The findings are the warnings. When the file can't be run as it is, the error is a *resource.InvalidError that
-// prints every reason; any other error is about the build or a provider.
+// The findings are the warnings. When the file can't be run as it is, the error is a
+// *resource.InvalidError that prints every reason; any other error is about the build or a
+// provider.
 func (l *Loader) Load(ctx context.Context, d *client.Context) (*spec.Spec, resource.Findings, error) {
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
@@ -138,8 +142,9 @@ func (l *Loader) compiler() *compiler.Compiler {
 	return l.Compiler
 }
 
-// Substitutions are the values of the ${VARIABLES} that are replaced in the file before it is parsed: what describes the build, and its parameters. now
-// stands in for times that are still zero.
+// Substitutions are the values of the ${VARIABLES} that are replaced in the file before it is
+// parsed: what describes the build, and its parameters. now stands in for times that are still
+// zero.
 func Substitutions(d *client.Context, now time.Time) map[string]string {
 	return environ.Combine(compiler.Metadata(d.System, d.Repo, d.Build, d.Stage, now), d.Build.Params)
 }
@@ -161,14 +166,16 @@ func check(d *client.Context) error {
 		{"system", d.System == nil},
 	} {
 		if field.absent {
-			missing = append(missing, fmt.Errorf("the server's details of the stage have no %q: is it a Drone server of version 1 or later that answered?", field.name))
+			missing = append(missing, fmt.Errorf("the server's details of the stage have no %q: is it a Drone "+
+				"server of version 1 or later that answered?", field.name))
 		}
 	}
 	if err := errors.Join(missing...); err != nil {
 		return err
 	}
 	if len(d.Config.Data) == 0 {
-		return errors.New("the server's details of the stage hold an empty configuration file: check that the repository's configuration path names a file")
+		return errors.New("the server's details of the stage hold an empty configuration file: check that the " +
+			"repository's configuration path names a file")
 	}
 	return nil
 }

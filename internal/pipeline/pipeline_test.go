@@ -17,7 +17,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// details are what a server says about a stage of a private repository; the configuration file is the YAML.
+// details are what a server says about a stage of a private repository; the configuration file is
+// the YAML.
 func details(yaml string) *client.Context {
 	return &client.Context{
 		Build: &drone.Build{
@@ -318,7 +319,8 @@ func standsIn(want bool) func(*testing.T, *spec.Spec) {
 	}
 }
 
-// TestLoadNotesWarnings holds that each warning is in the log of the step that it is about, or of the first one.
+// TestLoadNotesWarnings holds that each warning is in the log of the step that it is about, or of
+// the first one.
 func TestLoadNotesWarnings(t *testing.T) {
 	yaml := `
 kind: pipeline
@@ -371,7 +373,8 @@ steps:
 	}
 }
 
-// TestLoadFrom holds that a file is parsed once for all of its stages, unless what it says depends on the stage.
+// TestLoadFrom holds that a file is parsed once for all of its stages, unless what it says depends
+// on the stage.
 func TestLoadFrom(t *testing.T) {
 	for yaml, again := range map[string]bool{"": false, "x-stage: ${DRONE_STAGE_NAME}\n": true} {
 		l, d := testLoader(), details(yaml+simple+"---\nkind: pipeline\nname: second\nsteps: [ { name: \"is-${DRONE_STAGE_NAME}\", image: alpine } ]\n")

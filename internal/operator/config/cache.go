@@ -18,7 +18,8 @@ func (l *loader) checkCache(cfg *Config) {
 	}
 	for _, image := range cfg.Cache.PreloadImages {
 		if _, err := reference.ParseNormalizedNamed(image); err != nil {
-			l.fail("DRONE_RUNNER_PRELOAD_IMAGES: %q is not the name of an image: write one such as golang:1.26 or registry.example.com/team/tools:2", image)
+			l.fail("DRONE_RUNNER_PRELOAD_IMAGES: %q is not the name of an image: write one such as golang:1.26 or "+
+				"registry.example.com/team/tools:2", image)
 		}
 	}
 	c := &cfg.Cache
@@ -33,7 +34,7 @@ func (l *loader) checkCache(cfg *Config) {
 	}
 }
 
-// Keeps tells whether the operator wants an image, by one of its names, or the volume of a path
+// Keeps reports whether the operator wants an image, by one of its names, or the volume of a path
 // kept whatever the disk: because it's preloaded, or matches a pattern.
 func (c Cache) Keeps(name string) bool {
 	if strings.HasPrefix(name, "/") {

@@ -32,7 +32,8 @@ func (l *loader) check(cfg *Config) {
 		l.notice("DRONE_UI_PASSWORD is set, but this version has no dashboard")
 	}
 	if cfg.Tmate.Enabled {
-		l.notice("DRONE_TMATE_ENABLED is set, but this version opens no debug sessions: builds in debug mode run as any other")
+		l.notice("DRONE_TMATE_ENABLED is set, but this version opens no debug sessions: builds in debug mode run " +
+			"as any other")
 	}
 }
 
@@ -44,10 +45,12 @@ func (l *loader) checkRPC(rpc *RPC) {
 	if scheme, rest, ok := strings.Cut(rpc.Host, "://"); ok {
 		scheme = strings.ToLower(scheme)
 		if proto, set := l.env["DRONE_RPC_PROTO"]; set && proto != scheme {
-			l.fail("DRONE_RPC_HOST: %q begins with %s://, and DRONE_RPC_PROTO says %s: write the host alone", rpc.Host, scheme, proto)
+			l.fail("DRONE_RPC_HOST: %q begins with %s://, and DRONE_RPC_PROTO says %s: write the host alone",
+				rpc.Host, scheme, proto)
 			return
 		}
-		l.notice("DRONE_RPC_HOST holds a protocol: it is taken as DRONE_RPC_PROTO=%s and DRONE_RPC_HOST=%s", scheme, strings.TrimRight(rest, "/"))
+		l.notice("DRONE_RPC_HOST holds a protocol: it is taken as DRONE_RPC_PROTO=%s and DRONE_RPC_HOST=%s",
+			scheme, strings.TrimRight(rest, "/"))
 		rpc.Proto, rpc.Host = scheme, rest
 	}
 	rpc.Host = strings.TrimRight(rpc.Host, "/")
@@ -56,12 +59,14 @@ func (l *loader) checkRPC(rpc *RPC) {
 		return
 	}
 	u, err := url.Parse(rpc.Address())
-	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.ContainsAny(u.Host, " \t,;") || !validPort(u.Port(), u.Host) {
-		l.fail("DRONE_RPC_HOST: %q is not a host: write it as drone.example.com or drone.example.com:8080", withoutUser(rpc.Host))
+	if err != nil || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
+		strings.ContainsAny(u.Host, " \t,;") || !validPort(u.Port(), u.Host) {
+		l.fail("DRONE_RPC_HOST: %q is not a host: write it as drone.example.com or drone.example.com:8080",
+			withoutUser(rpc.Host))
 	}
 }
 
-// validPort tells whether the port, which url.Parse has found in host, is one; a colon without a
+// validPort reports whether the port, which url.Parse has found in host, is one; a colon without a
 // number behind it isn't.
 func validPort(port, host string) bool {
 	if port == "" {
@@ -79,17 +84,20 @@ func (l *loader) checkHTTP(h *HTTP) {
 		l.fail("DRONE_HTTP_BIND: %q is not an address to listen on: write :3000, or 127.0.0.1:3000", h.Bind)
 	}
 	if h.Proto != "http" {
-		l.fail("DRONE_HTTP_PROTO: %q is not served: the runner's own server answers plain HTTP; write http, and put a proxy in front for TLS", h.Proto)
+		l.fail("DRONE_HTTP_PROTO: %q is not served: the runner's own server answers plain HTTP; write http, and "+
+			"put a proxy in front for TLS", h.Proto)
 	}
 	if h.ACME {
-		l.fail("DRONE_HTTP_ACME is not served: the runner's own server answers plain HTTP; remove it, and put a proxy in front for TLS")
+		l.fail("DRONE_HTTP_ACME is not served: the runner's own server answers plain HTTP; remove it, and put a " +
+			"proxy in front for TLS")
 	}
 	if h.Host != "" {
-		l.fail("DRONE_HTTP_HOST: %q has no effect: the runner's own server answers under any name; remove it (DRONE_HTTP_BIND says where it listens)", h.Host)
+		l.fail("DRONE_HTTP_HOST: %q has no effect: the runner's own server answers under any name; remove it "+
+			"(DRONE_HTTP_BIND says where it listens)", h.Host)
 	}
 }
 
-// isPort tells whether it is a number that can be listened on; 0 is any free one.
+// isPort reports whether it is a number that can be listened on; 0 is any free one.
 func isPort(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 16)
 	return err == nil
@@ -111,19 +119,23 @@ func (l *loader) checkRunner(r *Runner) {
 		l.fail("DRONE_RUNNER_DRAIN_TIMEOUT: %q is negative: write a duration such as 90s, 30m or 1h30m", r.DrainTimeout)
 	}
 	if r.StepTimeout < 0 {
-		l.fail("DRONE_RUNNER_STEP_TIMEOUT: %q is negative: write a duration such as 30m or 2h, or 0 for none", r.StepTimeout)
+		l.fail("DRONE_RUNNER_STEP_TIMEOUT: %q is negative: write a duration such as 30m or 2h, or 0 for none",
+			r.StepTimeout)
 	}
 	if r.ServiceWait < 0 {
-		l.fail("DRONE_RUNNER_SERVICE_WAIT: %q is negative: write a duration such as 60s or 5m, or 0 not to wait", r.ServiceWait)
+		l.fail("DRONE_RUNNER_SERVICE_WAIT: %q is negative: write a duration such as 60s or 5m, or 0 not to wait",
+			r.ServiceWait)
 	}
 	if r.ReapInterval < 0 {
-		l.fail("DRONE_RUNNER_REAP_INTERVAL: %q is negative: write a duration such as 10m or 1h, or 0 for once at start", r.ReapInterval)
+		l.fail("DRONE_RUNNER_REAP_INTERVAL: %q is negative: write a duration such as 10m or 1h, or 0 for once at "+
+			"start", r.ReapInterval)
 	}
 	if r.LogLimit < 0 {
 		l.fail("DRONE_RUNNER_LOG_LIMIT: %d is negative: write a number of bytes, such as 5MB", r.LogLimit)
 	}
 	if r.Privileged != "" && r.Privileged != privilegedRefuse {
-		l.fail("DRONE_RUNNER_PRIVILEGED: %q is not known: it can be refuse, or be left out; nothing runs privileged either way", r.Privileged)
+		l.fail("DRONE_RUNNER_PRIVILEGED: %q is not known: it can be refuse, or be left out; nothing runs "+
+			"privileged either way", r.Privileged)
 	}
 	if !path.IsAbs(r.State) {
 		l.fail("DRONE_RUNNER_STATE: %q is not an absolute path: write one such as /var/lib/drone-runner", r.State)
@@ -133,7 +145,8 @@ func (l *loader) checkRunner(r *Runner) {
 		case err != nil:
 			l.fail("DRONE_RUNNER_DOCKER_PLUGINS: %q is no image (%v): write REGISTRY/NAME, in lower case", image, err)
 		case !reference.IsNameOnly(ref):
-			l.fail("DRONE_RUNNER_DOCKER_PLUGINS: %q has a tag or a digest: write %s, which stands for them all", image, reference.FamiliarName(ref))
+			l.fail("DRONE_RUNNER_DOCKER_PLUGINS: %q has a tag or a digest: write %s, which stands for them all",
+				image, reference.FamiliarName(ref))
 		default:
 			r.DockerPlugins[i] = reference.FamiliarName(ref)
 		}
@@ -143,7 +156,8 @@ func (l *loader) checkRunner(r *Runner) {
 		case !path.IsAbs(p):
 			l.fail("DRONE_RUNNER_HOST_PATHS: %q is not an absolute path: write one such as /srv/cache", p)
 		case clean == "/":
-			l.fail("DRONE_RUNNER_HOST_PATHS: %q would open the whole file system to pipelines: name the folders that they may use", p)
+			l.fail("DRONE_RUNNER_HOST_PATHS: %q would open the whole file system to pipelines: name the folders "+
+				"that they may use", p)
 		default:
 			r.HostPaths[i] = clean
 		}

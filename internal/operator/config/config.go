@@ -311,7 +311,7 @@ type (
 // Address is the server's URL, without a slash at its end.
 func (r RPC) Address() string { return r.Proto + "://" + r.Host }
 
-// RefusePrivileged tells whether privileged steps of trusted repositories are errors.
+// RefusePrivileged reports whether privileged steps of trusted repositories are errors.
 func (r Runner) RefusePrivileged() bool { return r.Privileged == privilegedRefuse }
 
 const privilegedRefuse = "refuse"

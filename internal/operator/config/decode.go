@@ -182,7 +182,8 @@ func (v variable) expected(parse *envconfig.ParseError) error {
 	case int, int64:
 		return fmt.Errorf("%s: %q is not a whole number: write one such as 2", v.name, parse.Value)
 	case time.Duration:
-		return fmt.Errorf("%s: %q is not a duration: write a number with a unit, such as 90s, 30m or 1h30m", v.name, parse.Value)
+		return fmt.Errorf("%s: %q is not a duration: write a number with a unit, such as 90s, 30m or 1h30m",
+			v.name, parse.Value)
 	default:
 		return fmt.Errorf("%s: %w", v.name, parse.Err)
 	}

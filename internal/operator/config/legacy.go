@@ -62,7 +62,8 @@ func (l *loader) applyServer() {
 		l.env["DRONE_RPC_HOST"] = host
 		l.notice("DRONE_RPC_HOST is not set: the runner polls DRONE_SERVER_HOST, %s", host)
 		delete(l.env, "DRONE_SERVER_HOST")
-		if proto, ok := l.env["DRONE_SERVER_PROTO"]; ok && l.env["DRONE_RPC_PROTO"] == "" && !strings.Contains(host, "://") {
+		if proto, ok := l.env["DRONE_SERVER_PROTO"]; ok && l.env["DRONE_RPC_PROTO"] == "" &&
+			!strings.Contains(host, "://") {
 			l.env["DRONE_RPC_PROTO"] = proto
 			l.notice("DRONE_RPC_PROTO is not set: DRONE_SERVER_PROTO, %s, is used", proto)
 			delete(l.env, "DRONE_SERVER_PROTO")
@@ -71,7 +72,8 @@ func (l *loader) applyServer() {
 	for _, name := range []string{"DRONE_SERVER_HOST", "DRONE_SERVER_PROTO", "DRONE_SERVER_ACME"} {
 		if _, ok := l.env[name]; ok {
 			delete(l.env, name)
-			l.notice("%s is ignored: it is the Drone server's address, and the runner's own server answers plain HTTP under any name", name)
+			l.notice("%s is ignored: it is the Drone server's address, and the runner's own server answers plain "+
+				"HTTP under any name", name)
 		}
 	}
 }

@@ -12,13 +12,14 @@ type Glob string
 // UnmarshalText refuses a malformed pattern.
 func (g *Glob) UnmarshalText(text []byte) error {
 	if _, err := path.Match(string(text), ""); err != nil {
-		return fmt.Errorf("%q is not a pattern: write a name, in which * stands for any letters, ? for one and [a-z] for one of a range", text)
+		return fmt.Errorf("%q is not a pattern: write a name, in which * stands for any letters, ? for one and "+
+			"[a-z] for one of a range", text)
 	}
 	*g = Glob(text)
 	return nil
 }
 
-// Match tells whether the name matches.
+// Match reports whether the name matches.
 func (g Glob) Match(name string) bool {
 	// A malformed pattern has been refused by UnmarshalText.
 	ok, _ := path.Match(string(g), name)
@@ -30,11 +31,14 @@ func (g Glob) Match(name string) bool {
 func (l Limits) Match(repo, event string, trusted bool) error {
 	switch {
 	case !matchAny(l.Repos, repo):
-		return fmt.Errorf("this runner doesn't run builds of the repository %s: it is limited to %s (DRONE_LIMIT_REPOS)", repo, join(l.Repos))
+		return fmt.Errorf("this runner doesn't run builds of the repository %s: it is limited to %s "+
+			"(DRONE_LIMIT_REPOS)", repo, join(l.Repos))
 	case !matchAny(l.Events, event):
-		return fmt.Errorf("this runner doesn't run builds of the event %s: it is limited to %s (DRONE_LIMIT_EVENTS)", event, join(l.Events))
+		return fmt.Errorf("this runner doesn't run builds of the event %s: it is limited to %s "+
+			"(DRONE_LIMIT_EVENTS)", event, join(l.Events))
 	case l.Trusted && !trusted:
-		return fmt.Errorf("this runner runs trusted repositories alone, and %s is not one: an administrator can trust it in its settings (DRONE_LIMIT_TRUSTED)", repo)
+		return fmt.Errorf("this runner runs trusted repositories alone, and %s is not one: an administrator can "+
+			"trust it in its settings (DRONE_LIMIT_TRUSTED)", repo)
 	}
 	return nil
 }

@@ -134,5 +134,6 @@ func readEnvFile(path string) (map[string]string, error) {
 			break
 		}
 	}
-	return nil, fmt.Errorf("read the environment file: %s:%d: this is not KEY=value: write one variable a line, and quote values that hold quotes or #", path, good+1)
+	return nil, fmt.Errorf("read the environment file: %s:%d: this is not KEY=value: write one variable a line, "+
+		"and quote values that hold quotes or #", path, good+1)
 }

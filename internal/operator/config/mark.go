@@ -26,7 +26,8 @@ func (m *Mark) UnmarshalText(text []byte) error {
 	}
 	var b Bytes
 	if err := b.UnmarshalText([]byte(s)); err != nil || b < 0 {
-		return fmt.Errorf("%q is neither a part of a disk nor a number of bytes: write one such as 80%% or 200GB, or 0 for none", s)
+		return fmt.Errorf("%q is neither a part of a disk nor a number of bytes: write one such as 80%% or 200GB, "+
+			"or 0 for none", s)
 	}
 	*m = Mark{Bytes: int64(b)}
 	return nil

@@ -19,7 +19,8 @@ func (p *Pairs[V]) Decode(text string) error {
 		}
 		key, value, ok := strings.Cut(pair, ":")
 		if key = strings.TrimSpace(key); !ok || key == "" {
-			return fmt.Errorf("its pair no. %d is not KEY:value: write KEY:value,KEY:value (a value can hold colons but no commas)", i+1)
+			return fmt.Errorf("its pair no. %d is not KEY:value: write KEY:value,KEY:value (a value can hold "+
+				"colons but no commas)", i+1)
 		}
 		pairs[key] = V(value)
 	}

@@ -14,16 +14,19 @@ import (
 func (l *loader) checkRegistries(d *Docker) {
 	for i, mirror := range d.RegistryMirrors {
 		u, err := url.Parse(mirror)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(u.Port(), u.Host) ||
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !validPort(u.Port(),
+			u.Host) ||
 			strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			l.fail("DRONE_RUNNER_REGISTRY_MIRRORS: %q is not the URL of a mirror: write one such as https://mirror.example.com or http://10.0.0.5:5000", withoutUser(mirror))
+			l.fail("DRONE_RUNNER_REGISTRY_MIRRORS: %q is not the URL of a mirror: write one such as "+
+				"https://mirror.example.com or http://10.0.0.5:5000", withoutUser(mirror))
 			continue
 		}
 		d.RegistryMirrors[i] = u.Scheme + "://" + u.Host
 	}
 	for _, registry := range d.InsecureRegistries {
 		if _, err := netip.ParsePrefix(registry); err != nil && !isRegistry(registry) {
-			l.fail("DRONE_RUNNER_INSECURE_REGISTRIES: %q is neither a host nor a network: write one such as registry.local:5000 or 10.0.0.0/8", withoutUser(registry))
+			l.fail("DRONE_RUNNER_INSECURE_REGISTRIES: %q is neither a host nor a network: write one such as "+
+				"registry.local:5000 or 10.0.0.0/8", withoutUser(registry))
 		}
 	}
 }

@@ -11,17 +11,20 @@ import (
 // needless are variables of Drone's docker runner that have no effect here, and why none is needed.
 func needless() map[string]string {
 	return map[string]string{
-		"DRONE_DEFER_TAIL_LOG":                   "the end of a log is always waited for",
-		"DRONE_FLAG_ALLOW_DOCKER_PLUGIN_VOLUMES": "plugins that build images may mount volumes, and get Docker all the same",
-		"DRONE_RUNNER_NETWORK_ENABLE_IPV6":       "the networks of pipelines have IPv4 alone",
+		"DRONE_DEFER_TAIL_LOG": "the end of a log is always waited for",
+		"DRONE_FLAG_ALLOW_DOCKER_PLUGIN_VOLUMES": "plugins that build images may mount volumes, and get Docker " +
+			"all the same",
+		"DRONE_RUNNER_NETWORK_ENABLE_IPV6": "the networks of pipelines have IPv4 alone",
 	}
 }
 
 // refused are variables of Drone's docker runner that can't be honoured here, and why.
 func refused() map[string]string {
 	return map[string]string{
-		"DRONE_RUNNER_DEVICES": "no step gets a device of the machine here: remove it, and run the pipelines that need one on another runner",
-		"DRONE_RUNNER_PRIVILEGED_IMAGES": "nothing runs privileged here: remove it. Steps that only want Docker mount /var/run/docker.sock, and plugins/docker and its kin " +
+		"DRONE_RUNNER_DEVICES": "no step gets a device of the machine here: remove it, and run the pipelines that " +
+			"need one on another runner",
+		"DRONE_RUNNER_PRIVILEGED_IMAGES": "nothing runs privileged here: remove it. Steps that only want Docker " +
+			"mount /var/run/docker.sock, and plugins/docker and its kin " +
 			"work as they are; other plugins that build images go into DRONE_RUNNER_DOCKER_PLUGINS",
 	}
 }
@@ -31,9 +34,12 @@ func refused() map[string]string {
 // Names that the runner knows are never looked up here.
 func serverPrefixes() []string {
 	return []string{
-		"ADMISSION_PLUGIN_", "AGENTS_", "AZURE_", "BITBUCKET_", "CLEANUP_", "CONVERT_", "COOKIE_", "CRON_", "DATABASE_", "DATADOG_", "GITEA_", "GITEE_", "GITHUB_",
-		"GITLAB_", "GIT_", "GOGS_", "HTTP_ALLOWED_", "HTTP_BROWSER_", "HTTP_CONTENT_", "HTTP_FRAME_", "HTTP_PROXY_", "HTTP_REFERRER_", "HTTP_SSL_", "HTTP_STS_",
-		"JSONNET_", "KUBERNETES_", "LICENSE", "LOGS_", "NOMAD_", "PROMETHEUS_", "REDIS_", "REGISTRATION_", "REPOSITORY_", "S3_", "SERVER_", "STARLARK_", "STASH_",
+		"ADMISSION_PLUGIN_", "AGENTS_", "AZURE_", "BITBUCKET_", "CLEANUP_", "CONVERT_", "COOKIE_", "CRON_",
+		"DATABASE_", "DATADOG_", "GITEA_", "GITEE_", "GITHUB_",
+		"GITLAB_", "GIT_", "GOGS_", "HTTP_ALLOWED_", "HTTP_BROWSER_", "HTTP_CONTENT_", "HTTP_FRAME_",
+		"HTTP_PROXY_", "HTTP_REFERRER_", "HTTP_SSL_", "HTTP_STS_",
+		"JSONNET_", "KUBERNETES_", "LICENSE", "LOGS_", "NOMAD_", "PROMETHEUS_", "REDIS_", "REGISTRATION_",
+		"REPOSITORY_", "S3_", "SERVER_", "STARLARK_", "STASH_",
 		"STATUS_", "TEMPLATE_", "TLS_", "TRIGGER_", "USER_", "VALIDATE_", "WEBHOOK_", "YAML_",
 	}
 }
@@ -41,7 +47,8 @@ func serverPrefixes() []string {
 // serverNames are those that no prefix covers.
 func serverNames() []string {
 	return []string{
-		"ADMIN", "HOST", "HTTP_FORCE_STS_HEADER", "HTTP_STS_FORCE_HEADER", "LEGACY_TOKEN_MAPPING_FILE", "LIMIT_SHM_SIZE", "MIN_AGE", "OPEN", "ORGS", "PPROF_ENABLED",
+		"ADMIN", "HOST", "HTTP_FORCE_STS_HEADER", "HTTP_STS_FORCE_HEADER", "LEGACY_TOKEN_MAPPING_FILE",
+		"LIMIT_SHM_SIZE", "MIN_AGE", "OPEN", "ORGS", "PPROF_ENABLED",
 		"PROVIDER", "RPC_DEBUG", "RPC_EXTRA_HOSTS", "RUNNER_IMAGE", "RUNNER_LOCAL", "RUNNER_PLATFORM", "SECRET",
 	}
 }
@@ -50,13 +57,15 @@ func serverNames() []string {
 // (https://docs.drone.io/pipeline/environment/reference/): a runner that is tried in one has them.
 func buildPrefixes() []string {
 	return []string{
-		"BUILD_", "CALVER", "COMMIT", "DEPLOY_", "FAILED_", "NETRC_", "PULL_REQUEST", "REMOTE_", "REPO", "SEMVER", "STAGE_", "STEP_", "SYSTEM_", "WORKSPACE",
+		"BUILD_", "CALVER", "COMMIT", "DEPLOY_", "FAILED_", "NETRC_", "PULL_REQUEST", "REMOTE_", "REPO",
+		"SEMVER", "STAGE_", "STEP_", "SYSTEM_", "WORKSPACE",
 	}
 }
 
 func buildNames() []string {
 	return []string{
-		"BRANCH", "CARD_PATH", "DOCKER_NETWORK_ID", "DOCKER_VOLUME_ID", "ENV", "JOB_STATUS", "OUTPUT", "SCRIPT", "SOURCE_BRANCH", "TAG", "TARGET_BRANCH", "TRIGGER",
+		"BRANCH", "CARD_PATH", "DOCKER_NETWORK_ID", "DOCKER_VOLUME_ID", "ENV", "JOB_STATUS", "OUTPUT", "SCRIPT",
+		"SOURCE_BRANCH", "TAG", "TARGET_BRANCH", "TRIGGER",
 	}
 }
 
@@ -94,7 +103,8 @@ func (l *loader) sortOut() {
 }
 
 func belongs(name string, whole, prefixes []string) bool {
-	return slices.Contains(whole, name) || slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	return slices.Contains(whole, name) || slices.ContainsFunc(prefixes,
+		func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
 // unknown reports a variable that is nobody's, with the known one that is nearest to it.
@@ -103,7 +113,8 @@ func (l *loader) unknown(name, short string, all map[string]variable) {
 	near := distance <= max(3, len(name)/4) || strings.HasPrefix(short, "RUNNER_")
 	switch {
 	case best != "" && (distance == 1 || swapped(name, best)):
-		l.fail("%s is unknown (did you mean %s?): correct or remove it; docs/configuration.md lists them all", name, best)
+		l.fail("%s is unknown (did you mean %s?): correct or remove it; docs/configuration.md lists them all",
+			name, best)
 	case best != "" && near:
 		l.notice("%s is unknown and ignored (did you mean %s?); docs/configuration.md lists what the runner knows", name, best)
 	default:
@@ -146,7 +157,8 @@ var kubernetesName = regexp.MustCompile(`^DRONE_([A-Z0-9_]+_)?(SERVICE_(HOST|POR
 // DRONE_SERVER_PORT to tcp://10.0.0.7:80.
 func (l *loader) dropKubernetes() {
 	for name, value := range l.env {
-		if kubernetesName.MatchString(name) || strings.HasPrefix(name, prefix) && strings.HasSuffix(name, "_PORT") && strings.Contains(value, "://") {
+		if kubernetesName.MatchString(name) || strings.HasPrefix(name, prefix) && strings.HasSuffix(name,
+			"_PORT") && strings.Contains(value, "://") {
 			delete(l.env, name)
 		}
 	}

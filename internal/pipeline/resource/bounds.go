@@ -37,7 +37,8 @@ const (
 
 // sizeError says that a file is too large.
 func sizeError(what string) error {
-	return fmt.Errorf("the file has more than %d KiB%s: split the pipeline, or move scripts into files of the repository", MaxFile>>10, what)
+	return fmt.Errorf("the file has more than %d KiB%s: split the pipeline, or move scripts into files of the "+
+		"repository", MaxFile>>10, what)
 }
 
 // indicators returns how many characters of a text may begin a YAML value.

@@ -10,12 +10,14 @@ import (
 	"github.com/drone/runner-go/manifest"
 )
 
-// decoder turns the tree of one document into values. It notes the place of every key that it passes, and a finding for everything that doesn't fit; what
-// doesn't fit keeps its zero value and decoding goes on.
+// decoder turns the tree of one document into values. It notes the place of every key that it
+// passes, and a finding for everything that doesn't fit; what doesn't fit keeps its zero value and
+// decoding goes on.
 type decoder struct {
 	pipeline string
 	step     string
-	// prefix goes before the keys of findings: "volumes[0]." while a volume of the pipeline is decoded, whose own keys are counted from itself.
+	// prefix goes before the keys of findings: "volumes[0]." while a volume of the pipeline is
+	// decoded, whose own keys are counted from itself.
 	prefix string
 	keys   map[string]Position
 	found  *Collector
@@ -61,8 +63,8 @@ func (d *decoder) refused(key, format string, args ...any) {
 	d.refuses = false
 }
 
-// join is the path of a key inside the map at path. Long keys are cut: the path of each of the values
-// below holds them.
+// join is the path of a key inside the map at path. Long keys are cut: the path of each of the
+// values below holds them.
 func join(path, key string) string {
 	key = Cut(key, maxKey)
 	if path == "" {
@@ -74,7 +76,8 @@ func join(path, key string) string {
 // index is the path of an item of the list at path.
 func index(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
-// object reads a map by its schema. Keys outside it are reported as foreign, which says what they mean elsewhere, or as unknown.
+// object reads a map by its schema. Keys outside it are reported as foreign, which says what they
+// mean elsewhere, or as unknown.
 func (d *decoder) object(n *node, path string, keys schema, foreign map[string]string) {
 	for _, f := range d.fields(n, path) {
 		key := join(path, f.key)
@@ -115,11 +118,13 @@ func (d *decoder) textOf(n *node, key string) (string, bool) {
 	switch {
 	case n.shape == object && len(n.fields) == 1 && n.fields[0].value.shape == scalar:
 		f := n.fields[0]
-		d.report(Error, key, "needs a text and has a map, since an unquoted \": \" makes one: write it in quotes, as in '%s'",
+		d.report(Error, key, "needs a text and has a map, since an unquoted \": \" makes one: write it in quotes, "+
+			"as in '%s'",
 			shorten(f.key+": "+f.value.scalar.Value))
 		return "", false
 	case n.shape != scalar:
-		d.report(Error, key, "needs a text and has a %s: write it on one level, in quotes if it holds brackets or braces", n.shape)
+		d.report(Error, key, "needs a text and has a %s: write it on one level, in quotes if it holds brackets or "+
+			"braces", n.shape)
 		return "", false
 	case n.null():
 		return "", true
@@ -161,7 +166,8 @@ func (d *decoder) oneOrMore(out *[]string) decode {
 		*out = nil
 		if n.shape != list {
 			if n.shape == object {
-				d.report(Error, key, "needs a list and has a map: write each item behind a dash, in quotes if it holds \": \"")
+				d.report(Error, key, "needs a list and has a map: write each item behind a dash, in quotes if it "+
+					"holds \": \"")
 			} else if !n.null() {
 				s, _ := d.textOf(n, key)
 				*out = []string{s}
@@ -256,7 +262,8 @@ func (d *decoder) size(out *manifest.BytesSize) decode {
 				}
 			}
 		}
-		d.report(Error, key, "needs a size and has %s: write a number of bytes, or one with a unit such as 512m or 2g", n.describe())
+		d.report(Error, key, "needs a size and has %s: write a number of bytes, or one with a unit such as 512m "+
+			"or 2g", n.describe())
 	}
 }
 
@@ -273,8 +280,9 @@ func (d *decoder) textMap(out *map[string]string) decode {
 	return mapOf(d, out, "it as KEY: value", d.textOf)
 }
 
-// mapOf reads a map whose values are all of one kind; a value that read doesn't want takes its key away. A key that comes again, by << or by a second map of the same name, adds to
-// what is there, as in Drone. form is how to write it.
+// mapOf reads a map whose values are all of one kind; a value that read doesn't want takes its key
+// away. A key that comes again, by << or by a second map of the same name, adds to what is there,
+// as in Drone. form is how to write it.
 func mapOf[T any](d *decoder, out *map[string]T, form string, read func(n *node, key string) (v T, ok bool)) decode {
 	return func(n *node, key string) {
 		if n.null() {
@@ -327,7 +335,8 @@ func (d *decoder) variable(v *manifest.Variable, n *node, key string) {
 	case object:
 		d.object(n, key, schema{"from_secret": d.text(&v.Secret), "value": d.text(&v.Value)}, nil)
 		if n.find("from_secret") == nil && n.find("value") == nil {
-			d.report(Warning, key, "the variable is empty: its map has neither from_secret nor value; write from_secret: NAME, or put a text in quotes")
+			d.report(Warning, key, "the variable is empty: its map has neither from_secret nor value; write "+
+				"from_secret: NAME, or put a text in quotes")
 		}
 	case list:
 		d.report(Error, key, "an environment variable needs a text and has a list: write one text, such as \"a,b\"")
@@ -361,8 +370,10 @@ func (d *decoder) conditions(out *manifest.Conditions) decode {
 			return
 		}
 		d.object(n, key, schema{
-			"action": d.condition(&out.Action), "cron": d.condition(&out.Cron), "ref": d.condition(&out.Ref), "repo": d.condition(&out.Repo),
-			"instance": d.condition(&out.Instance), "target": d.condition(&out.Target), "event": d.condition(&out.Event),
+			"action": d.condition(&out.Action), "cron": d.condition(&out.Cron), "ref": d.condition(&out.Ref),
+			"repo":     d.condition(&out.Repo),
+			"instance": d.condition(&out.Instance), "target": d.condition(&out.Target),
+			"event":  d.condition(&out.Event),
 			"branch": d.condition(&out.Branch), "status": d.condition(&out.Status), "paths": d.condition(&out.Paths),
 		}, foreignConditions)
 	}
@@ -382,29 +393,33 @@ func (d *decoder) condition(out *manifest.Condition) decode {
 		}
 		if *d.patterns < 0 {
 			*out = manifest.Condition{}
-			d.report(Error, key, "the conditions of this pipeline have patterns of more than %d KiB: write fewer, with * or {one,other}", maxPatterns>>10)
+			d.report(Error, key, "the conditions of this pipeline have patterns of more than %d KiB: write fewer, "+
+				"with * or {one,other}", maxPatterns>>10)
 		}
 	}
 }
 
-// listed reads the patterns of include or exclude. A text is read as a list of it, as its author means it; Drone
-// overlooks it, and so the whole condition.
+// listed reads the patterns of include or exclude. A text is read as a list of it, as its author
+// means it; Drone overlooks it, and so the whole condition.
 func (d *decoder) listed(out *[]string) decode {
 	read := d.oneOrMore(out)
 	return func(n *node, key string) {
 		read(n, key)
 		if n.shape == scalar && !n.null() {
-			d.report(Warning, key, "a list is due here, and Drone's own server and runner overlook a text: write %s: %s",
+			d.report(Warning, key, "a list is due here, and Drone's own server and runner overlook a text: write "+
+				"%s: %s",
 				lastKey(key), listOf(n.scalar.Value))
 		}
 	}
 }
 
-// oneOf tells whether the value is one of a fixed set, in any case, or empty. Another one is reported; the default is taken for it, as in Drone.
+// oneOf reports whether the value is one of a fixed set, in any case, or empty. Another one is
+// reported; the default is taken for it, as in Drone.
 func (d *decoder) oneOf(key, value string, known ...string) bool {
 	if value == "" || slices.Contains(known, strings.ToLower(value)) {
 		return true
 	}
-	d.report(Warning, key, "%q is none of %s%s: the default is taken", value, strings.Join(known, ", "), didYouMean(value, known))
+	d.report(Warning, key, "%q is none of %s%s: the default is taken", value, strings.Join(known, ", "),
+		didYouMean(value, known))
 	return false
 }

@@ -9,7 +9,8 @@ import (
 	"github.com/distribution/reference"
 )
 
-// DockerDaemon is what a step that runs beside the others says of a docker daemon that it would start.
+// DockerDaemon is what a step that runs beside the others says of a docker daemon that it would
+// start.
 type DockerDaemon struct {
 	// Sockets are the paths, in the step's container, of the unix sockets that it would make.
 	Sockets []string
@@ -19,13 +20,16 @@ type DockerDaemon struct {
 	Options []string
 }
 
-// dockerdNames are the programs of Docker's own images that start a daemon (https://hub.docker.com/_/docker).
+// dockerdNames are the programs of Docker's own images that start a daemon
+// (https://hub.docker.com/_/docker).
 var dockerdNames = []string{"dockerd", "dockerd-entrypoint.sh", "dockerd-rootless.sh"}
 
-// DockerDaemon tells whether the step would start a docker daemon for others to use, and is nil if it wouldn't. background says that the step is a service or
-// detached: otherwise an image such as docker:dind merely has the docker command line that the step's commands want.
+// DockerDaemon reports whether the step would start a docker daemon for others to use, and is nil
+// if it wouldn't. background says that the step is a service or detached: otherwise an image such
+// as docker:dind merely has the docker command line that the step's commands want.
 //
-// It knows Docker's own images alone, from any mirror. What another image does can't be told by its name.
+// It knows Docker's own images alone, from any mirror. What another image does can't be told by its
+// name.
 func (s *Step) DockerDaemon(background bool) *DockerDaemon {
 	tag, ours := dockerTag(s.Image)
 	if !ours || !background && !s.Detach {
@@ -46,7 +50,8 @@ func (s *Step) DockerDaemon(background bool) *DockerDaemon {
 	return d
 }
 
-// dockerTag tells whether an image is Docker's own, and its tag: dind is in the tags of those that start a daemon by themselves.
+// dockerTag reports whether an image is Docker's own, and its tag: dind is in the tags of those
+// that start a daemon by themselves.
 func dockerTag(image string) (tag string, ours bool) {
 	ref, err := reference.ParseNormalizedNamed(image)
 	if err != nil {
@@ -62,7 +67,8 @@ func dockerTag(image string) (tag string, ours bool) {
 	return tag, true
 }
 
-// daemonWords are the arguments of the daemon that the step starts, if it does. dind is for images that start one by themselves.
+// daemonWords are the arguments of the daemon that the step starts, if it does. dind is for images
+// that start one by themselves.
 func (s *Step) daemonWords(dind bool) (words []string, starts bool) {
 	entrypoint := slices.DeleteFunc(slices.Clone(s.Entrypoint), func(word string) bool { return word == "" })
 	switch {

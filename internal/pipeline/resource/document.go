@@ -14,8 +14,9 @@ type document struct {
 	line int
 }
 
-// split cuts a file into its documents, as Drone does and not quite as YAML says: every line that begins with "---" separates, whatever follows on
-// it, and one that begins with "..." ends the file. Documents of nothing but comments are left out. Carriage returns at line ends and a byte
+// split cuts a file into its documents, as Drone does and not quite as YAML says: every line that
+// begins with "---" separates, whatever follows on it, and one that begins with "..." ends the
+// file. Documents of nothing but comments are left out. Carriage returns at line ends and a byte
 // order mark go. Lines may be of any length.
 func split(data []byte) ([]document, Findings) {
 	var (
@@ -26,7 +27,8 @@ func split(data []byte) ([]document, Findings) {
 		directed bool // a directive was reported
 	)
 	if bytes.HasPrefix(data, []byte{0xFF, 0xFE}) || bytes.HasPrefix(data, []byte{0xFE, 0xFF}) {
-		return nil, Findings{{Severity: Error, Position: Position{1, 1}, Message: "the file is UTF-16: save it as UTF-8"}}
+		return nil, Findings{{Severity: Error, Position: Position{1, 1}, Message: "the file is UTF-16: save it as " +
+			"UTF-8"}}
 	}
 	rest := bytes.TrimPrefix(data, []byte("\xEF\xBB\xBF"))
 	flush := func(next int) {
@@ -44,7 +46,8 @@ func split(data []byte) ([]document, Findings) {
 			flush(number)
 			if len(docs) > maxDocuments {
 				return nil, Findings{{Severity: Error, Position: Position{number, 1},
-					Message: fmt.Sprintf("the file has more than %d documents: split the builds among several repositories", maxDocuments)}}
+					Message: fmt.Sprintf("the file has more than %d documents: split the builds among several "+
+						"repositories", maxDocuments)}}
 			}
 			if tail := strings.TrimSpace(strings.TrimLeft(string(line), "-")); tail != "" && tail[0] != '#' {
 				findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1},
@@ -57,11 +60,13 @@ func split(data []byte) ([]document, Findings) {
 			}
 			directed = true
 			findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1}, Refused: true,
-				Message: fmt.Sprintf("Drone's server refuses this: the directive %q, which is ignored here: remove the line", shorten(string(line)))})
+				Message: fmt.Sprintf("Drone's server refuses this: the directive %q, which is ignored here: "+
+					"remove the line", shorten(string(line)))})
 		case bytes.HasPrefix(line, []byte("...")):
 			if !blank(bytes.ReplaceAll(rest, []byte("---"), nil)) {
 				findings = append(findings, Finding{Severity: Warning, Position: Position{number, 1},
-					Message: "everything below ... is ignored, as Drone ignores it: begin another document with --- alone"})
+					Message: "everything below ... is ignored, as Drone ignores it: begin another document with " +
+						"--- alone"})
 			}
 			rest = nil
 		default:
@@ -73,7 +78,7 @@ func split(data []byte) ([]document, Findings) {
 	return docs, findings
 }
 
-// blank tells whether a text holds nothing but white space, comments and YAML directives.
+// blank reports whether a text holds nothing but white space, comments and YAML directives.
 func blank(text []byte) bool {
 	for line := range bytes.Lines(text) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && line[0] != '#' && line[0] != '%' {
@@ -83,8 +88,8 @@ func blank(text []byte) bool {
 	return true
 }
 
-// unreadable is the place in the document, and a description, of the first byte that YAML doesn't allow, for which the YAML library knows no line. The
-// description is empty if there is none.
+// unreadable is the place in the document, and a description, of the first byte that YAML doesn't
+// allow, for which the YAML library knows no line. The description is empty if there is none.
 func (d document) unreadable() (Position, string) {
 	at := Position{Line: d.line + 1, Column: 1}
 	for i := 0; i < len(d.text); {

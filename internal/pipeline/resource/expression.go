@@ -18,7 +18,8 @@ const maxWork = 256 << 20
 
 // Errors of what an expression costs.
 var (
-	errWork   = errors.New("the expressions of this file take too long: remove some, or those that trim or replace in long values")
+	errWork = errors.New("the expressions of this file take too long: remove some, or those that trim or " +
+		"replace in long values")
 	errResult = sizeError(" after substitution")
 )
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Severity tells whether a finding stops the build.
+// Severity is what a finding means for the build.
 type Severity string
 
 // The severities: an Error stops the build, a Warning is shown and the build runs.
@@ -15,8 +15,8 @@ const (
 	Warning Severity = "warning"
 )
 
-// Finding is one thing wrong with a file, with everything its author needs to mend it: where (file, line, pipeline, step, key), what, and in
-// the message what to write instead.
+// Finding is one thing wrong with a file, with everything its author needs to mend it: where (file,
+// line, pipeline, step, key), what, and in the message what to write instead.
 type Finding struct {
 	Severity Severity `json:"severity"`
 	File     string   `json:"file,omitempty"`
@@ -25,12 +25,13 @@ type Finding struct {
 	Step     string `json:"step,omitempty"`
 	Key      string `json:"key,omitempty"`
 	Message  string `json:"message"`
-	// Refused marks a warning of what Drone's server refuses before any runner sees it. A build that comes from a
-	// server proves that its server doesn't.
+	// Refused marks a warning of what Drone's server refuses before any runner sees it. A build
+	// that comes from a server proves that its server doesn't.
 	Refused bool `json:"-"`
 }
 
-// String is the finding in one line: FILE:LINE:COLUMN: severity: pipeline "P": step "S": key: message.
+// String is the finding in one line: FILE:LINE:COLUMN: severity: pipeline "P": step "S": key:
+// message.
 func (f Finding) String() string {
 	var b strings.Builder
 	if f.File != "" {
@@ -85,8 +86,8 @@ func (c *Collector) Add(f Finding) {
 	c.findings = append(c.findings, f)
 }
 
-// Findings returns what was gathered, in the order of the file. Where findings were left out, the last
-// one of their severity says how many.
+// Findings returns what was gathered, in the order of the file. Where findings were left out, the
+// last one of their severity says how many.
 func (c *Collector) Findings() Findings {
 	out := slices.Clone(c.findings)
 	out.Sort()

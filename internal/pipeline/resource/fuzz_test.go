@@ -9,7 +9,8 @@ import (
 // breaks are what YAML takes for the end of a line.
 var breaks = regexp.MustCompile("\r\n|[\r\n\u0085\u2028\u2029]")
 
-// FuzzParse holds that no text makes the parser panic, that a finding is in the file, and that it says something.
+// FuzzParse holds that no text makes the parser panic, that a finding is in the file, and that it
+// says something.
 func FuzzParse(f *testing.F) {
 	f.Add([]byte("---\nkind: pipeline\nsteps:\n- &a {name: b, image: c, commands: [d]}\n- <<: *a\n...\n"))
 	f.Add([]byte("kind: pipeline\nvolumes: [{name: a, host: b}, {claim: c}]\nsteps: [~, {volumes: [a:b], when: {branch: {include: c}}}]\n"))

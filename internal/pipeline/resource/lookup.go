@@ -18,7 +18,8 @@ func (s *Step) Place(key string) Position {
 // Place is where the key stands, or the nearest of its parents that the file has, or the pipeline.
 func (p *Pipeline) Place(key string) Position { return place(p.Keys, key, p.Position) }
 
-// ForOthers tells whether the pipeline asks for a platform that this runner doesn't offer: Drone's server hands it to another one.
+// ForOthers reports whether the pipeline asks for a platform that this runner doesn't offer:
+// Drone's server hands it to another one.
 func (p *Pipeline) ForOthers() bool {
 	return p.Platform.OS != "" && !strings.EqualFold(p.Platform.OS, "linux")
 }
@@ -37,8 +38,8 @@ func place(keys map[string]Position, key string, otherwise Position) Position {
 	return otherwise
 }
 
-// Pipeline is the docker pipeline of that name; an empty name is "default", as in Drone. Of several the first counts. The error lists what the file
-// has instead.
+// Pipeline is the docker pipeline of that name; an empty name is "default", as in Drone. Of several
+// the first counts. The error lists what the file has instead.
 func (f *File) Pipeline(name string) (*Pipeline, error) {
 	if name == "" {
 		name = "default"
@@ -57,12 +58,14 @@ func (f *File) Pipeline(name string) (*Pipeline, error) {
 	}
 	for _, o := range f.Others {
 		if o.Kind == KindPipeline && o.Name == name {
-			return nil, fmt.Errorf("pipeline %q of %s has type %q, which another runner runs: this one runs type %q, and pipelines without a type",
+			return nil, fmt.Errorf("pipeline %q of %s has type %q, which another runner runs: this one runs type "+
+				"%q, and pipelines without a type",
 				name, f.label(), o.Type, TypeDocker)
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("%s has no docker pipeline, so none named %q: write a document with kind: pipeline, type: docker and that name",
+		return nil, fmt.Errorf("%s has no docker pipeline, so none named %q: write a document with kind: "+
+			"pipeline, type: docker and that name",
 			f.label(), name)
 	}
 	return nil, fmt.Errorf("%s has no docker pipeline %q: it has %s", f.label(), name, strings.Join(names, ", "))

@@ -13,7 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// The YAML library of Drone's runners is the measure: what it reads without an error, ours reads the same.
+// The YAML library of Drone's runners is the measure: what it reads without an error, ours reads
+// the same.
 
 // oracleStep has the keys whose values the library and we both decode.
 type oracleStep struct {
@@ -35,7 +36,8 @@ type oraclePipeline struct {
 	Steps []*oracleStep
 }
 
-// normal turns what the library gives into our terms: maps with texts for keys, and no value where it has a nil pointer, which Drone passes over.
+// normal turns what the library gives into our terms: maps with texts for keys, and no value where
+// it has a nil pointer, which Drone passes over.
 func (p *oraclePipeline) normal() {
 	for _, s := range p.Steps {
 		if s == nil {
@@ -154,10 +156,12 @@ func TestOracleDocuments(t *testing.T) {
 	}
 }
 
-// loneTag is YAML's non-specific tag, which makes a text of anything, and which our library drops without a trace. No pipeline has one.
+// loneTag is YAML's non-specific tag, which makes a text of anything, and which our library drops
+// without a trace. No pipeline has one.
 var loneTag = regexp.MustCompile(`!(\s|$)`)
 
-// FuzzOracle compares the two wherever both accept a text, but for what we read on purpose where Drone's library has no answer, or a wrong one.
+// FuzzOracle compares the two wherever both accept a text, but for what we read on purpose where
+// Drone's library has no answer, or a wrong one.
 func FuzzOracle(f *testing.F) {
 	f.Add("1_0", "a: &x {b: c}\nd: {<<: *x}")
 	f.Add("'null'", "[a, {b: c}]")

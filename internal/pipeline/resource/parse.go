@@ -15,8 +15,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Parse reads every document of a .drone.yml. The name is a path or label for findings. The File is never nil and holds whatever could be read; the
-// findings, in the order of the file, say what couldn't, and an Error among them with no Pipeline concerns the whole file. Parse never panics.
+// Parse reads every document of a .drone.yml. The name is a path or label for findings. The File is
+// never nil and holds whatever could be read; the findings, in the order of the file, say what
+// couldn't, and an Error among them with no Pipeline concerns the whole file. Parse never panics.
 func Parse(name string, data []byte) (*File, Findings) {
 	f := &File{Name: name}
 	found := &Collector{}
@@ -39,7 +40,8 @@ func Parse(name string, data []byte) (*File, Findings) {
 	return f, findings
 }
 
-// Sort puts findings into the order of the file, those without a place last. Findings of one place keep their order.
+// Sort puts findings into the order of the file, those without a place last. Findings of one place
+// keep their order.
 func (fs Findings) Sort() {
 	slices.SortStableFunc(fs, func(a, b Finding) int {
 		if known := cmp.Compare(min(b.Line, 1), min(a.Line, 1)); known != 0 {
@@ -95,14 +97,17 @@ func (f *File) read(doc document, found *Collector) {
 	}
 	if p := root.find("pipeline"); p != nil && p.shape == object {
 		add(Finding{Severity: Error, Position: root.at, Key: "pipeline",
-			Message: "this is the syntax of Drone 0.8: write kind: pipeline, type: docker, a name, and under steps a list of what stands under pipeline"})
+			Message: "this is the syntax of Drone 0.8: write kind: pipeline, type: docker, a name, and under " +
+				"steps a list of what stands under pipeline"})
 		return
 	}
 	add(Finding{Severity: Warning, Position: root.at, Key: "kind", Refused: true,
-		Message: "Drone's server refuses this: a document without kind, which is ignored here: write kind: pipeline if it is one"})
+		Message: "Drone's server refuses this: a document without kind, which is ignored here: write kind: " +
+			"pipeline if it is one"})
 }
 
-// twice warns of pipelines that have the name of another one. Those of other runners count: names are the server's.
+// twice warns of pipelines that have the name of another one. Those of other runners count: names
+// are the server's.
 func (f *File) twice(found *Collector) {
 	type named struct {
 		name    string
@@ -122,7 +127,8 @@ func (f *File) twice(found *Collector) {
 	for _, p := range all {
 		if at, ok := first[p.name]; ok {
 			found.Add(Finding{Severity: Warning, Position: p.key, Pipeline: p.name, Key: "name", Refused: true,
-				Message: fmt.Sprintf("Drone's server refuses this: the pipeline in line %d has the same name, and the first one counts: rename one of them", at.Line)})
+				Message: fmt.Sprintf("Drone's server refuses this: the pipeline in line %d has the same name, and "+
+					"the first one counts: rename one of them", at.Line)})
 			continue
 		}
 		first[p.name] = p.at
@@ -134,10 +140,12 @@ func newSecret(root *node, found *Collector) *manifest.Secret {
 	s := &manifest.Secret{}
 	d := newDecoder(map[string]Position{}, found)
 	d.object(root, "", schema{
-		"version": d.text(&s.Version), "kind": d.text(&s.Kind), "type": d.text(&s.Type), "name": d.text(&s.Name), "data": d.text(&s.Data),
+		"version": d.text(&s.Version), "kind": d.text(&s.Kind), "type": d.text(&s.Type), "name": d.text(&s.Name),
+		"data": d.text(&s.Data),
 		"get": func(n *node, key string) {
 			if !n.null() && d.isObject(n, key, "get: {path: …, name: …}") {
-				d.object(n, key, schema{"path": d.text(&s.Get.Path), "name": d.text(&s.Get.Name), "key": d.text(&s.Get.Key)}, nil)
+				d.object(n, key, schema{"path": d.text(&s.Get.Path), "name": d.text(&s.Get.Name),
+					"key": d.text(&s.Get.Key)}, nil)
 			}
 		},
 	}, nil)
@@ -151,9 +159,11 @@ func (doc document) parse() (root *yaml.Node, failed *Finding) {
 	}
 	if indicators(doc.text) > maxIndicators {
 		return nil, doc.problem(fmt.Errorf(
-			"the document is too large, with more than %d line ends, commas, colons, dashes and brackets: split it, or move scripts into files of the repository", maxIndicators))
+			"the document is too large, with more than %d line ends, commas, colons, dashes and brackets: split "+
+				"it, or move scripts into files of the repository", maxIndicators))
 	}
-	// The library panics by design inside and recovers itself; whatever slips through is bad input as well, and no reason to take a runner down.
+	// The library panics by design inside and recovers itself; whatever slips through is bad input
+	// as well, and no reason to take a runner down.
 	defer func() {
 		if r := recover(); r != nil {
 			root, failed = nil, doc.problem(fmt.Errorf("the YAML can't be read (%v)", r))
@@ -179,7 +189,8 @@ func (doc document) parse() (root *yaml.Node, failed *Finding) {
 // yamlLine is how the YAML library begins an error.
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-// problem turns an error of the YAML library into a finding: with the line of the file instead of the document's, and with what usually helps.
+// problem turns an error of the YAML library into a finding: with the line of the file instead of
+// the document's, and with what usually helps.
 func (doc document) problem(err error) *Finding {
 	at := Position{Line: doc.line + 1, Column: 1}
 	message := err.Error()
@@ -200,7 +211,8 @@ func (doc document) problem(err error) *Finding {
 
 // yamlAdvice is what to do about the library's commonest errors.
 var yamlAdvice = []struct{ problem, advice string }{
-	{"mapping values are not allowed", "put a text that holds \": \" in quotes, and give the keys of one map the same indentation"},
+	{"mapping values are not allowed", "put a text that holds \": \" in quotes, and give the keys of one map the " +
+		"same indentation"},
 	{"cannot start any token", "indent with spaces, not tabs, and put a text that begins with @, ` or % in quotes"},
 	{"did not find expected key", "give the keys of one map the same indentation, and close quotes"},
 	{"did not find expected '-' indicator", "give the items of one list the same indentation"},
@@ -208,6 +220,7 @@ var yamlAdvice = []struct{ problem, advice string }{
 	{"unknown anchor", "define it above, in the same document, or put a text that begins with * in quotes"},
 	{"unknown escape character", "use single quotes, in which a backslash is one"},
 	{"found unexpected end of stream", "close the quotes or brackets"},
-	{"could not find expected ':'", "a line among keys has no colon after its key: indent the text that belongs to a key above, and close quotes"},
+	{"could not find expected ':'", "a line among keys has no colon after its key: indent the text that belongs " +
+		"to a key above, and close quotes"},
 	{"did not find expected ',' or", "close the bracket or brace, and put texts that hold one in quotes"},
 }

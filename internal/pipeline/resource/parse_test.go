@@ -12,7 +12,8 @@ import (
 // noPlaces leaves positions out of comparisons.
 var noPlaces = cmpopts.IgnoreTypes(Position{}, map[string]Position{})
 
-// parseOne parses a file that has one pipeline and nothing wrong with it but what Drone's server refuses.
+// parseOne parses a file that has one pipeline and nothing wrong with it but what Drone's server
+// refuses.
 func parseOne(t *testing.T, text string) *Pipeline {
 	t.Helper()
 	f, findings := Parse(".drone.yml", []byte(text))
@@ -144,7 +145,8 @@ func step(keys string) string {
 	return "kind: pipeline\nname: p\nsteps:\n- name: s\n  image: a\n  " + strings.ReplaceAll(strings.TrimSpace(keys), "\n", "\n  ") + "\n"
 }
 
-// TestParseFindings has a row for everything that the parser reports: the findings in full, and by their lines that they are in the right place.
+// TestParseFindings has a row for everything that the parser reports: the findings in full, and by
+// their lines that they are in the right place.
 func TestParseFindings(t *testing.T) {
 	const p = `pipeline "p": `
 	const s = p + `step "s": `

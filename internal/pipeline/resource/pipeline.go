@@ -52,7 +52,8 @@ func (d *decoder) clone(out *manifest.Clone) decode {
 			return
 		}
 		if d.isObject(n, key, "clone: {disable: true} for no clone step, or clone: {depth: 50}") {
-			d.object(n, key, schema{"disable": d.flag(&out.Disable), "depth": d.integer(&out.Depth), "retries": d.integer(&out.Retries),
+			d.object(n, key, schema{"disable": d.flag(&out.Disable), "depth": d.integer(&out.Depth),
+				"retries":     d.integer(&out.Retries),
 				"skip_verify": d.flag(&out.SkipVerify), "trace": d.flag(&out.Trace)}, nil)
 		}
 	}
@@ -95,7 +96,8 @@ func (d *decoder) workspace(out *Workspace) decode {
 	}
 }
 
-// volumes reads the pipeline's volumes; a null item is passed over, and so is one that is there already.
+// volumes reads the pipeline's volumes; a null item is passed over, and so is one that is there
+// already.
 func (d *decoder) volumes(out *[]*Volume) decode {
 	return func(n *node, key string) {
 		*out = nil
@@ -103,7 +105,8 @@ func (d *decoder) volumes(out *[]*Volume) decode {
 			return
 		}
 		if n.shape != list {
-			d.report(Error, key, "needs a list and has a %s: write each volume as \"- name: NAME\" with temp: {} or host: {path: …} below", n.shape)
+			d.report(Error, key, "needs a list and has a %s: write each volume as \"- name: NAME\" with temp: {} "+
+				"or host: {path: …} below", n.shape)
 			return
 		}
 		if len(n.items) > maxVolumes {
@@ -129,9 +132,10 @@ func (d *decoder) volumes(out *[]*Volume) decode {
 	}
 }
 
-// same tells whether two volumes are declared in the same words.
+// same reports whether two volumes are declared in the same words.
 func (v *Volume) same(w *Volume) bool {
-	return v.Name != "" && v.Name == w.Name && v.Claim == w.Claim && (v.Temp == nil) == (w.Temp == nil) && (v.Host == nil) == (w.Host == nil) &&
+	return v.Name != "" && v.Name == w.Name && v.Claim == w.Claim && (v.Temp == nil) == (w.Temp == nil) &&
+		(v.Host == nil) == (w.Host == nil) &&
 		(v.Temp == nil || *v.Temp == *w.Temp) && (v.Host == nil || *v.Host == *w.Host)
 }
 
@@ -145,7 +149,8 @@ func (d *decoder) volume(n *node, at string) *Volume {
 		"temp": func(n *node, key string) {
 			v.Temp = &TempVolume{}
 			if !n.null() && dd.isObject(n, key, "temp: {}") {
-				dd.object(n, key, schema{"medium": dd.text(&v.Temp.Medium), "size_limit": dd.size(&v.Temp.SizeLimit)}, nil)
+				dd.object(n, key, schema{"medium": dd.text(&v.Temp.Medium),
+					"size_limit": dd.size(&v.Temp.SizeLimit)}, nil)
 			}
 		},
 		"host": func(n *node, key string) {
@@ -178,7 +183,8 @@ func (d *decoder) mounts(out *[]VolumeMount) decode {
 			return
 		}
 		if n.shape != list {
-			d.report(Error, key, "needs a list and has a %s: write each mount as \"- name: NAME\" with \"path: /PATH\" below", n.shape)
+			d.report(Error, key, "needs a list and has a %s: write each mount as \"- name: NAME\" with \"path: "+
+				"/PATH\" below", n.shape)
 			return
 		}
 		for i, item := range n.items {

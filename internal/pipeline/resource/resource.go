@@ -1,15 +1,17 @@
-// Package resource is the YAML schema of Drone's docker pipeline: it turns the bytes of a .drone.yml into typed pipelines that remember where
-// each key was written.
+// Package resource is the YAML schema of Drone's docker pipeline: it turns the bytes of a
+// .drone.yml into typed pipelines that remember where each key was written.
 //
-// The one rule to keep: parsing never fails silently. A key is honoured, or a Finding names it. What a value may *be* is decided here (a list where a
-// list belongs); what a pipeline may *ask for* is decided in package linter.
+// The one rule to keep: parsing never fails silently. A key is honoured, or a Finding names it.
+// What a value may *be* is decided here (a list where a list belongs); what a pipeline may *ask
+// for* is decided in package linter.
 package resource
 
 import (
 	"github.com/drone/runner-go/manifest"
 )
 
-// Names of the document kind and type that this runner executes (https://docs.drone.io/pipeline/docker/syntax/).
+// Names of the document kind and type that this runner executes
+// (https://docs.drone.io/pipeline/docker/syntax/).
 const (
 	KindPipeline = "pipeline"
 	TypeDocker   = "docker"
@@ -22,9 +24,11 @@ type (
 		Name string
 		// Pipelines are the docker pipelines (type docker, or no type).
 		Pipelines []*Pipeline
-		// Secrets are the documents of kind secret: encrypted data, or a pointer into an external store.
+		// Secrets are the documents of kind secret: encrypted data, or a pointer into an external
+		// store.
 		Secrets []*manifest.Secret
-		// Others are documents that some other runner or the server reads: kubernetes, vm, ssh and exec pipelines, signatures, templates.
+		// Others are documents that some other runner or the server reads: kubernetes, vm, ssh and
+		// exec pipelines, signatures, templates.
 		Others []Document
 	}
 
@@ -58,21 +62,25 @@ type (
 		Volumes     []*Volume
 		PullSecrets []string
 		Workspace   Workspace
-		// Incomplete is set where something couldn't be read, with an Error among the findings: steps may be missing.
+		// Incomplete is set where something couldn't be read, with an Error among the findings:
+		// steps may be missing.
 		Incomplete bool
 
 		Position Position
-		// Keys holds the place of every key of the pipeline, by its path ("workspace.base"); see Place.
+		// Keys holds the place of every key of the pipeline, by its path ("workspace.base"); see
+		// Place.
 		Keys map[string]Position
 	}
 
-	// Workspace is where the steps find the sources: the folder Path below Base, the place of the shared volume. Both may be empty.
+	// Workspace is where the steps find the sources: the folder Path below Base, the place of the
+	// shared volume. Both may be empty.
 	Workspace struct {
 		Base string
 		Path string
 	}
 
-	// Step is one entry of steps or services. A nil entry of the YAML list stays nil here, for the linter to name.
+	// Step is one entry of steps or services. A nil entry of the YAML list stays nil here, for the
+	// linter to name.
 	Step struct {
 		Name        string
 		Image       string
@@ -101,7 +109,8 @@ type (
 		WorkingDir  string
 
 		Position Position
-		// Keys holds the place of every key of the step, by its path ("volumes[0].path"); see Place.
+		// Keys holds the place of every key of the step, by its path ("volumes[0].path"); see
+		// Place.
 		Keys map[string]Position
 	}
 
@@ -117,25 +126,29 @@ type (
 		Path string
 	}
 
-	// Volume is an entry of the pipeline's volumes. Exactly one of Temp and Host is set; neither means that the YAML named neither, which the linter reports.
+	// Volume is an entry of the pipeline's volumes. Exactly one of Temp and Host is set; neither
+	// means that the YAML named neither, which the linter reports.
 	Volume struct {
 		Name string
 		Temp *TempVolume
 		Host *HostVolume
-		// Claim is the name of a Kubernetes claim volume, which only the kubernetes runner knows. It is read as a temp volume, so that the steps
-		// that mount it run, and kept so that the linter can say what to write.
+		// Claim is the name of a Kubernetes claim volume, which only the kubernetes runner knows.
+		// It is read as a temp volume, so that the steps that mount it run, and kept so that the
+		// linter can say what to write.
 		Claim    string
 		Position Position
 		Keys     map[string]Position
 	}
 
-	// TempVolume lives as long as the build. Medium "memory" makes it a tmpfs of SizeLimit bytes (0: no limit).
+	// TempVolume is removed with the stage. Medium "memory" makes it a tmpfs of SizeLimit bytes
+	// (0: no limit).
 	TempVolume struct {
 		Medium    string
 		SizeLimit manifest.BytesSize
 	}
 
-	// HostVolume is a path of the machine, which here is never the host's: see the table "Volumes" in the documentation.
+	// HostVolume is a path of the machine, which here is never the host's: see the table "Volumes"
+	// in the documentation.
 	HostVolume struct {
 		Path string
 	}

@@ -10,8 +10,9 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// resolve gives a scalar the type that Drone's runners give it, which is YAML 1.1's as go-yaml v2 reads it: yes and on are true, 0777 and 0o777 are octal,
-// a date stays text. Without a type it is text, quoted it always is. The result is nil, bool, int, uint64, float64 or string.
+// resolve gives a scalar the type that Drone's runners give it, which is YAML 1.1's as go-yaml v2
+// reads it: yes and on are true, 0777 and 0o777 are octal, a date stays text. Without a type it is
+// text, quoted it always is. The result is nil, bool, int, uint64, float64 or string.
 func resolve(n *yaml.Node) any {
 	tagged := n.Style&yaml.TaggedStyle != 0
 	switch {
@@ -108,7 +109,8 @@ func (n *node) generic() any {
 	return resolve(n.scalar)
 }
 
-// keyText is a key inside settings as JSON, which plugins get, writes it: typed first, so that 0x10 is 16 and yes is true.
+// keyText is a key inside settings as JSON, which plugins get, writes it: typed first, so that 0x10
+// is 16 and yes is true.
 func keyText(n *yaml.Node) string {
 	switch v := resolve(n).(type) {
 	case bool:

@@ -8,7 +8,8 @@ var (
 	failurePolicies = []string{"ignore", "fast", "fast-fail", "fail-fast"}
 )
 
-// StepLabel names a step in a finding: by its name, or by its place in the list (steps, services) as long as it has none.
+// StepLabel names a step in a finding: by its name, or by its place in the list (steps, services)
+// as long as it has none.
 func StepLabel(list string, i int, s *Step) string {
 	if s == nil || s.Name == "" {
 		return index(list, i)
@@ -24,11 +25,13 @@ func (d *decoder) steps(out *[]*Step) decode {
 			return
 		}
 		if n.shape != list {
-			d.report(Error, key, "needs a list and has a %s: write each of the %s as \"- name: NAME\" with its keys below", n.shape, key)
+			d.report(Error, key, "needs a list and has a %s: write each of the %s as \"- name: NAME\" with its "+
+				"keys below", n.shape, key)
 			return
 		}
 		if len(n.items) > MaxSteps {
-			d.report(Error, key, "the pipeline has %d %s: write at most %d, and split it into several pipelines", len(n.items), key, MaxSteps)
+			d.report(Error, key, "the pipeline has %d %s: write at most %d, and split it into several pipelines",
+				len(n.items), key, MaxSteps)
 			return
 		}
 		for i, item := range n.items {
@@ -81,8 +84,8 @@ func (d *decoder) newStep(n *node, list string, i int) *Step {
 	return s
 }
 
-// pull reads the pull policy in any case. The truth values of Drone 0.8 stand for the default, as they do on Drone's
-// runner.
+// pull reads the pull policy in any case. The truth values of Drone 0.8 stand for the default, as
+// they do on Drone's runner.
 func (d *decoder) pull(out *string) decode {
 	return func(n *node, key string) {
 		s, _ := d.textOf(n, key)
@@ -92,7 +95,8 @@ func (d *decoder) pull(out *string) decode {
 			if b {
 				instead = "always"
 			}
-			d.report(Warning, key, "%s is Drone 0.8's and has no effect, so the image is pulled if it is absent or its tag is latest: write %s", s, instead)
+			d.report(Warning, key, "%s is Drone 0.8's and has no effect, so the image is pulled if it is absent "+
+				"or its tag is latest: write %s", s, instead)
 			return
 		}
 		if strings.EqualFold(s, "default") {

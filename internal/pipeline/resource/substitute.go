@@ -6,14 +6,15 @@ import (
 	"strings"
 )
 
-// Substitute evaluates the ${VAR} expressions of a .drone.yml before it is parsed, as Drone does: over
-// the whole text, comments included. An unknown variable is empty; $${VAR} is left for the shell, as
-// ${VAR}; \/ and \\ lose their first backslash. A value of several lines comes in as one quoted text.
+// Substitute evaluates the ${VAR} expressions of a .drone.yml before it is parsed, as Drone does:
+// over the whole text, comments included. An unknown variable is empty; $${VAR} is left for the
+// shell, as ${VAR}; \/ and \\ lose their first backslash. A value of several lines comes in as one
+// quoted text.
 //
 // The expressions are those of bash that Drone's library evaluates (${VAR:0:8}, ${VAR##*/},
-// ${VAR:-default}, …); finding them is ours, since the library names no line, takes quadratic time for
-// $$, and cuts the file off at a NUL. The result has at most MaxFile bytes, and the time is bounded by
-// maxWork. Substitute never panics.
+// ${VAR:-default}, …); finding them is ours, since the library names no line, takes quadratic time
+// for $$, and cuts the file off at a NUL. The result has at most MaxFile bytes, and the time is
+// bounded by maxWork. Substitute never panics.
 func Substitute(data []byte, env map[string]string) ([]byte, error) {
 	if len(data) > MaxFile {
 		return nil, sizeError("")
@@ -80,9 +81,9 @@ const (
 	maxBraces     = 64
 )
 
-// expression evaluates the ${…} that the text begins with, and returns its length. Expressions may hold
-// others, so the one that ends first is tried first: the library reads from left to right, and so a
-// beginning that it takes for an expression is the expression.
+// expression evaluates the ${…} that the text begins with, and returns its length. Expressions may
+// hold others, so the one that ends first is tried first: the library reads from left to right, and
+// so a beginning that it takes for an expression is the expression.
 func (e *evaluator) expression(text string) (value string, length int, err error) {
 	if len(text) > maxExpression {
 		text = text[:maxExpression]
@@ -109,6 +110,7 @@ func (e *evaluator) expression(text string) (value string, length int, err error
 	if end == 0 {
 		end = len(line)
 	}
-	return "", 0, fmt.Errorf("substitute %q: %w: write $${…} if the shell, not the runner, is to expand it, and ${…} with a variable's name if the runner is",
+	return "", 0, fmt.Errorf("substitute %q: %w: write $${…} if the shell, not the runner, is to expand it, and "+
+		"${…} with a variable's name if the runner is",
 		shorten(line[:end]), first)
 }

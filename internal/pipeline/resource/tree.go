@@ -18,7 +18,8 @@ const (
 // String names the shape for messages.
 func (s shape) String() string { return [...]string{"text", "list", "map"}[s] }
 
-// node is a YAML value with its aliases and merge keys resolved, so that a decoder meets nothing but texts, lists and maps.
+// node is a YAML value with its aliases and merge keys resolved, so that a decoder meets nothing
+// but texts, lists and maps.
 type node struct {
 	shape shape
 	// at is where the value is written; for an alias, where the alias is.
@@ -28,9 +29,10 @@ type node struct {
 	items  []*node
 	// fields in the order in which they apply, so the last one of a key wins.
 	fields []field
-	// held is set for a value that has an anchor or holds one in use: it may be there for its aliases alone.
+	// held is set for a value that has an anchor or holds one in use: it may be there for its
+	// aliases alone.
 	held bool
-	// notes are oddities of the map itself, for whoever reads it to report.
+	// notes are oddities of the map itself, which its reader reports.
 	notes []note
 }
 
@@ -67,13 +69,14 @@ func (n *node) text(key string) string {
 	return ""
 }
 
-// null tells whether the value is YAML's null, an absent one included.
+// null reports whether the value is YAML's null, an absent one included.
 func (n *node) null() bool { return n.shape == scalar && resolve(n.scalar) == nil }
 
-// nothing tells whether Drone's library makes no value at all of a null, but leaves its place empty: in the spellings that people use it does, Null and NULL are an
-// empty value to it.
+// nothing reports whether Drone's library makes no value at all of a null, but leaves its place
+// empty: in the spellings that people use it does, Null and NULL are an empty value to it.
 func (n *node) nothing() bool {
-	return n.null() && (n.scalar.ShortTag() == "!!null" && n.scalar.Style&yaml.TaggedStyle != 0 || n.scalar.Value == "" || n.scalar.Value == "~" || n.scalar.Value == "null")
+	return n.null() && (n.scalar.ShortTag() == "!!null" && n.scalar.Style&yaml.TaggedStyle != 0 ||
+		n.scalar.Value == "" || n.scalar.Value == "~" || n.scalar.Value == "null")
 }
 
 // grower makes the tree of one document.
@@ -89,8 +92,8 @@ type grower struct {
 	failed         bool
 }
 
-// grow resolves the aliases and merge keys of a document. A document that contains itself, is nested too deep or grows too large by its aliases
-// is cut off there, with an Error.
+// grow resolves the aliases and merge keys of a document. A document that contains itself, is
+// nested too deep or grows too large by its aliases is cut off there, with an Error.
 func grow(root *yaml.Node, line int) (*node, Findings) {
 	g := &grower{line: line, used: map[*yaml.Node]bool{}, open: map[*yaml.Node]bool{}}
 	g.mark(root)
@@ -172,12 +175,14 @@ func (g *grower) count(values, bytes int) bool {
 }
 
 func (g *grower) tooLarge(at Position) *node {
-	return g.fail(at, "the aliases of this document stand for more than %d values, or for texts of more than %d KiB: write fewer, or smaller ones",
+	return g.fail(at, "the aliases of this document stand for more than %d values, or for texts of more than %d "+
+		"KiB: write fewer, or smaller ones",
 		maxAliased, maxAliasedBytes>>10)
 }
 
-// fields grows a map. Where a key stands twice, by itself or by <<, the later one counts, as in Drone: YAML's own rule, that a map's own keys
-// prevail wherever its << stands, is not what pipelines have been tested with. It is noted.
+// fields grows a map. Where a key stands twice, by itself or by <<, the later one counts, as in
+// Drone: YAML's own rule, that a map's own keys prevail wherever its << stands, is not what
+// pipelines have been tested with. It is noted.
 func (g *grower) fields(out *node, n *yaml.Node, depth int) {
 	own := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -193,7 +198,8 @@ func (g *grower) fields(out *node, n *yaml.Node, depth int) {
 			for _, f := range merged {
 				if own[f.key] {
 					out.notes = append(out.notes, note{f.key, at,
-						fmt.Sprintf("<< below the key overrides it, in Drone as well: put << above %s for its own value to count", f.key)})
+						fmt.Sprintf("<< below the key overrides it, in Drone as well: put << above %s for its own "+
+							"value to count", f.key)})
 				}
 				out.fields = append(out.fields, f)
 			}
@@ -203,13 +209,15 @@ func (g *grower) fields(out *node, n *yaml.Node, depth int) {
 			name = name.Alias
 		}
 		if name.Kind != yaml.ScalarNode {
-			g.fail(at, "the key of a map is itself a list or a map: a brace or a bracket that belongs to a text needs quotes")
+			g.fail(at, "the key of a map is itself a list or a map: a brace or a bracket that belongs to a text "+
+				"needs quotes")
 			continue
 		}
 		if own[name.Value] {
 			text := "the key stands twice in the same map, and the later one counts: remove one of them"
 			if value.shape == object {
-				text = "the key stands twice in the same map, and what they hold is put together, the later one counting: write it once"
+				text = "the key stands twice in the same map, and what they hold is put together, the later one " +
+					"counting: write it once"
 			}
 			out.notes = append(out.notes, note{name.Value, at, text})
 		}
@@ -218,7 +226,8 @@ func (g *grower) fields(out *node, n *yaml.Node, depth int) {
 	}
 }
 
-// merged are the fields that a << brings in. Of a list of maps the earlier ones count, so they come last.
+// merged are the fields that a << brings in. Of a list of maps the earlier ones count, so they come
+// last.
 func (g *grower) merged(value *node, at Position) []field {
 	var out []field
 	switch value.shape {
@@ -238,7 +247,7 @@ func (g *grower) merged(value *node, at Position) []field {
 	return out
 }
 
-// merges tells whether a key is YAML's merge key, which it is only without quotes.
+// merges reports whether a key is YAML's merge key, which it is only without quotes.
 func merges(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.Value == "<<" && n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) == 0 &&
 		(n.Tag == "" || n.ShortTag() == "!!merge")

@@ -1,10 +1,10 @@
 package spec
 
-// PullPolicy tells when an image is pulled.
+// PullPolicy is when an image is pulled.
 type PullPolicy string
 
-// The policies. PullDefault is Drone's: always for :latest (or no tag), else if absent; a pull that fails falls back to the local copy with a warning, which
-// PullAlways, asked for by name, does not.
+// The policies. PullDefault is Drone's: always for :latest (or no tag), else if absent; a pull that
+// fails falls back to the local copy with a warning, which PullAlways, asked for by name, does not.
 const (
 	PullDefault     PullPolicy = ""
 	PullAlways      PullPolicy = "always"
@@ -12,7 +12,7 @@ const (
 	PullNever       PullPolicy = "never"
 )
 
-// RunPolicy tells for which outcome of the stage so far a step runs.
+// RunPolicy is the outcome of the stage so far for which a step runs.
 type RunPolicy string
 
 // The policies; Drone derives them from when.status and from whether the other conditions match.
@@ -20,14 +20,16 @@ const (
 	RunOnSuccess RunPolicy = "on-success"
 	RunOnFailure RunPolicy = "on-failure"
 	RunAlways    RunPolicy = "always"
-	// RunNever steps stay in the graph, since others may depend on them, and are reported to nobody.
+	// RunNever steps stay in the graph, since others may depend on them, and are reported to
+	// nobody.
 	RunNever RunPolicy = "never"
 )
 
-// ErrPolicy tells what a failing step means for its stage.
+// ErrPolicy is what a failing step means for its stage.
 type ErrPolicy string
 
-// The policies: the stage fails, the stage fails and all that runs is cancelled at once, or nothing.
+// The policies: the stage fails, the stage fails and all that runs is cancelled at once, or
+// nothing.
 const (
 	ErrFail     ErrPolicy = "fail"
 	ErrFailFast ErrPolicy = "fail-fast"

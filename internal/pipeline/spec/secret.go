@@ -19,8 +19,8 @@ type Secret struct {
 // Redacted stands in logs and JSON where a secret was.
 const Redacted = "******"
 
-// Sensitive is text that prints, and encodes to JSON, as Redacted, so that no spec that somebody prints or stores gives it away. Convert it to
-// string to use it.
+// Sensitive is text that prints, and encodes to JSON, as Redacted, so that no spec that somebody
+// prints or stores gives it away. Convert it to string to use it.
 type Sensitive string
 
 // String returns Redacted, or nothing where there is nothing to hide.
@@ -37,7 +37,8 @@ func (s Sensitive) GoString() string { return s.String() }
 // MarshalText returns the same, for JSON and every other encoder that asks.
 func (s Sensitive) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
-// Secrets are all values that no log of the run may show: those of every step, not only of the one that logs, since steps share a workspace.
+// Secrets are all values that no log of the run may show: those of every step, not only of the one
+// that logs, since steps share a workspace.
 func (s *Spec) Secrets() []string {
 	var out []string
 	for _, m := range s.Masks {

@@ -1,28 +1,33 @@
-// Package spec is what a pipeline compiles to for one stage, and what running it promises: the spec with its
-// steps and volumes, the labels on what a stage makes, and a container with its exit.
+// Package spec is what a pipeline compiles to for one stage, and what running it promises: the spec
+// with its steps and volumes, the labels on what a stage makes, and a container with its exit.
 //
-// The one rule to keep: it has no implementation and imports nothing of Docker, so that whoever plans or
-// schedules steps compiles without a Docker client.
+// The one rule to keep: it has no implementation and imports nothing of Docker, so that code which
+// plans or schedules steps compiles without a Docker client.
 package spec
 
-// Spec is one stage, compiled: everything that the engine needs to run it and nothing that it would have to look up.
+// Spec is one stage, compiled: everything that the engine needs to run it and nothing that it would
+// have to look up.
 //
-// What can't be written down can't be started: no type here has a field for privilege, devices, capabilities, security profiles or
-// the host's namespaces.
+// What can't be written down can't be started: no type here has a field for privilege, devices,
+// capabilities, security profiles or the host's namespaces.
 type Spec struct {
-	// ID is unique among all runs of all stages: it names the objects of the run in the daemon and is their label LabelSpec.
+	// ID is unique among all runs of all stages: it names the objects of the run in the daemon and
+	// is their label LabelSpec.
 	ID       string   `json:"id"`
 	Name     string   `json:"name"`
 	Platform Platform `json:"platform"`
 	// Labels go onto every object of the run: containers, network, volumes.
 	Labels  map[string]string `json:"labels,omitempty"`
 	Network Network           `json:"network"`
-	// CacheScope names who shares what image builds keep in cache mounts (RUN --mount=type=cache). Empty is a scope of its own as well.
+	// CacheScope names who shares what image builds keep in cache mounts (RUN --mount=type=cache).
+	// Empty is a scope of its own as well.
 	CacheScope string    `json:"cache_scope,omitempty"`
 	Volumes    []*Volume `json:"volumes,omitempty"`
-	// Steps in the order of the file, services first, the clone step before all. Dependencies are complete: a serial pipeline is a chain.
+	// Steps in the order of the file, services first, the clone step before all. Dependencies are
+	// complete: a serial pipeline is a chain.
 	Steps []*Step `json:"steps"`
-	// Masks are values that appear in no log of this run, besides the secrets of its steps: credentials of git and of registries.
+	// Masks are values that appear in no log of this run, besides the secrets of its steps:
+	// credentials of git and of registries.
 	Masks []Sensitive `json:"-"`
 }
 
@@ -38,7 +43,7 @@ type Platform struct {
 type Network struct {
 	// Name in the daemon; the value of DRONE_DOCKER_NETWORK_ID.
 	Name string `json:"name"`
-	// Options of the bridge driver, com.docker.network.driver.mtu for one.
+	// Options of the bridge driver, such as com.docker.network.driver.mtu.
 	Options map[string]string `json:"options,omitempty"`
 }
 

@@ -8,7 +8,7 @@ type Step struct {
 	ID string `json:"id"`
 	// Name is the step's name and its DNS name on the network.
 	Name string `json:"name"`
-	// Number counts the steps that the server is told of, from 1; 0 for a RunNever step.
+	// Number counts the steps that are reported, from 1. It is 0 for a RunNever step.
 	Number int `json:"number"`
 	// Image is the fully qualified reference: registry, repository, and tag or digest.
 	Image string     `json:"image"`
@@ -18,7 +18,8 @@ type Step struct {
 
 	Entrypoint []string `json:"entrypoint,omitempty"`
 	Command    []string `json:"command,omitempty"`
-	// Env is the plain environment. The runtime refreshes the build's and stage's status in it right before the step is prepared.
+	// Env is the plain environment. The runtime refreshes the build's and stage's status in it
+	// right before the step is prepared.
 	Env map[string]string `json:"environment,omitempty"`
 	// Secrets are added to the environment under their Env names, and masked in the log.
 	Secrets    []*Secret         `json:"secrets,omitempty"`
@@ -27,7 +28,8 @@ type Step struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	Mounts     []Mount           `json:"mounts,omitempty"`
 
-	// NoNetwork keeps the step off every network (network_mode: none). Otherwise it is on the run's bridge, and on Networks besides.
+	// NoNetwork keeps the step off every network (network_mode: none). Otherwise it is on the run's
+	// bridge, and on Networks besides.
 	NoNetwork  bool     `json:"no_network,omitempty"`
 	Networks   []string `json:"networks,omitempty"`
 	DNS        []string `json:"dns,omitempty"`
@@ -36,23 +38,28 @@ type Step struct {
 
 	Limits Limits `json:"limits"`
 
-	// Daemon is set for a step that would start a docker daemon. No container is made of it: while it runs, the guard of the run stands in for that daemon.
+	// Daemon is set for a step that would start a docker daemon. No container is made of it: while
+	// it runs, the guard of the run stands in for that daemon.
 	Daemon *Daemon `json:"daemon,omitempty"`
 
-	// Service marks an entry of the services list. Detach is set for it, and for steps with detach: true: the step starts, and the graph goes on at once.
+	// Service marks an entry of the services list. Detach is set for it, and for steps with detach:
+	// true: the step starts, and the graph goes on at once.
 	Service   bool      `json:"service,omitempty"`
 	Detach    bool      `json:"detach,omitempty"`
 	DependsOn []string  `json:"depends_on,omitempty"`
 	ErrPolicy ErrPolicy `json:"err_policy"`
 	RunPolicy RunPolicy `json:"run_policy"`
 
-	// Notes are lines of the runner's own that open the step's log: what was read differently from how it was written.
+	// Notes are lines of the runner's own that open the step's log: what was read differently from
+	// how it was written.
 	Notes []string `json:"notes,omitempty"`
 }
 
-// Daemon says where a docker daemon is expected on the network of the run, under the name of its step. Its socket is a volume.
+// Daemon says where a docker daemon is expected on the network of the run, under the name of its
+// step. Its socket is a volume.
 type Daemon struct {
-	// Ports without TLS, 2375 by custom, and TLSPorts where clients need a certificate (VolumeCerts), 2376 by custom.
+	// Ports without TLS, 2375 by custom, and TLSPorts where clients need a certificate
+	// (VolumeCerts), 2376 by custom.
 	Ports    []int `json:"ports,omitempty"`
 	TLSPorts []int `json:"tls_ports,omitempty"`
 }
@@ -68,7 +75,8 @@ type Limits struct {
 	ShmSize    int64  `json:"shm_size,omitempty"`    // bytes
 }
 
-// Clone is a deep enough copy that its environment and labels can be changed without changing the original's.
+// Clone is a deep enough copy that its environment and labels can be changed without changing the
+// original's.
 func (s *Step) Clone() *Step {
 	c := *s
 	c.Env = maps.Clone(s.Env)
