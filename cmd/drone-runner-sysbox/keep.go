@@ -26,7 +26,7 @@ func (w wiring) keep(ctx context.Context, e *engine.Docker) (end func()) {
 	var running sync.WaitGroup
 	running.Go(func() { w.ledger.Run(background) })
 	running.Go(func() { w.preload(fetching, e) })
-	if w.cfg.Cache.High != (config.Mark{}) {
+	if w.cfg.Cache.High != (config.Mark{}) || w.cfg.Cache.Size > 0 {
 		running.Go(func() { w.budget.Run(background) })
 	}
 	return func() {
@@ -70,6 +70,7 @@ func (w wiring) newBudget(ctx context.Context) (*janitor.Budget, error) {
 		Disk:   disk,
 		High:   janitor.Mark(c.High),
 		Low:    janitor.Mark(c.Low),
+		Limit:  int64(c.Size),
 		Keep:   c.Keeps,
 		Ledger: w.ledger,
 		Removed: func(kind janitor.Kind, bytes int64) {

@@ -29,6 +29,9 @@ func (l *loader) checkCache(cfg *Config) {
 	if c.High == (Mark{}) {
 		c.Low = Mark{}
 	}
+	if c.Size < 0 {
+		l.fail("DRONE_RUNNER_CACHE_SIZE: %s is negative: write a size such as 100GB, or 0 for no limit", c.Size)
+	}
 	if c.Low.Percent > c.High.Percent && c.High.Percent > 0 || c.Low.Bytes > c.High.Bytes && c.High.Bytes > 0 {
 		l.fail("DRONE_RUNNER_CACHE_LOW: %s is above DRONE_RUNNER_CACHE_HIGH, %s: write a lower one", c.Low, c.High)
 	}

@@ -283,6 +283,9 @@ type (
 		High Mark `envconfig:"DRONE_RUNNER_CACHE_HIGH" default:"80%"`
 		// Low is how full the disk still is when enough has been removed.
 		Low Mark `envconfig:"DRONE_RUNNER_CACHE_LOW" default:"60%"`
+		// Size is how much the cache itself may take, whatever else is on that disk: `100GB`. The daemon
+		// measures it once a minute; `0` is no limit.
+		Size Bytes `envconfig:"DRONE_RUNNER_CACHE_SIZE" default:"0"`
 		// Keep are patterns of what is never removed, separated by commas: images (`golang:*`,
 		// `registry.example.com/team/*`) and paths of volumes (`/cache/npm`). `*` doesn't stand for
 		// slashes.

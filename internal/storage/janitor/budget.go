@@ -32,12 +32,21 @@ const (
 	vainPause = time.Minute
 	// retainInterval is how often what the ledger knows is compared with what is there.
 	retainInterval = time.Hour
+	// sizeInterval is how often the cache itself is measured, which costs the daemon time.
+	sizeInterval = time.Minute
+	// recently is how long ago something was used that stays, unless Recently says otherwise.
+	recently = time.Minute
+	// vain is how many removals in a row may free next to nothing before a clean-up ends.
+	vain = 8
 	// volumeIdle is how long nobody has used a volume that goes to make room, unless VolumeIdle says otherwise.
 	volumeIdle = 24 * time.Hour
 )
 
 // Budget keeps the cache of a Docker daemon, its images, build cache and persistent volumes, from filling its disk. When the disk is fuller than High, what hasn't been
 // used for longest goes until it is as empty as Low.
+//
+// What other things on the same disk take is left out of account: the cache isn't emptied for a mark that
+// would not be reached without a cache. Limit bounds what the cache itself takes.
 //
 // Never removed is what a container or a build uses or is about to, and what the operator wants kept. Create it with NewBudget. It may be used concurrently.
 type Budget struct {
@@ -46,6 +55,8 @@ type Budget struct {
 	working chan struct{}
 	// ended is when the last clean-up did; whoever works may look.
 	ended time.Time
+	// measured is when the size of the cache was last compared with the limit.
+	measured time.Time
 }
 
 // BudgetOptions of a Budget. Docker and Disk are required.
@@ -54,6 +65,11 @@ type BudgetOptions struct {
 	Disk   Disk
 	// High is the mark that starts a clean-up by itself, Low where one ends. No High: one that is asked for alone. Low counts as High if it's none, or above it.
 	High, Low Mark
+	// Limit is how many bytes the cache itself may take; 0 is no limit.
+	Limit int64
+	// Recently is how long ago something was used that stays in any case, or goes last where a build has
+	// found the disk full; a minute by default, and none if it's negative.
+	Recently time.Duration
 	// Keep tells whether an image of that name ("golang:1.26", "registry.example.com/team/tools@sha256:…") or the volume of that path ("/cache/npm") stays in any case. nil keeps none.
 	Keep func(name string) bool
 	// Ledger knows when what is there was last used, and what is about to be.
@@ -77,6 +93,9 @@ func NewBudget(o BudgetOptions) *Budget {
 	if o.Removed == nil {
 		o.Removed = func(Kind, int64) {}
 	}
+	if o.Recently == 0 {
+		o.Recently = recently
+	}
 	if o.VolumeIdle <= 0 {
 		o.VolumeIdle = volumeIdle
 	}
@@ -85,6 +104,9 @@ func NewBudget(o BudgetOptions) *Budget {
 
 // ErrNoRoom says that all that may go has gone.
 var ErrNoRoom = errors.New("there is nothing left in the cache that could make room: what is on the disk is in use, pinned, or not the cache's")
+
+// errOthers says that the cache isn't what fills the disk.
+var errOthers = errors.New("the disk is filled by something else than the cache, which stays: make room there, raise DRONE_RUNNER_CACHE_HIGH, or bound the cache by DRONE_RUNNER_CACHE_SIZE instead")
 
 // Run watches the disk until ctx ends: every few seconds where it can be seen, so that a build which fills it finds room before it fails. What goes wrong is for the
 // operator's log, and for the next time.
@@ -117,18 +139,47 @@ func (b *Budget) Run(ctx context.Context) {
 	}
 }
 
-// look cleans up if the disk is fuller than the high mark.
+// look cleans up if the disk is fuller than the high mark, or the cache larger than its limit.
 func (b *Budget) look(ctx context.Context) error {
 	usage, err := b.o.Disk.Usage(ctx)
 	if err != nil {
 		return err
 	}
-	if high := b.o.High.On(usage.Size); high <= 0 || usage.Used <= high {
+	high := b.o.High.On(usage.Size)
+	full := high > 0 && usage.Used > high
+	if !full && (b.o.Limit <= 0 || time.Since(b.measured) < sizeInterval) {
 		return nil
 	}
-	c, err := b.clean(ctx, func(usage Usage) (int64, bool) {
-		return b.low(usage), usage.Used > b.o.High.On(usage.Size)
+	size, err := b.o.Disk.Cache(ctx)
+	if err != nil {
+		return err
+	}
+	b.measured = time.Now()
+	switch {
+	case full:
+	case size > b.o.Limit:
+		return b.reduce(ctx, size)
+	default:
+		return nil
+	}
+	others := max(0, usage.Used-size)
+	if others >= high {
+		return errOthers
+	}
+	c, err := b.clean(ctx, false, func(usage Usage) (int64, bool) {
+		// Where the low mark is out of reach, half of the way to it is.
+		return max(b.low(usage), others+(high-others)/2), usage.Used > high
 	})
+	if err == nil && c != nil && !c.enough() {
+		err = ErrNoRoom
+	}
+	return err
+}
+
+// reduce removes what the cache has above its limit, and a fifth of that limit more.
+func (b *Budget) reduce(ctx context.Context, size int64) error {
+	excess := size - b.o.Limit/5*4
+	c, err := b.clean(ctx, false, func(usage Usage) (int64, bool) { return usage.Used - excess, true })
 	if err == nil && c != nil && !c.enough() {
 		err = ErrNoRoom
 	}
@@ -139,7 +190,7 @@ func (b *Budget) look(ctx context.Context) error {
 // waits for its end, which is all that it needs. The error is ErrNoRoom if nothing could go.
 func (b *Budget) MakeRoom(ctx context.Context) error {
 	asked := time.Now()
-	c, err := b.clean(ctx, func(usage Usage) (int64, bool) {
+	goal := func(usage Usage) (int64, bool) {
 		if b.ended.After(asked) {
 			return 0, false
 		}
@@ -147,7 +198,13 @@ func (b *Budget) MakeRoom(ctx context.Context) error {
 			return low, true
 		}
 		return 0, true
-	})
+	}
+	c, err := b.clean(ctx, false, goal)
+	if err == nil && c != nil && c.removed == 0 {
+		// A build that fails costs more than an image that was used a moment ago.
+		asked = time.Now()
+		c, err = b.clean(ctx, true, goal)
+	}
 	if err == nil && c != nil && c.removed == 0 {
 		err = ErrNoRoom
 	}
@@ -166,8 +223,9 @@ func (b *Budget) low(usage Usage) int64 {
 	return min(low, high)
 }
 
-// clean has one at a time clean up until no more than goal's bytes are used, if it says so once it's its turn; otherwise the cleaning is nil.
-func (b *Budget) clean(ctx context.Context, goal func(Usage) (bytes int64, wanted bool)) (*cleaning, error) {
+// clean has one at a time clean up until no more than goal's bytes are used, if it says so once it's its
+// turn; otherwise the cleaning is nil. all is for what was used recently as well.
+func (b *Budget) clean(ctx context.Context, all bool, goal func(Usage) (bytes int64, wanted bool)) (*cleaning, error) {
 	select {
 	case b.working <- struct{}{}:
 	case <-ctx.Done():
@@ -182,7 +240,7 @@ func (b *Budget) clean(ctx context.Context, goal func(Usage) (bytes int64, wante
 	if !wanted {
 		return nil, nil
 	}
-	c := &cleaning{Budget: b, goal: target, used: before.Used}
+	c := &cleaning{Budget: b, goal: target, used: before.Used, all: all || b.o.Recently < 0}
 	err = c.run(ctx)
 	b.ended = time.Now()
 	if c.removed > 0 {
@@ -202,13 +260,16 @@ type cleaning struct {
 	goal    int64 // bytes
 	used    int64 // bytes, as last measured
 	removed int   // objects
+	all     bool
+	// useless is how many removals in a row have freed next to nothing.
+	useless int
 }
 
 // run removes until the goal is reached, kind after kind. What one kind fails of is told after the others have been tried.
 func (c *cleaning) run(ctx context.Context) error {
 	var errs []error
 	for _, kind := range []func(context.Context) error{c.images, c.buildCache, c.volumes} {
-		if c.enough() {
+		if c.over() {
 			break
 		}
 		if err := kind(ctx); err != nil {
@@ -219,6 +280,12 @@ func (c *cleaning) run(ctx context.Context) error {
 }
 
 func (c *cleaning) enough() bool { return c.used <= c.goal }
+
+// over reports whether the clean-up ends: by its success, or because removing doesn't help.
+func (c *cleaning) over() bool { return c.enough() || c.useless >= vain }
+
+// recent reports whether something was used a moment ago.
+func (c *cleaning) recent(used time.Time) bool { return !c.all && time.Since(used) < c.o.Recently }
 
 // gone accounts for something that was removed, and measures the disk.
 func (c *cleaning) gone(ctx context.Context, kind Kind, name string, bytes int64, used time.Time) error {
@@ -232,6 +299,12 @@ func (c *cleaning) gone(ctx context.Context, kind Kind, name string, bytes int64
 	usage, err := c.o.Disk.Usage(ctx)
 	if err != nil {
 		return err
+	}
+	// Layers may be shared with what stays; somebody else may write meanwhile.
+	if bytes > 0 && c.used-usage.Used < bytes/20 {
+		c.useless++
+	} else {
+		c.useless = 0
 	}
 	c.used = usage.Used
 	return nil

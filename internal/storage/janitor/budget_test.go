@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
@@ -157,6 +158,62 @@ func TestBudgetOfASmallDisk(t *testing.T) {
 		}
 		if left := p.has(pinned, runs); len(left) != 2 {
 			t.Errorf("images: %q are left", left)
+		}
+	})
+}
+
+// TestBudgetOfTheCacheItself holds that the cache isn't emptied for what others have on the disk, that
+// its own limit is kept, and that what was used a moment ago stays.
+func TestBudgetOfTheCacheItself(t *testing.T) {
+	p := newPlace(t, janitor.Mark{Percent: 50}, janitor.Mark{Percent: 20}, nil)
+	var all []string
+	for i := range 4 {
+		all = append(all, p.push(fmt.Sprintf("team/image%d:1", i), uint64(i), layerSize))
+	}
+	if err := p.build("first", true, all...); err != nil {
+		t.Fatal(err)
+	}
+	disk, err := janitor.FindDisk(t.Context(), p.client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := disk.Cache(t.Context())
+	if err != nil || size < 4*layerSize {
+		t.Fatalf("the cache has %d bytes, %v", size, err)
+	}
+	usage, err := disk.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	look := func(change func(*janitor.BudgetOptions)) {
+		t.Helper()
+		o := janitor.BudgetOptions{Docker: p.client, Disk: disk, Ledger: p.ledger, Recently: -1, Log: p.logger}
+		change(&o)
+		ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+		defer stop()
+		janitor.NewBudget(o).Run(ctx)
+	}
+	t.Run("others fill the disk", func(t *testing.T) {
+		// All but the cache is above the mark.
+		look(func(o *janitor.BudgetOptions) { o.High = janitor.Mark{Bytes: max(1, usage.Used-size-1)} })
+		if left := p.has(all...); len(left) != 4 {
+			t.Errorf("%q are left", left)
+		}
+		if !strings.Contains(p.log.String(), "filled by something else than the cache") {
+			t.Error("the log doesn't say so")
+		}
+	})
+	t.Run("used a moment ago", func(t *testing.T) {
+		look(func(o *janitor.BudgetOptions) { o.Limit, o.Recently = 1, time.Hour })
+		if left := p.has(all...); len(left) != 4 {
+			t.Errorf("%q are left", left)
+		}
+	})
+	t.Run("the limit of the cache", func(t *testing.T) {
+		look(func(o *janitor.BudgetOptions) { o.Limit = size - layerSize/2 })
+		left := p.has(all...)
+		if len(left) == 0 || len(left) == 4 {
+			t.Errorf("%q are left", left)
 		}
 	})
 }

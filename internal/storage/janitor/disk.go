@@ -8,14 +8,17 @@ import (
 	"strings"
 
 	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
 	"golang.org/x/sys/unix"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
 // Usage is how full a disk is, in bytes.
 type Usage struct {
 	Used int64
-	// Size is 0 if nobody can tell.
+	// Size is 0 where it isn't known.
 	Size int64
 }
 
@@ -51,24 +54,49 @@ func (d Disk) Usage(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return Usage{}, fmt.Errorf("ask the docker daemon for the room that it uses: %w", err)
 	}
-	used := df.LayersSize
+	used := cacheSize(df)
 	for _, c := range df.Containers {
 		used += c.SizeRw
 	}
 	for _, v := range df.Volumes {
-		if v.UsageData != nil {
+		if !persistent(v) && v.UsageData != nil {
 			used += max(v.UsageData.Size, 0)
-		}
-	}
-	for _, r := range df.BuildCache {
-		if !r.Shared {
-			used += r.Size
 		}
 	}
 	return Usage{Used: used}, nil
 }
 
-// Statfs measures the disk below a path. What is kept for root counts as used: builds can't have it either.
+// Cache returns how many bytes the cache takes: images, build cache and persistent volumes. The daemon
+// measures them, which takes it a while.
+func (d Disk) Cache(ctx context.Context) (int64, error) {
+	df, err := d.Docker.DiskUsage(ctx, types.DiskUsageOptions{
+		Types: []types.DiskUsageObject{types.ImageObject, types.BuildCacheObject, types.VolumeObject},
+	})
+	if err != nil {
+		return 0, fmt.Errorf("ask the docker daemon for the size of its cache: %w", err)
+	}
+	return cacheSize(df), nil
+}
+
+func cacheSize(df types.DiskUsage) int64 {
+	size := df.LayersSize
+	for _, v := range df.Volumes {
+		if persistent(v) && v.UsageData != nil {
+			size += max(v.UsageData.Size, 0)
+		}
+	}
+	for _, r := range df.BuildCache {
+		if !r.Shared {
+			size += r.Size
+		}
+	}
+	return size
+}
+
+func persistent(v *volume.Volume) bool { return v.Labels[spec.LabelPersistent] != "" }
+
+// Statfs measures the disk below a path. Blocks that are kept for root are neither used nor part of the
+// size, as for df(1): no removal would free them.
 func Statfs(path string) (Usage, error) {
 	var s unix.Statfs_t
 	for {
@@ -81,8 +109,8 @@ func Statfs(path string) (Usage, error) {
 		}
 		break
 	}
-	size := int64(s.Blocks) * s.Bsize
-	return Usage{Used: size - int64(s.Bavail)*s.Bsize, Size: size}, nil
+	used := int64(s.Blocks-s.Bfree) * s.Bsize
+	return Usage{Used: used, Size: used + int64(s.Bavail)*s.Bsize}, nil
 }
 
 // Mark is a limit of how full a disk may be: a part of it in percent, or a number of bytes. The zero one is none.

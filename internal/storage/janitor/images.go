@@ -43,11 +43,11 @@ func (c *cleaning) images(ctx context.Context) error {
 		return err
 	}
 	for _, i := range list {
-		if c.enough() || ctx.Err() != nil {
+		if c.over() || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		// Somebody may have asked for it meanwhile.
-		if i.stays || c.busy(i) {
+		if i.stays || c.recent(i.used) || c.recent(c.o.Ledger.ImageUse(i.id)) || c.busy(i) {
 			continue
 		}
 		went, err := c.removeImage(ctx, i)

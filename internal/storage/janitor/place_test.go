@@ -63,6 +63,7 @@ type place struct {
 	pushTo   string // the same, from here
 	base     v1.Image
 	log      *bytes.Buffer
+	logger   logrus.FieldLogger
 
 	mu      sync.Mutex
 	removed map[janitor.Kind]int
@@ -82,6 +83,7 @@ func newPlace(t *testing.T, high, low janitor.Mark, keep func(string) bool) *pla
 	t.Cleanup(func() { _ = c.Close() })
 	p := &place{t: t, client: c, log: &bytes.Buffer{}, removed: map[janitor.Kind]int{}}
 	out := logrus.New()
+	p.logger = out
 	out.SetOutput(&locked{w: io.MultiWriter(p.log, t.Output())})
 	p.ledger = cache.Open(t.TempDir(), out)
 	disk, err := janitor.FindDisk(t.Context(), c)
@@ -92,7 +94,7 @@ func newPlace(t *testing.T, high, low janitor.Mark, keep func(string) bool) *pla
 		t.Fatalf("the disk: %+v, %v", usage, err)
 	}
 	p.budget = janitor.NewBudget(janitor.BudgetOptions{
-		Docker: c, Disk: disk, High: high, Low: low, Keep: keep, Ledger: p.ledger, VolumeIdle: time.Nanosecond, Log: out,
+		Docker: c, Disk: disk, High: high, Low: low, Keep: keep, Ledger: p.ledger, VolumeIdle: time.Nanosecond, Recently: -1, Log: out,
 		Removed: func(kind janitor.Kind, n int64) {
 			p.mu.Lock()
 			defer p.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/docker/client"
@@ -98,7 +99,7 @@ func (c *cleaning) volumes(ctx context.Context) error {
 		return err
 	}
 	for _, v := range list {
-		if c.enough() || ctx.Err() != nil {
+		if c.over() || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if len(v.Users) > 0 || c.o.Keep(v.Path) || time.Since(v.Used) < c.o.VolumeIdle || time.Since(c.o.Ledger.VolumeUse(v.Name)) < c.o.VolumeIdle {
@@ -137,7 +138,11 @@ func (c *cleaning) buildCache(ctx context.Context) error {
 	if size == 0 {
 		return nil
 	}
-	answer, err := c.o.Docker.BuildCachePrune(ctx, build.CachePruneOptions{All: true, KeepStorage: max(size-(c.used-c.goal), 0)})
+	options := build.CachePruneOptions{All: true, KeepStorage: max(size-(c.used-c.goal), 0)}
+	if !c.all {
+		options.Filters = filters.NewArgs(filters.Arg("until", c.o.Recently.String()))
+	}
+	answer, err := c.o.Docker.BuildCachePrune(ctx, options)
 	if err != nil {
 		return fmt.Errorf("prune the build cache: %w", err)
 	}
