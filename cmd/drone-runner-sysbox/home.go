@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"sync"
 
 	docker "github.com/docker/docker/client"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/reserved"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
@@ -48,6 +50,7 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 		Sandbox:            cfg.Runner.Sandbox,
 		RegistryMirrors:    cfg.Docker.RegistryMirrors,
 		InsecureRegistries: cfg.Docker.InsecureRegistries,
+		Avoid:              addresses(ctx, cfg),
 		Log:                log,
 	})
 	if err != nil {
@@ -77,6 +80,16 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 	system.Client.NegotiateAPIVersion(ctx)
 	log.WithField("sandbox", cfg.Runner.Sandbox).Info("the Docker daemon is proven to be in here")
 	return nil
+}
+
+// addresses are those of the Drone server and of what else the configuration names. One that can't be
+// looked up isn't waited for: the server may well start after its runners.
+func addresses(ctx context.Context, cfg *config.Config) []netip.Prefix {
+	var out []netip.Prefix
+	for _, r := range reserved.Addresses(wiring{cfg: cfg}.hosts())(ctx) {
+		out = append(out, r.Addresses)
+	}
+	return out
 }
 
 // close stops the daemon, if it is ours, and waits for its end. The error is why it ended before.

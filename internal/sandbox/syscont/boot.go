@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,7 +35,10 @@ type Options struct {
 	Socket string
 	// RegistryMirrors and InsecureRegistries as in DaemonSettings.
 	RegistryMirrors, InsecureRegistries []string
-	Log                                 logrus.FieldLogger
+	// Avoid are addresses that the runner or its builds talk to, beside the networks and resolvers that
+	// Boot finds: no network of a stage may hide them.
+	Avoid []netip.Prefix
+	Log   logrus.FieldLogger
 }
 
 // System is the booted system container.
@@ -103,7 +108,7 @@ func (s *System) prepare() error {
 		DataRoot: o.DataRoot, Socket: o.Socket,
 		MTU: s.Uplink.MTU, NetworkMTU: dockerdMajor() >= 24,
 		RegistryMirrors: o.RegistryMirrors, InsecureRegistries: o.InsecureRegistries,
-		Taken: s.Uplink.Taken, DNSOptions: s.Uplink.Resolver.DaemonOptions(),
+		Taken: slices.Concat(s.Uplink.Taken, o.Avoid), DNSOptions: s.Uplink.Resolver.DaemonOptions(),
 	}, operator)
 	if err != nil {
 		return err

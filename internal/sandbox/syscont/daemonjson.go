@@ -28,7 +28,8 @@ type DaemonSettings struct {
 	RegistryMirrors []string
 	// InsecureRegistries are registries spoken to without TLS, as host:port or CIDR.
 	InsecureRegistries []string
-	// Taken are networks that this container is on, or reaches its resolvers by: no build's network may hide them.
+	// Taken are networks that this container is on, and the addresses that it reaches its resolvers, its
+	// Drone server and its mirrors by: no network of a stage may hide them.
 	Taken []netip.Prefix
 	// DNSOptions are the options of the resolv.conf in containers, with which names without a dot are found
 	// (uplink.Resolver.DaemonOptions); nil leaves them to the daemon.
