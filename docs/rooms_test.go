@@ -39,6 +39,7 @@ var rooms = []room{
 			"internal/sandbox",
 			"internal/sandbox/bridge",
 			"internal/sandbox/fairshare",
+			"internal/sandbox/fence",
 			"internal/sandbox/syscont",
 			"internal/sandbox/uplink",
 			"internal/storage/cache",

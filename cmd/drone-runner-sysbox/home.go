@@ -16,6 +16,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/reserved"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
@@ -46,11 +47,12 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 		}
 		return err
 	}
+	needed := addresses(ctx, cfg)
 	system, err := syscont.Boot(syscont.Options{
 		Sandbox:            cfg.Runner.Sandbox,
 		RegistryMirrors:    cfg.Docker.RegistryMirrors,
 		InsecureRegistries: cfg.Docker.InsecureRegistries,
-		Avoid:              addresses(ctx, cfg),
+		Avoid:              needed,
 		Log:                log,
 	})
 	if err != nil {
@@ -75,6 +77,9 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 			return errToldToEnd
 		}
 		return err
+	}
+	if err := fence.Block(cfg.Runner.Block, system.Uplink.Resolver.Nameservers, needed); err != nil {
+		log.WithError(err).Warn("builds reach the networks of DRONE_RUNNER_BLOCK")
 	}
 	// Before there are several who use the client: it would read what it writes.
 	system.Client.NegotiateAPIVersion(ctx)

@@ -151,6 +151,12 @@ type (
 		// next step's log warns, with the service's last lines, and the pipeline goes on. `0`
 		// doesn't wait.
 		ServiceWait time.Duration `envconfig:"DRONE_RUNNER_SERVICE_WAIT" default:"60s"`
+		// Block are networks and addresses that no build reaches, separated by commas:
+		// `10.0.0.0/8,169.254.169.254`. The default are the metadata services of clouds, which give
+		// away the credentials of the machine. `none` is nothing. Resolvers in such a network, and for
+		// the runner the Drone server, mirrors and proxies of this configuration, stay reachable.
+		// Without effect with `DRONE_RUNNER_SANDBOX=none`: the network is the machine's then.
+		Block Networks `envconfig:"DRONE_RUNNER_BLOCK" default:"169.254.169.254,fd00:ec2::254"`
 		// ReapInterval is how often containers, networks and volumes that builds of this runner
 		// have left behind are looked for and removed, besides some times just after the start:
 		// `10m`, `1h`; `0` is at start alone.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 // minimal is what no runner goes without.
@@ -30,6 +32,9 @@ func load(t *testing.T, environ ...string) (*Config, []string) {
 	return cfg, notices
 }
 
+// prefixes has networks compared as such.
+var prefixes = cmpopts.EquateComparable(netip.Prefix{})
+
 func TestDefaults(t *testing.T) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -41,6 +46,7 @@ func TestDefaults(t *testing.T) {
 		Dashboard: Dashboard{Realm: "MyRealm"},
 		Runner: Runner{
 			Sandbox: "sysbox", Name: host, Capacity: 2, CloneImage: "drone/git:latest", LogLimit: 5 << 20, ServiceWait: time.Minute, ReapInterval: 10 * time.Minute, State: "/var/lib/drone-runner",
+			Block: Networks{netip.MustParsePrefix("169.254.169.254/32"), netip.MustParsePrefix("fd00:ec2::254/128")},
 		},
 		Platform:  Platform{OS: "linux", Arch: runtime.GOARCH},
 		Resources: Resources{Pids: 8192},
@@ -49,7 +55,7 @@ func TestDefaults(t *testing.T) {
 		Tmate:     Tmate{Image: "drone/drone-runner-docker:1"},
 	}
 	got, notices := load(t, minimal()...)
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, prefixes); diff != "" {
 		t.Error(diff)
 	}
 	if len(notices) > 0 {
@@ -96,6 +102,8 @@ func TestValues(t *testing.T) {
 		{"DRONE_RUNNER_LOG_LIMIT in bytes", "5000000", Bytes(5000000), func(c *Config) any { return c.Runner.LogLimit }},
 		{"DRONE_RUNNER_STEP_TIMEOUT", "45m", 45 * time.Minute, func(c *Config) any { return c.Runner.StepTimeout }},
 		{"DRONE_RUNNER_SERVICE_WAIT", "5m", 5 * time.Minute, func(c *Config) any { return c.Runner.ServiceWait }},
+		{"DRONE_RUNNER_BLOCK", "none", Networks(nil), func(c *Config) any { return c.Runner.Block }},
+		{"DRONE_RUNNER_CACHE_SIZE", "10GB", Bytes(10 << 30), func(c *Config) any { return c.Cache.Size }},
 		{"DRONE_RUNNER_REAP_INTERVAL", "0", time.Duration(0), func(c *Config) any { return c.Runner.ReapInterval }},
 		{"DRONE_RUNNER_DRAIN_TIMEOUT", "1h30m", 90 * time.Minute, func(c *Config) any { return c.Runner.DrainTimeout }},
 		{"DRONE_RUNNER_STATE", "/var/tmp/x", "/var/tmp/x", func(c *Config) any { return c.Runner.State }},
@@ -352,7 +360,7 @@ func TestEveryDefaultIsValid(t *testing.T) {
 			t.Errorf("%s: the default: %v", v.name, err)
 			continue
 		}
-		if diff := cmp.Diff(want, cfg); diff != "" {
+		if diff := cmp.Diff(want, cfg, prefixes); diff != "" {
 			t.Errorf("%s: its default written out is something else: %s", v.name, diff)
 		}
 	}
