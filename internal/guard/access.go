@@ -17,14 +17,14 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// mostShown is how many credentials of a build are remembered.
+// mostShown is how many credentials of a stage are remembered.
 const mostShown = 32
 
-// asksAtOnce bounds the questions to registries at a time about images that a build may not have.
+// asksAtOnce bounds the questions to registries at a time about images that a stage may not have.
 const asksAtOnce = 8
 
-// shown are the registry credentials that a client has sent with its requests: they say which of the images that came here with somebody's credentials are for it as
-// well.
+// shown are the registry credentials that a client has sent with its requests: they say which of
+// the images that came here with somebody's credentials are for it as well.
 type shown struct {
 	mu   sync.Mutex
 	list []registry.AuthConfig
@@ -41,7 +41,7 @@ func (s *shown) add(c registry.AuthConfig) {
 	}
 }
 
-// all are the credentials, the latest first.
+// all returns the credentials, the latest first.
 func (s *shown) all() []registry.AuthConfig {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -50,7 +50,8 @@ func (s *shown) all() []registry.AuthConfig {
 	return out
 }
 
-// addPull remembers what comes with a pull; a header that can't be read is the daemon's to complain of.
+// addPull remembers what comes with a pull; a header that can't be read is the daemon's to complain
+// of.
 func (s *shown) addPull(p pull) registry.AuthConfig {
 	var c registry.AuthConfig
 	text := p.header.Get("X-Registry-Auth")
@@ -71,7 +72,8 @@ func (s *shown) addPull(p pull) registry.AuthConfig {
 	return c
 }
 
-// sharedImage is an image as the rules of access see it; ref is what the daemon knows it by, its id or a name.
+// sharedImage returns an image as the rules of access see it; ref is what the daemon knows it by,
+// its id or a name.
 func sharedImage(ref string, n names.ImageNames) Image {
 	if _, is := names.ImageID(ref); is {
 		ref = ""
@@ -79,12 +81,13 @@ func sharedImage(ref string, n names.ImageNames) Image {
 	return Image{Name: ref, Tags: n.Shared, Digests: n.SharedDigests}
 }
 
-// made tells whether the build has made an image, or given it a name.
+// made reports whether the stage has made an image, or given it a name.
 func (g *Guard) made(id string, n names.ImageNames) bool {
 	return len(n.Own)+len(n.OwnDigests) > 0 || g.images.knows(id)
 }
 
-// mayHave tells whether a shared image is for this build: everybody may pull it, or these credentials that it has shown.
+// mayHave reports whether a shared image is for this stage: everybody may pull it, or these
+// credentials that it has shown.
 func (g *Guard) mayHave(ctx context.Context, ref string, n names.ImageNames) bool {
 	if g.opts.OpenImages {
 		return true
@@ -100,7 +103,7 @@ func (g *Guard) mayHave(ctx context.Context, ref string, n names.ImageNames) boo
 func (g *Guard) knownToHave(ctx context.Context, list []listedImage) ([]bool, error) {
 	runner := g.runner
 	if g.opts.OpenImages {
-		runner = nobody{}
+		runner = noRunner{}
 	}
 	images := make([]Image, len(list))
 	for i := range list {
@@ -113,7 +116,8 @@ func (g *Guard) knownToHave(ctx context.Context, list []listedImage) ([]bool, er
 	return known, err
 }
 
-// notePull notes that the client's credentials were good for what was pulled by a tag. A pull by a digest says nothing: the daemon needn't have asked the registry.
+// notePull notes that the client's credentials were good for what was pulled by a tag. A pull by a
+// digest says nothing: the daemon needn't have asked the registry.
 func (g *Guard) notePull(ctx context.Context, p pull) error {
 	if _, tagged := p.ref.(reference.Tagged); !tagged || g.opts.OpenImages {
 		return nil
@@ -133,7 +137,8 @@ func (g *Guard) notePull(ctx context.Context, p pull) error {
 	return nil
 }
 
-// withheld are the shared names of images that the daemon has, and that aren't for this build as far as it has shown. BuildKit would take them from the daemon's disk.
+// withheld returns the shared names of images that the daemon has, and that aren't for this stage
+// as far as it has shown. BuildKit would take them from the daemon's disk.
 func (g *Guard) withheld(ctx context.Context) ([]string, error) {
 	if g.opts.OpenImages {
 		return nil, nil
@@ -161,7 +166,7 @@ func (g *Guard) withheld(ctx context.Context) ([]string, error) {
 	return slices.Concat(found...), nil
 }
 
-// checkHeld refuses an image for BuildKit that the daemon has, and that isn't for this build.
+// checkHeld refuses an image for BuildKit that the daemon has, and that isn't for this stage.
 func (g *Guard) checkHeld(ctx context.Context, ref reference.Named) error {
 	if g.opts.OpenImages {
 		return nil
@@ -182,5 +187,9 @@ func (g *Guard) checkHeld(ctx context.Context, ref reference.Named) error {
 	if g.made(in.ID, n) || g.mayHave(ctx, name, n) {
 		return nil
 	}
-	return apierror.Refuse("the image "+apierror.Quote(reference.FamiliarString(ref)), "it came here with credentials that this build hasn't shown", "docker login to its registry in this build, or docker pull it, before the build")
+	return apierror.Refuse(
+		"the image "+apierror.Quote(reference.FamiliarString(ref)),
+		"it came here with credentials that this stage hasn't shown",
+		"docker login to its registry in this pipeline, or docker pull it, before the build",
+	)
 }

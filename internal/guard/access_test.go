@@ -94,7 +94,7 @@ func (v *vault) login(t *testing.T, user string) string {
 	return dir
 }
 
-// A private image that one build has pulled is nobody else's, whichever way they ask for it.
+// A private image that one stage has pulled is nobody else's, whichever way they ask for it.
 func TestPrivateImagesOfOtherBuilds(t *testing.T) {
 	standin.Image(t, "busybox")
 	standin.Image(t, "docker")
@@ -138,7 +138,8 @@ func TestPrivateImagesOfOtherBuilds(t *testing.T) {
 		{"run", []string{"run", "--rm", private, "true"}},
 		{"run without a pull", []string{"run", "--rm", "--pull", "never", private, "true"}},
 		{"run with wrong credentials", []string{"--config", mallory, "run", "--rm", private, "true"}},
-		// Not docker pull: told that it isn't authorized (401, as newer daemons say it), docker 28 asks for a name and waits for ever, be there no terminal.
+		// Not docker pull: told that it isn't authorized (401, as newer daemons say it), docker 28
+		// asks for a name and waits for ever, be there no terminal.
 		{"pull with wrong credentials", []string{"--config", mallory, "create", "--pull", "always", private}},
 		{"run by id", []string{"run", "--rm", id, "true"}},
 		{"run by a beginning of the id", []string{"run", "--rm", "--pull", "never", id[7:19], "true"}},

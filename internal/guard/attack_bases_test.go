@@ -28,8 +28,9 @@ type mask struct {
 	plain, modern bool
 }
 
-// attackBases has all the ways to build upon another's image when the guard doesn't look: with the classic builder, and with BuildKit where an archive is sent to it, which no source
-// policy covers. A build shows what it has found.
+// attackBases has all the ways to build upon another's image when the guard doesn't look: with the
+// classic builder, and with BuildKit where an archive is sent to it, which no source policy covers.
+// A build shows what it has found.
 func attackBases(t *testing.T, a *arena) {
 	const evil = "FROM {theirs}\nRUN cat /secret\n"
 	var masks []mask
@@ -175,7 +176,8 @@ func leaks(a *arena) func(*guardtest.Answer) bool {
 	return func(got *guardtest.Answer) bool { return strings.Contains(got.Body, a.spare["secret"]) }
 }
 
-// noBuild wants that no instruction about the secret was built (another Dockerfile of the context may be); the arena looks for the secret itself.
+// noBuild wants that no instruction about the secret was built (another Dockerfile of the context
+// may be); the arena looks for the secret itself.
 func noBuild(t *testing.T, _ *arena, got *guardtest.Answer) {
 	t.Helper()
 	if built(got) && strings.Contains(got.Body, "/secret") {
@@ -183,7 +185,7 @@ func noBuild(t *testing.T, _ *arena, got *guardtest.Answer) {
 	}
 }
 
-// traced is what BuildKit tells of a build in the answer to POST /build, to be read.
+// traced is what BuildKit reports a build in the answer to POST /build, to be read.
 func traced(answer []byte) string {
 	var out strings.Builder
 	for lines := bufio.NewScanner(bytes.NewReader(answer)); lines.Scan(); {

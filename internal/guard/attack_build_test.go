@@ -9,7 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// attackBuild is about the classic builder: what a build may ask for, and all the ways to have it start from another's image when the guard doesn't look.
+// attackBuild is about the classic builder: what a build may ask for, and all the ways to have it
+// start from another's image when the guard doesn't look.
 func attackBuild(t *testing.T, a *arena) {
 	plain := pack(entry{name: "Dockerfile", text: "FROM " + guardtest.Image + "\nRUN true\n"})
 	ask := func(name, query, says string, bare func(*guardtest.Answer) bool) attack {
@@ -42,7 +43,7 @@ func attackBuild(t *testing.T, a *arena) {
 		ask("no seccomp, with BuildKit", "version=2&securityopt=seccomp%3Dunconfined", "securityopt", reached),
 		ask("a context of a server, with BuildKit", "version=2&remote=http%3A%2F%2F127.0.0.1%3A1%2Fx", "remote", reached),
 		ask("a result on the machine, with BuildKit", "version=2&outputs=%5B%7B%22Type%22%3A%22local%22%2C%22Attrs%22%3A%7B%22dest%22%3A%22%2Ftmp%22%7D%7D%5D", "outputs", reached),
-		ask("another's session, with BuildKit", "version=2&remote=client-session&session=theirs", "none of this build's", reached),
+		ask("another's session, with BuildKit", "version=2&remote=client-session&session=theirs", "none of this stage's", reached),
 		ask("a version that comes twice", "version=1&version=2", "2 times", reached),
 		{name: "a body of a form", method: "POST", path: "/build", body: "remote=http%3A%2F%2F127.0.0.1%3A1%2Fx&networkmode=host", header: []string{"Content-Type: application/x-www-form-urlencoded"}, bare: reached, tamed: noBuild},
 	}
@@ -56,7 +57,8 @@ func attackBuild(t *testing.T, a *arena) {
 // built is the proof that an image was built.
 func built(a *guardtest.Answer) bool { return strings.Contains(a.Body, "Successfully built") }
 
-// untaken is a row with something that isn't known: the guard drops it, and the build goes on as without.
+// untaken is a row with something that isn't known: the guard drops it, and the build goes on as
+// without.
 func untaken(row attack) attack {
 	row.tamed = dropped
 	return row

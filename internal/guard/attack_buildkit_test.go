@@ -27,7 +27,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// attackBuildKit has what buildx may be asked for, and calls of BuildKit's own API, which buildx would never make.
+// attackBuildKit has what buildx may be asked for, and calls of BuildKit's own API, which buildx
+// would never make.
 func attackBuildKit(t *testing.T, a *arena) {
 	config := clientFolder(t)
 	state := t.TempDir()
@@ -158,7 +159,8 @@ func (rawCodec) Unmarshal(b []byte, v any) error {
 }
 func (rawCodec) Name() string { return "proto" }
 
-// steps is a build of one command in an image: its graph, as BuildKit's clients write it. change may alter the command's vertex.
+// steps is a build of one command in an image: its graph, as BuildKit's clients write it. change
+// may alter the command's vertex.
 func steps(t *testing.T, image, command string, change func(*pb.ExecOp)) *pb.Definition {
 	t.Helper()
 	named, err := reference.ParseNormalizedNamed(image)
@@ -229,7 +231,8 @@ func (a *arena) calls(t *testing.T) {
 	for _, row := range []struct {
 		name string
 		try  func(*side) error
-		// known are words of the daemon's own refusal where it declines, as with methods that it is too old for; empty: it has to do it.
+		// known are words of the daemon's own refusal where it declines, as with methods that it is
+		// too old for; empty: it has to do it.
 		known string
 	}{
 		{"a step on the machine's network", run(func(e *pb.ExecOp) { e.Network = pb.NetMode_HOST }, func(r *controlapi.SolveRequest) { r.Entitlements = []string{"network.host"} }), ""},

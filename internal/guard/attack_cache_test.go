@@ -10,7 +10,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// attackCache has a build leave, in the cache that all builds share, something else than what a step makes.
+// attackCache has a build leave, in the cache that all stages share, something else than what a
+// step makes.
 func attackCache(t *testing.T, a *arena) {
 	t.Run("a step without a network", func(t *testing.T) {
 		for _, row := range []struct {

@@ -13,7 +13,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// createRow is a row that asks for a container. config and host are fields of Config and HostConfig, as JSON without the outer braces.
+// createRow is a row that asks for a container. config and host are fields of Config and
+// HostConfig, as JSON without the outer braces.
 func createRow(name, config, host, says string) attack {
 	var fields []string
 	for _, f := range []string{`"Image":"{image}"`, config} {
@@ -33,7 +34,8 @@ func closed(row attack, text string) attack {
 	return row
 }
 
-// accepted is the proof of a row that the daemon knows and declines on this machine alone: it has got past the checks of the API.
+// accepted is the proof of a row that the daemon knows and declines on this machine alone: it has
+// got past the checks of the API.
 func accepted(text string) func(*guardtest.Answer) bool {
 	return func(a *guardtest.Answer) bool {
 		return a.Status == http.StatusCreated || a.Status >= 400 && strings.Contains(a.Body, text)
@@ -172,7 +174,8 @@ func with(row attack, bare func(*guardtest.Answer) bool) attack {
 	return row
 }
 
-// granted is a row for what does no harm any more, or never did: the container is made, and is as unprivileged as all.
+// granted is a row for what does no harm any more, or never did: the container is made, and is as
+// unprivileged as all.
 func granted(row attack) attack {
 	row.tamed = func(t *testing.T, a *arena, got *guardtest.Answer) {
 		var c struct {
@@ -230,7 +233,8 @@ func ownVolume(t *testing.T, a *arena, got *guardtest.Answer) {
 	}
 }
 
-// TestAttackTamed is about what clients ask for in good faith: the guard grants it, without what makes it dangerous.
+// TestAttackTamed is about what clients ask for in good faith: the guard grants it, without what
+// makes it dangerous.
 func TestAttackTamed(t *testing.T) {
 	t.Parallel()
 	a := newArena(t, func(o *guard.Options) {

@@ -14,7 +14,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// attackForgeries has images whose labels say that they are another's. Labels of images go onto their containers.
+// attackForgeries has images whose labels say that they are another's. Labels of images go onto
+// their containers.
 func attackForgeries(t *testing.T, a *arena) {
 	victim := a.target["id"]
 	forged := fmt.Sprintf("FROM %s\nLABEL %s=%s %s=%s io.drone-runner-sysbox.persistent=/x guardtest=2\nVOLUME /data\nEXPOSE 80\n", guardtest.Image, guardtest.OwnerLabel, victim, guard.LabelGuard, victim)

@@ -11,7 +11,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// privileged is a request for what no build gets.
+// privileged is a request for what no stage gets.
 const privileged = `{"Image":"{image}","HostConfig":{"Privileged":true}}`
 
 // post is a raw request with a JSON body, its length set.
@@ -56,7 +56,8 @@ func listsNothing(t *testing.T, a *arena, got *guardtest.Answer) {
 // made is the proof that a container was created, whatever else was answered.
 func made(a *guardtest.Answer) bool { return strings.Contains(a.Body, "HTTP/1.1 201") }
 
-// attackHTTP plays with the protocol. What each row is after is the victim's secret, or a privileged container.
+// attackHTTP plays with the protocol. What each row is after is the victim's secret, or a
+// privileged container.
 func attackHTTP(t *testing.T, a *arena) {
 	const victim = "/containers/{container}/json"
 	rows := []attack{
@@ -106,8 +107,8 @@ func attackHTTP(t *testing.T, a *arena) {
 		{name: "a method by header", raw: get("/containers/{container}", "X-HTTP-Method-Override: DELETE"), bare: reachedRaw},
 		{name: "an unknown path", raw: get("/nothing"), bare: func(a *guardtest.Answer) bool { return a.Status == http.StatusNotFound }},
 
-		// The query.
-		// What isn't known is dropped: clients that exist send it. What is known doesn't widen by it.
+		// The query. What isn't known is dropped: clients that exist send it. What is known doesn't
+		// widen by it.
 		{name: "an unknown parameter", raw: get("/containers/json?superpower=1"), bare: reachedRaw, tamed: listsNothing},
 		{name: "a parameter twice", raw: get("/containers/json?filters={}&filters=%7B%22id%22%3A%5B%22{container}%22%5D%7D&all=1"), bare: reachedRaw, says: "2 times"},
 		{name: "a parameter after a semicolon", raw: get("/containers/json?all=1;filters={}"), bare: reachedRaw},
@@ -181,16 +182,19 @@ func attackHTTP(t *testing.T, a *arena) {
 	a.fight(t, rows)
 }
 
-// h2Preface begins an HTTP/2 connection: the preface and an empty SETTINGS frame (RFC 9113, 3.4), then HEADERS of POST /moby.buildkit.v1.Control/DiskUsage.
+// h2Preface begins an HTTP/2 connection: the preface and an empty SETTINGS frame (RFC 9113, 3.4),
+// then HEADERS of POST /moby.buildkit.v1.Control/DiskUsage.
 const h2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00" +
 	"\x00\x00\x40\x01\x05\x00\x00\x00\x01" + "\x83\x86\x44\x20/moby.buildkit.v1.Control/DiskUse" + "\x41\x06docker\x5f\x10application/grpc"
 
-// moved is the proof that the daemon reads the path as the one that is meant: it answers, or sends the client there.
+// moved is the proof that the daemon reads the path as the one that is meant: it answers, or sends
+// the client there.
 func moved(a *guardtest.Answer) bool {
 	return a.Status == http.StatusMovedPermanently || a.Status == http.StatusPermanentRedirect || a.Status == http.StatusOK
 }
 
-// reachedRaw is the proof of a row that tries what some daemon, some version or some proxy might read in its own way; this daemon answers at least.
+// reachedRaw is the proof of a row that tries what some daemon, some version or some proxy might
+// read in its own way; this daemon answers at least.
 func reachedRaw(a *guardtest.Answer) bool { return a.Status > 0 }
 
 // ownExec makes an exec in the attacker's own container.

@@ -16,7 +16,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// entry is a file of an archive that is made by hand, since nobody makes such archives in good faith.
+// entry is a file of an archive that is made by hand, since nobody makes such archives in good
+// faith.
 type entry struct {
 	name, text string
 	kind       byte // of archive/tar; 0 is a file
@@ -45,7 +46,8 @@ func pack(entries ...entry) []byte {
 	return b.Bytes()
 }
 
-// saved is an image as docker save writes it, with these files besides its own; manifest stands for the one that names the image.
+// saved is an image as docker save writes it, with these files besides its own; manifest stands for
+// the one that names the image.
 func saved(files ...entry) []byte {
 	layer := pack(entry{name: "poison", text: "poison"})
 	sum := sha256.Sum256(layer)
@@ -66,7 +68,8 @@ func attackImages(t *testing.T, a *arena) {
 		return strings.TrimSpace(through("image", "inspect", "-f", "{{.Id}}", base))
 	}
 	genuine := id(a.victim.Host)
-	// poisoned is the proof that the name of the base means something else, or nothing, for all; it puts the name back.
+	// poisoned is the proof that the name of the base means something else, or nothing, for all; it
+	// puts the name back.
 	poisoned := func(*guardtest.Answer) bool {
 		got, err := guardtest.Send(a.daemon, "GET", "/images/"+base+"/json", nil)
 		var i struct{ ID string }
@@ -173,7 +176,8 @@ func notPushed(t *testing.T, _ *arena, got *guardtest.Answer) {
 	}
 }
 
-// nothingSaved wants no layer of another's: what the arena looks for is in its configuration as it is.
+// nothingSaved wants no layer of another's: what the arena looks for is in its configuration as it
+// is.
 func nothingSaved(t *testing.T, a *arena, got *guardtest.Answer) {
 	t.Helper()
 	if got.Status < 400 {

@@ -28,14 +28,16 @@ func attackMounts(t *testing.T, a *arena) {
 	data := func(volume string) string {
 		return strings.TrimSpace(a.attacker.Host("volume", "inspect", "-f", "{{.Mountpoint}}", volume))
 	}
-	// A bind of the workspace is written as the step sees it to the guard, and as the machine sees it to the daemon.
+	// A bind of the workspace is written as the step sees it to the guard, and as the machine sees
+	// it to the daemon.
 	from := func(_ *testing.T, a *arena, bare bool) words {
 		if bare {
 			return words{"src": data(a.spare["workspace"])}
 		}
 		return words{"src": guardtest.WorkDir}
 	}
-	// Daemons from API 1.45 on look at links themselves, and as late as they can: when the container starts.
+	// Daemons from API 1.45 on look at links themselves, and as late as they can: when the
+	// container starts.
 	unseen := func(t *testing.T, a *arena, got *guardtest.Answer) {
 		t.Helper()
 		var made struct {
@@ -140,7 +142,8 @@ func (a *arena) races(t *testing.T, outside string, data func(string) string) {
 		if err == nil && strings.HasPrefix(made.Mounts[0].Source, dir) {
 			t.Errorf("the daemon was given the path %s, which can change until the container starts", made.Mounts[0].Source)
 		}
-		// A daemon that mounts parts of volumes itself looks for the part when it starts the container.
+		// A daemon that mounts parts of volumes itself looks for the part when it starts the
+		// container.
 		if made.Mounts[0].Source == dir && started < 10 {
 			started++
 			if said := a.run(t, made.ID); strings.Contains(said, a.target["secret"]) {
@@ -155,7 +158,8 @@ func (a *arena) races(t *testing.T, outside string, data func(string) string) {
 	}
 }
 
-// run starts a container by the daemon itself, waits for its end, and is what it wrote; empty if it can't be started.
+// run starts a container by the daemon itself, waits for its end, and is what it wrote; empty if it
+// can't be started.
 func (a *arena) run(t *testing.T, id string) string {
 	t.Helper()
 	var said string

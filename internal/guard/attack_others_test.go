@@ -17,7 +17,8 @@ import (
 // answered is the proof of a row that shows nothing but that the daemon does it.
 func answered(a *guardtest.Answer) bool { return a.Status > 0 && a.Status < 400 }
 
-// spent makes, for the run against the daemon, a container that the row may use up. It isn't started.
+// spent makes, for the run against the daemon, a container that the row may use up. It isn't
+// started.
 func spent(t *testing.T, a *arena, bare bool) words {
 	t.Helper()
 	if !bare {
@@ -81,7 +82,8 @@ func spentVolume(t *testing.T, a *arena, bare bool) words {
 	return words{"volume2": "guardtest-spent"}
 }
 
-// hidden wants an answer without anything of another's; the arena looks for the victim's secret in every answer.
+// hidden wants an answer without anything of another's; the arena looks for the victim's secret in
+// every answer.
 func hidden(t *testing.T, a *arena, got *guardtest.Answer) {
 	t.Helper()
 	if got.Status != http.StatusOK {
@@ -94,7 +96,8 @@ func hidden(t *testing.T, a *arena, got *guardtest.Answer) {
 	}
 }
 
-// publishesOnItsOwn wants that a network, if one was made, publishes ports on the address of the build's network alone.
+// publishesOnItsOwn wants that a network, if one was made, publishes ports on the address of the
+// stage's network alone.
 func publishesOnItsOwn(t *testing.T, a *arena, got *guardtest.Answer) {
 	t.Helper()
 	var made struct{ ID string }
@@ -107,7 +110,7 @@ func publishesOnItsOwn(t *testing.T, a *arena, got *guardtest.Answer) {
 	}
 }
 
-// attackOthers is about what belongs to another build, and to the runner.
+// attackOthers is about what belongs to another stage, and to the runner.
 func attackOthers(t *testing.T, a *arena) {
 	const absent, step = "No such container", "step of the pipeline"
 	rows := []attack{
@@ -323,14 +326,16 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "configs of a swarm", method: "POST", path: "/configs/create", body: `{}`, bare: reached, says: "swarm"},
 		{name: "nodes", method: "GET", path: "/nodes", bare: reached, says: "swarm"},
 		{name: "inside of the daemon", method: "GET", path: "/debug/pprof/cmdline", bare: reached},
-		// What is unused for a thousand hours, or made before 1970: these prove the row and remove nothing of the machine's.
+		// What is unused for a thousand hours, or made before 1970: these prove the row and remove
+		// nothing of the machine's.
 		{name: "build cache, pruned", method: "POST", path: "/build/prune?all=1&filters=%7B%22until%22%3A%5B%22999999h%22%5D%7D", tamed: prunedNothing},
 		{name: "images, pruned", method: "POST", path: "/images/prune?filters=%7B%22until%22%3A%5B%221970-01-02%22%5D%7D", tamed: prunedNothing},
 	}
 	a.fight(t, rows)
 }
 
-// attackLast is the last family: its proofs take from the daemon what others need. The first of them takes its default network.
+// attackLast is the last family: its proofs take from the daemon what others need. The first of
+// them takes its default network.
 func attackLast(t *testing.T, a *arena) {
 	a.fight(t, []attack{
 		{name: "network on the machine's bridge", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.name":"docker0"}}`, bare: accepted("docker0"), says: "bridge.name"},

@@ -23,13 +23,18 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// The attack suite: each row is one way out of a build, tried twice. Against the daemon's own socket it works (where this machine can't carry it through, the
-// daemon accepts it at least), which proves that the row is real; against the guard it is refused, in Docker's words, and leaves nothing.
+// The attack suite: each row is one way out of a build, tried twice. Against the daemon's own
+// socket it works (where this machine can't carry it through, the daemon accepts it at least),
+// which proves that the row is real; against the guard it is refused, in Docker's words, and leaves
+// nothing.
 //
-// All of it happens on a daemon of its own: proofs do harm, and so would an attack that the guard lets through.
+// All of it happens on a daemon of its own: proofs do harm, and so would an attack that the guard
+// lets through.
 //
-// attack_create_test.go has what a container may ask for, attack_http_test.go games with the protocol, attack_others_test.go what belongs to others,
-// attack_mounts_test.go links and races in mounts, attack_images_test.go tags and what others have built, attack_build_test.go, attack_bases_test.go and attack_buildkit_test.go builds, attack_forgeries_test.go labels.
+// attack_create_test.go has what a container may ask for, attack_http_test.go games with the
+// protocol, attack_others_test.go what belongs to others, attack_mounts_test.go links and races in
+// mounts, attack_images_test.go tags and what others have built, attack_build_test.go,
+// attack_bases_test.go and attack_buildkit_test.go builds, attack_forgeries_test.go labels.
 
 // TestAttack runs the rows of all families in one arena.
 func TestAttack(t *testing.T) {
@@ -50,31 +55,39 @@ func TestAttack(t *testing.T) {
 type attack struct {
 	name         string
 	method, path string
-	// body is sent as it is if it's a string or bytes, else as JSON; a function makes it of the words. Words in braces in path, header, body and raw are the arena's: {container}, {own.network}, …
+	// body is sent as it is if it's a string or bytes, else as JSON; a function makes it of the
+	// words. Words in braces in path, header, body and raw are the arena's: {container},
+	// {own.network}, …
 	body any
 	// header lines; a Content-Type among them replaces application/json.
 	header []string
-	// raw replaces all of the above by the bytes that go over a connection: malformed, or several requests at once.
+	// raw replaces all of the above by the bytes that go over a connection: malformed, or several
+	// requests at once.
 	raw string
 	// half has the client end its half of a raw connection after that.
 	half bool
-	// bare tells whether the daemon let it through; nil wants what leaks to be there for a GET, else a status below 400.
+	// bare reports whether the daemon let it through; nil wants what leaks to be there for a GET,
+	// else a status below 400.
 	bare func(*guardtest.Answer) bool
-	// closed is what daemons answer that no longer have this door. Where one does, there is nothing to prove, and the guard may say the same.
+	// closed is what daemons answer that not any more have this door. Where one does, there is
+	// nothing to prove, and the guard may say the same.
 	closed string
 	// says must be part of the guard's refusal, if it's set.
 	says string
 	// status of the refusal; 0 is any of 400, 403, 404.
 	status int
-	// slow is for what the daemon looks for longer than is worth waiting: that it does is the proof.
+	// slow is for what the daemon looks for longer than is worth waiting: that it does is the
+	// proof.
 	slow bool
-	// tamed is for what the guard answers, but makes harmless: it looks whether it is. The answer is then no refusal.
+	// tamed is for what the guard answers, but makes harmless: it looks whether it is. The answer
+	// is then no refusal.
 	tamed func(*testing.T, *arena, *guardtest.Answer)
-	// prepare makes what a row uses up, for each of its runs; its words come over the arena's. bare tells which run it is for.
+	// prepare makes what a row uses up, for each of its runs; its words come over the arena's. bare
+	// tells which run it is for.
 	prepare func(t *testing.T, a *arena, bare bool) words
 }
 
-// base is an image that all builds share.
+// base is an image that all stages share.
 const base = "attack.test/base:1"
 
 // words are what the braces in rows stand for.
@@ -88,12 +101,13 @@ func (w words) in(s string) string {
 	return strings.NewReplacer(pairs...).Replace(s)
 }
 
-// arena is where attacks are fought: two builds on one daemon, and a third for proofs.
+// arena is where attacks are fought: two stages on one daemon, and a third for proofs.
 type arena struct {
 	daemon           string // its socket
 	attacker, victim *guardtest.Build
-	// target is what an attack on the guard aims at: the victim's. spare is the same of a build that nobody misses, for attacks on the daemon itself. Both
-	// hold the attacker's own things as well, as own.container and so on.
+	// target is what an attack on the guard aims at: the victim's. spare is the same of a build
+	// that nobody misses, for attacks on the daemon itself. Both hold the attacker's own things as
+	// well, as own.container and so on.
 	target, spare words
 }
 
@@ -114,7 +128,8 @@ func newArena(t *testing.T, change ...func(*guard.Options)) *arena {
 	return a
 }
 
-// belongings makes, through the guard of a build, what a build has: a container that runs, with an exec, a network, a volume. Each carries the build's secret.
+// belongings makes, through the guard of a build, what a build has: a container that runs, with an
+// exec, a network, a volume. Each carries the build's secret.
 func belongings(t *testing.T, b *guardtest.Build) words {
 	t.Helper()
 	secret := "secret-of-" + b.ID
@@ -295,7 +310,8 @@ func (a *arena) undo(t *testing.T, path string, made *guardtest.Answer) {
 	}
 }
 
-// send makes the request. The answer to raw bytes is that to the last request in them, with all that came in its Body.
+// send makes the request. The answer to raw bytes is that to the last request in them, with all
+// that came in its Body.
 func (row attack) send(t *testing.T, socket string, w words) *guardtest.Answer {
 	t.Helper()
 	if row.raw != "" {
@@ -356,13 +372,15 @@ func answerOf(resp *http.Response, text []byte) *guardtest.Answer {
 	return a
 }
 
-// rawTime is how long an answer to raw bytes may pause, and firstTime how long it may take to begin: servers that wait for more bytes than there are never end by themselves.
+// rawTime is how long an answer to raw bytes may pause, and firstTime how long it may take to
+// begin: servers that wait for more bytes than there are never end by themselves.
 const (
 	rawTime   = 3 * time.Second
 	firstTime = 30 * time.Second
 )
 
-// sendRaw writes bytes to a connection and reads what comes until the other end closes it, or nothing more comes.
+// sendRaw writes bytes to a connection and reads what comes until the other end closes it, or
+// nothing more comes.
 func sendRaw(t *testing.T, socket, text string, half bool) *guardtest.Answer {
 	t.Helper()
 	conn, err := net.Dial("unix", socket)

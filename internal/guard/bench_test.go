@@ -23,11 +23,14 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// What the guard costs: the same calls through the guard and to the daemon itself, in turns, in one run. guard/direct is the ratio of throughputs (1 is as fast, more is
-// better), added-µs what the median call takes longer, added-cpu the processor time that the guard takes. Bars: ratio 0.9, added 500 µs. Where
-// the clients, the guard and the daemon want more cores than there are, the ratio tells what share of them the guard takes; added-cpu holds there as well.
+// What the guard costs: the same calls through the guard and to the daemon itself, in turns, in one
+// run. guard/direct is the ratio of throughputs (1 is as fast, more is better), added-µs what the
+// median call takes longer, added-cpu the processor time that the guard takes. Bars: ratio 0.9,
+// added 500 µs. Where the clients, the guard and the daemon want more cores than there are, the
+// ratio tells what share of them the guard takes; added-cpu holds there as well.
 //
-// BENCH_MB is the size of archives, 500 by default, and a tenth of it that of logs. BENCH_TURNS is how often each transfer is made, 3 by default.
+// BENCH_MB is the size of archives, 500 by default, and a tenth of it that of logs. BENCH_TURNS is
+// how often each transfer is made, 3 by default.
 
 const mega = 1 << 20
 
@@ -45,7 +48,8 @@ func setting(name string, fallback int) int {
 	return fallback
 }
 
-// processorTime is what this process, which is the client and the guard, has used of the processors.
+// processorTime is what this process, which is the client and the guard, has used of the
+// processors.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage

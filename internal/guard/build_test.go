@@ -12,7 +12,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// buildImage builds a Dockerfile through the guard, with the machine's docker command line and its classic builder.
+// buildImage builds a Dockerfile through the guard, with the machine's docker command line and its
+// classic builder.
 func buildImage(ctx context.Context, b *guardtest.Build, dockerfile string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "docker", append(append([]string{"build"}, args...), "-")...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+b.Socket, "DOCKER_BUILDKIT=0")
@@ -21,7 +22,8 @@ func buildImage(ctx context.Context, b *guardtest.Build, dockerfile string, args
 	return string(out), err
 }
 
-// TestBuildClassic has Dockerfiles that name the build's own images in every place where the builder takes one, and what their authors read when they fail.
+// TestBuildClassic has Dockerfiles that name the stage's own images in every place where the
+// builder takes one, and what their authors read when they fail.
 func TestBuildClassic(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)
@@ -58,7 +60,8 @@ func TestBuildClassic(t *testing.T) {
 	}
 }
 
-// TestBuildsShareLayers has a second build, of which the first knows nothing, take the layers of the first, though not its image.
+// TestBuildsShareLayers has a second build, of which the first knows nothing, take the layers of
+// the first, though not its image.
 func TestBuildsShareLayers(t *testing.T) {
 	t.Parallel()
 	one, two := guardtest.Start(t), guardtest.Start(t)

@@ -15,7 +15,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
-// grpc answers POST /grpc: HTTP/2 ends here, and calls are judged and carried one by one (package buildkit).
+// grpc answers POST /grpc: HTTP/2 ends here, and calls are judged and carried one by one (package
+// buildkit).
 func grpc(ctx context.Context, c *call) error {
 	if !c.wantsUpgrade("h2c") {
 		return apierror.BadRequest("this endpoint needs an upgrade to h2c")
@@ -41,8 +42,9 @@ func grpc(ctx context.Context, c *call) error {
 	return dockerd.ErrAnswered
 }
 
-// buildSession answers POST /session: the connection on which the daemon calls the client, for files of the context, credentials and secrets. On it the daemon is HTTP/2's
-// client, and takes no requests, so it's carried as it is, unless Dockerfiles have to be rewritten.
+// buildSession answers POST /session: the connection on which the daemon calls the client, for
+// files of the context, credentials and secrets. On it the daemon is HTTP/2's client, and takes no
+// requests, so it's carried as it is, unless Dockerfiles have to be rewritten.
 func buildSession(ctx context.Context, c *call) error {
 	if !c.wantsUpgrade("h2c") {
 		return apierror.BadRequest("this endpoint needs an upgrade to h2c")
@@ -61,7 +63,8 @@ func buildSession(ctx context.Context, c *call) error {
 		return err
 	}
 	// The client may build by POST /build, which has no policies.
-	rewritten := !apiversion.AtLeast(newest, buildkit.PolicyVersion) || !apiversion.AtLeast(c.version, buildkit.PolicyVersion)
+	rewritten := !apiversion.AtLeast(newest, buildkit.PolicyVersion) ||
+		!apiversion.AtLeast(c.version, buildkit.PolicyVersion)
 	if err := c.g.kit.OpenSession(h, rewritten); err != nil {
 		return err
 	}
@@ -138,7 +141,8 @@ func (w world) Dropped(parameter string) {
 	w.g.log.debug("a parameter of a frontend is dropped", nil, "parameter", parameter)
 }
 
-// containerdImages is what the daemon's /info calls the driver of images in containerd's store, for which Docker 29 is set by default.
+// containerdImages is what the daemon's /info calls the driver of images in containerd's store, for
+// which Docker 29 is set by default.
 const containerdImages = "io.containerd.snapshotter.v1"
 
 // ContainerdImages reports whether the daemon keeps its images in containerd's store.

@@ -12,8 +12,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// TestCacheMounts: what RUN --mount=type=cache keeps is there for the next build of the same scope, and for no other, whatever id or namespace it writes. Without scopes one
-// build finds what any other left: that the way is real.
+// TestCacheMounts: what RUN --mount=type=cache keeps is there for the next build of the same scope,
+// and for no other, whatever id or namespace it writes. Without scopes one stage finds what any
+// other left: that the way is real.
 func TestCacheMounts(t *testing.T) {
 	t.Parallel()
 	scope := func(name string) *guardtest.Build {

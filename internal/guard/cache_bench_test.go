@@ -16,9 +16,10 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// BenchmarkSecondBuild builds a Dockerfile of five layers: in a build of the runner that is the first to do so, in another one after it, and in a docker daemon of its own, started for it,
-// as docker-in-docker does. That daemon's base image comes over a pipe from the machine's own, which is faster than any registry. Figures are medians; what counts
-// are the ratios.
+// BenchmarkSecondBuild builds a Dockerfile of five layers: in a build of the runner that is the
+// first to do so, in another one after it, and in a docker daemon of its own, started for it, as
+// docker-in-docker does. That daemon's base image comes over a pipe from the machine's own, which
+// is faster than any registry. Figures are medians; what counts are the ratios.
 func BenchmarkSecondBuild(b *testing.B) {
 	standin.Image(b, "busybox")
 	standin.Image(b, "docker")

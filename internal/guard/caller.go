@@ -54,8 +54,9 @@ func rememberPeer(ctx context.Context, conn net.Conn) context.Context {
 // containerID finds ids in the path of a cgroup, as docker names it: /docker/ID, /docker-ID.scope.
 var containerID = regexp.MustCompile(`[0-9a-f]{64}`)
 
-// callerOf is the container that a request comes from. A process that has died, or whose pid another has taken since, is no danger: the container must be the
-// build's own in any case, and all of a build's may call.
+// callerOf returns the container that a request comes from. A process that has died, or whose pid
+// another has taken since, is no danger: the container must be the stage's own in any case, and all
+// of a stage's may call.
 func (g *Guard) callerOf(ctx context.Context) (policy.Caller, error) {
 	who, _ := ctx.Value(peerKey{}).(client)
 	var ids []string
@@ -83,7 +84,8 @@ func (g *Guard) callerOf(ctx context.Context) (policy.Caller, error) {
 	return g.allMounts(ctx)
 }
 
-// containerAt is the build's container that has an address in the build's network, or "" if none has.
+// containerAt returns the stage's container that has an address in the stage's network, or "" if
+// none has.
 func (g *Guard) containerAt(ctx context.Context, addr netip.Addr) (string, error) {
 	var list []struct {
 		ID              string `json:"Id"`
@@ -91,7 +93,9 @@ func (g *Guard) containerAt(ctx context.Context, addr netip.Addr) (string, error
 			Networks map[string]struct{ IPAddress string }
 		}
 	}
-	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"filters": {g.own.filter()}}, nil, &list); err != nil {
+	if err := g.up.Call(
+		ctx, http.MethodGet, "/containers/json", url.Values{"filters": {g.own.filter()}}, nil, &list,
+	); err != nil {
 		return "", err
 	}
 	for _, c := range list {
@@ -111,7 +115,8 @@ func containersOf(pid int) []string {
 	return containersIn(string(b))
 }
 
-// containersIn reads /proc/PID/cgroup (cgroups(7)): a line for each controller of cgroup v1, one line for v2.
+// containersIn reads /proc/PID/cgroup (cgroups(7)): a line for each controller of cgroup v1, one
+// line for v2.
 func containersIn(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
@@ -126,7 +131,8 @@ func containersIn(text string) []string {
 	return out
 }
 
-// allMounts are those of all steps of the build: which one calls can't be told (its process has gone, or is in no cgroup of a container).
+// allMounts returns those of all steps of the stage: which one calls can't be told (its process has
+// gone, or is in no cgroup of a container).
 func (g *Guard) allMounts(ctx context.Context) (policy.Caller, error) {
 	var list []struct {
 		Names  []string

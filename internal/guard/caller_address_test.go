@@ -11,7 +11,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// TestCallerByAddress has two steps with different volumes at one path: who calls over TCP is known by its address, or the path could mean either.
+// TestCallerByAddress has two steps with different volumes at one path: who calls over TCP is known
+// by its address, or the path could mean either.
 func TestCallerByAddress(t *testing.T) {
 	b := guardtest.Start(t, func(o *guard.Options) { o.Hosts = []string{"docker"} })
 	gateway := strings.TrimSpace(b.Host("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", b.Network))

@@ -8,7 +8,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// composeFile has what compose files have: networks, volumes of all kinds, ports, health checks that others wait for.
+// composeFile has what compose files have: networks, volumes of all kinds, ports, health checks
+// that others wait for.
 const composeFile = `cat >compose.yml <<'EOF'
 services:
   db:

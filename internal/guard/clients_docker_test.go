@@ -131,7 +131,8 @@ func TestClientEvents(t *testing.T) {
 			mu.Unlock()
 		}
 	})
-	// Events are told to those who listen already, and when that begins can't be seen: so both builds act until one's own come.
+	// Events are told to those who listen already, and when that begins can't be seen: so both
+	// builds act until one's own come.
 	seen := eventually(func() bool {
 		other.Docker("create", "--name", "foreign", guardtest.Image)
 		b.Docker("create", "--name", "seen", guardtest.Image)

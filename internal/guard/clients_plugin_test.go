@@ -19,7 +19,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// imagesOnly opens a build's guard to a client that may make images alone, and is the docker command line there.
+// imagesOnly opens a build's guard to a client that may make images alone, and is the docker
+// command line there.
 func imagesOnly(t *testing.T, b *guardtest.Build) (docker func(args ...string) (string, error), socket string) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "plugin")
@@ -68,7 +69,7 @@ func TestPluginBuildsAndPushes(t *testing.T) {
 			t.Errorf("docker %s: %v\n%s", strings.Join(args, " "), err, out)
 		}
 	}
-	// The build's other clients have what the plugin made: one build, one set of names.
+	// The build's other clients have what the plugin made: one stage, one set of names.
 	if out := b.Docker("run", "--rm", "lab:1"); out != "made\n" {
 		t.Errorf("the image that a plugin built prints %q", out)
 	}

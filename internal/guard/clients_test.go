@@ -19,8 +19,10 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// Real clients through the guard. clients_docker_test.go has the docker command line, clients_compose_test.go compose, clients_buildx_test.go buildx,
-// clients_testcontainers_test.go Testcontainers, clients_two_test.go two builds at once. docs/guard.md has the table that these make true.
+// Real clients through the guard. clients_docker_test.go has the docker command line,
+// clients_compose_test.go compose, clients_buildx_test.go buildx, clients_testcontainers_test.go
+// Testcontainers, clients_two_test.go two stages at once. docs/guard.md has the table that these
+// make true.
 
 // clientFolder is where scripts/clients has put what this machine need not have.
 func clientFolder(t *testing.T) string {
@@ -58,10 +60,11 @@ func loopbackRegistry(t testing.TB) string {
 	return strings.TrimPrefix(s.URL, "http://")
 }
 
-// scripts is a table of shell scripts that run, in their order, in the step of one build.
+// scripts is a table of shell scripts that run, in their order, in the step of one stage.
 type script struct {
 	name, run string
-	// want is what it prints, between blanks; "*" is anything. A script that should fail has fails in its output instead.
+	// want is what it prints, between blanks; "*" is anything. A script that should fail has fails
+	// in its output instead.
 	want, fails string
 }
 

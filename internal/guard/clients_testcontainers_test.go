@@ -14,13 +14,15 @@ import (
 // ryukImage is what Testcontainers for Go v0.40.0 runs as its reaper.
 const ryukImage = "testcontainers/ryuk:0.13.0"
 
-// TestClientTestcontainers runs a program that uses Testcontainers for Go in the step, as a user's test suite would. What it leaves is Ryuk's to remove.
+// TestClientTestcontainers runs a program that uses Testcontainers for Go in the step, as a user's
+// test suite would. What it leaves is Ryuk's to remove.
 func TestClientTestcontainers(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)
 	folder := clientFolder(t)
 	install(b, folder, "testcontainers")
-	// The image is imported through the guard, and so is this build's own, whatever others know by that name.
+	// The image is imported through the guard, and so is this stage's own, whatever others know by
+	// that name.
 	tar := exec.CommandContext(t.Context(), "tar", "-C", folder, "-c", "ryuk")
 	in, err := tar.StdoutPipe()
 	if err != nil {

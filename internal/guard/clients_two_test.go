@@ -10,7 +10,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// TestClientTwoBuilds has two builds that do the same at the same time, with the same names and ports.
+// TestClientTwoBuilds has two stages that do the same at the same time, with the same names and
+// ports.
 func TestClientTwoBuilds(t *testing.T) {
 	t.Parallel()
 	folder := clientFolder(t)
@@ -43,7 +44,8 @@ func TestClientTwoBuilds(t *testing.T) {
 	}
 	both.Wait()
 
-	// What one has, the other doesn't reach: by the name it's its own or nothing, and addresses of containers are behind the daemon's firewall.
+	// What one has, the other doesn't reach: by the name it's its own or nothing, and addresses of
+	// containers are behind the daemon's firewall.
 	one, two := builds["one"], builds["two"]
 	two.Docker("rm", "-f", "db")
 	if out, err := two.TryInStep("docker run --rm " + guardtest.Image + " timeout 3 wget -qO- http://host.docker.internal:8080/me"); err == nil {

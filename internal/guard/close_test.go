@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// TestCloseWaitsForCreation: whoever removes the build's objects after Close must find what was being created.
+// TestCloseWaitsForCreation: whoever removes the build's objects after Close must find what was
+// being created.
 func TestCloseWaitsForCreation(t *testing.T) {
 	dir, err := os.MkdirTemp("", "g")
 	if err != nil {

@@ -22,11 +22,14 @@ import (
 
 // containerFilters of GET /containers/json.
 var containerFilters = map[string]filterRule{
-	"id": passed, "label": passed, "exited": passed, "status": passed, "health": passed, "publish": passed, "expose": passed, "isolation": passed, "is-task": passed,
-	"name": local, "before": thereContainer, "since": thereContainer, "network": asNetwork, "volume": asVolume, "ancestor": asImage,
+	"id": passed, "label": passed, "exited": passed, "status": passed, "health": passed, "publish": passed,
+	"expose": passed, "isolation": passed, "is-task": passed,
+	"name": local, "before": thereContainer, "since": thereContainer, "network": asNetwork, "volume": asVolume,
+	"ancestor": asImage,
 }
 
-// listContainers answers with what was made through this guard. Steps aren't in the list: `docker rm -f $(docker ps -aq)` is a common line.
+// listContainers answers with what was made through this guard. Steps aren't in the list: `docker
+// rm -f $(docker ps -aq)` is a common line.
 func listContainers(ctx context.Context, c *call) error {
 	up, mine, err := c.rewriteFilters(ctx, containerFilters)
 	if err != nil {
@@ -107,12 +110,17 @@ func (g *Guard) filterList(b []byte, limit int, keep func([]byte) (bool, error))
 func (c *call) client(ctx context.Context) (containerFound, error) {
 	found, err := c.g.own.container(ctx, c.vars["id"])
 	if err == nil && found.standing != ofClient {
-		return found, apierror.Refuse("this call on container "+apierror.Quote(c.vars["id"]), "it is a step of the pipeline, whose life is the runner's", "")
+		return found, apierror.Refuse(
+			"this call on container "+apierror.Quote(c.vars["id"]),
+			"it is a step of the pipeline, whose life is the runner's",
+			"",
+		)
 	}
 	return found, err
 }
 
-// onContainer forwards a call on one of the client's containers: by its full id, with the checked query, without a body.
+// onContainer forwards a call on one of the client's containers: by its full id, with the checked
+// query, without a body.
 func onContainer(ctx context.Context, c *call) error {
 	found, err := c.client(ctx)
 	if err != nil {
@@ -121,12 +129,13 @@ func onContainer(ctx context.Context, c *call) error {
 	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: c.containerPath(found.ID), Query: c.query})
 }
 
-// containerPath is the route's path with the container's id in it.
+// containerPath returns the route's path with the container's id in it.
 func (c *call) containerPath(id string) string {
 	return strings.Replace(c.route.pattern, "{id}", id, 1)
 }
 
-// inspectContainer answers for steps as well, without their environment: it holds secrets that other steps don't have.
+// inspectContainer answers for steps as well, without their environment: it holds secrets that
+// other steps don't have.
 func inspectContainer(ctx context.Context, c *call) error {
 	b, standing, err := c.g.own.inspection(ctx, c.vars["id"], c.version, c.query)
 	if err != nil {
@@ -207,7 +216,8 @@ func attach(ctx context.Context, c *call) error {
 	return c.tunnel(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Query: c.query})
 }
 
-// attachWebsocket is attach for browsers. The daemon's own handshake passes: it's made of these headers alone.
+// attachWebsocket is attach for browsers. The daemon's own handshake passes: it's made of these
+// headers alone.
 func attachWebsocket(ctx context.Context, c *call) error {
 	found, err := c.client(ctx)
 	if err != nil {
@@ -222,7 +232,11 @@ func attachWebsocket(ctx context.Context, c *call) error {
 			h.Set(k, v)
 		}
 	}
-	return c.tunnelAs(ctx, dockerd.Request{Method: http.MethodGet, Path: c.containerPath(found.ID), Query: c.query, Header: h}, "websocket")
+	return c.tunnelAs(
+		ctx,
+		dockerd.Request{Method: http.MethodGet, Path: c.containerPath(found.ID), Query: c.query, Header: h},
+		"websocket",
+	)
 }
 
 // putArchive unpacks a stream into a container.
@@ -232,7 +246,17 @@ func putArchive(ctx context.Context, c *call) error {
 		return err
 	}
 	body, length := c.body()
-	return c.send(ctx, dockerd.Request{Method: http.MethodPut, Path: c.containerPath(found.ID), Query: c.query, Header: dockerd.TarHeader(), Body: body, Length: length})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPut,
+			Path:   c.containerPath(found.ID),
+			Query:  c.query,
+			Header: dockerd.TarHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }
 
 // updateContainer changes limits, within the runner's.
@@ -253,7 +277,16 @@ func updateContainer(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   c.containerPath(found.ID),
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -291,7 +324,8 @@ func rename(ctx context.Context, c *call) error {
 	return dockerd.Relay(c.w, resp)
 }
 
-// realias gives a container that doesn't run its new name on its networks. One that runs keeps the old: reconnecting would cut its connections.
+// realias gives a container that doesn't run its new name on its networks. One that runs keeps the
+// old: reconnecting would cut its connections.
 func (g *Guard) realias(ctx context.Context, id, name string) error {
 	var in struct {
 		State           struct{ Running bool }
@@ -299,7 +333,8 @@ func (g *Guard) realias(ctx context.Context, id, name string) error {
 			Networks map[string]*network.EndpointSettings
 		}
 	}
-	if err := g.up.Call(ctx, http.MethodGet, "/containers/"+id+"/json", nil, nil, &in); err != nil || in.State.Running {
+	if err := g.up.Call(ctx, http.MethodGet, "/containers/"+id+"/json", nil, nil, &in); err != nil ||
+		in.State.Running {
 		return err
 	}
 	for _, n := range slices.Sorted(maps.Keys(in.NetworkSettings.Networks)) {
@@ -308,17 +343,22 @@ func (g *Guard) realias(ctx context.Context, id, name string) error {
 			continue
 		}
 		again := &network.EndpointSettings{IPAMConfig: e.IPAMConfig, Links: e.Links, Aliases: append(e.Aliases, name)}
-		if err := g.up.Call(ctx, http.MethodPost, "/networks/"+n+"/disconnect", nil, network.DisconnectOptions{Container: id, Force: true}, nil); err != nil {
+		if err := g.up.Call(
+			ctx, http.MethodPost, "/networks/"+n+"/disconnect", nil, network.DisconnectOptions{Container: id, Force: true}, nil,
+		); err != nil {
 			return err
 		}
-		if err := g.up.Call(ctx, http.MethodPost, "/networks/"+n+"/connect", nil, network.ConnectOptions{Container: id, EndpointConfig: again}, nil); err != nil {
+		if err := g.up.Call(
+			ctx, http.MethodPost, "/networks/"+n+"/connect", nil, network.ConnectOptions{Container: id, EndpointConfig: again}, nil,
+		); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeContainer removes a container together with its anonymous volumes: nobody could find them afterwards.
+// removeContainer removes a container together with its anonymous volumes: nobody could find them
+// afterwards.
 func removeContainer(ctx context.Context, c *call) error {
 	found, err := c.client(ctx)
 	if err != nil {
@@ -360,5 +400,14 @@ func createCheckpoint(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   c.containerPath(found.ID),
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }

@@ -26,7 +26,8 @@ func mobySource(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestEveryRouteIsNamed walks the endpoints in the source of moby's routers and in its API's description, with their query parameters.
+// TestEveryRouteIsNamed walks the endpoints in the source of moby's routers and in its API's
+// description, with their query parameters.
 func TestEveryRouteIsNamed(t *testing.T) {
 	dir := mobySource(t)
 	variable := regexp.MustCompile(`\{[^}]*\}`)
@@ -164,7 +165,8 @@ func FuzzRouter(f *testing.F) {
 		if rt == nil {
 			return
 		}
-		// The path that a handler builds from the parts must be the path that was asked for, and mean the same to every server.
+		// The path that a handler builds from the parts must be the path that was asked for, and
+		// mean the same to every server.
 		rebuilt := rt.pattern
 		for k, v := range vars {
 			if v == "" || strings.Contains("/"+v+"/", "/../") || strings.Contains(v, "//") {

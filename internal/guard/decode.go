@@ -11,12 +11,13 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
-// bodyLimit bounds a JSON body. It is refused whole beyond: a body of which a checker and the daemon read different parts is a way around the checker
-// (CVE-2024-41110, CVE-2026-34040).
+// bodyLimit bounds a JSON body. It is refused whole beyond: a body of which a checker and the
+// daemon read different parts is a way around the checker (CVE-2024-41110, CVE-2026-34040).
 const bodyLimit = 4 << 20
 
-// decode reads the client's body into v, a pointer to one of moby's structs. It's strict where encoding/json is lenient: a field of v's that comes twice in an object, be it in
-// another case, and anything after the value are refused. Fields that v doesn't have are dropped.
+// decode reads the client's body into v, a pointer to one of moby's structs. It's strict where
+// encoding/json is lenient: a field of v's that comes twice in an object, be it in another case,
+// and anything after the value are refused. Fields that v doesn't have are dropped.
 //
 // The daemon never sees this body, only v encoded anew.
 func (c *call) decode(v any) error {
@@ -32,7 +33,7 @@ func (c *call) decode(v any) error {
 	return nil
 }
 
-// readBody is the whole body, within bodyLimit.
+// readBody returns the whole body, within bodyLimit.
 func (c *call) readBody() ([]byte, error) {
 	if ct := c.r.Header.Get("Content-Type"); ct != "" {
 		if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
@@ -54,5 +55,8 @@ func (c *call) readBody() ([]byte, error) {
 }
 
 func tooLarge() error {
-	return apierror.New(http.StatusRequestEntityTooLarge, fmt.Sprintf("the request's body is larger than %d bytes", bodyLimit))
+	return apierror.New(
+		http.StatusRequestEntityTooLarge,
+		fmt.Sprintf("the request's body is larger than %d bytes", bodyLimit),
+	)
 }

@@ -10,7 +10,8 @@ import (
 	"github.com/docker/docker/api/types/mount"
 )
 
-// FuzzCreate: whatever a client sends, what reaches the daemon is an unprivileged container of the build.
+// FuzzCreate: whatever a client sends, what reaches the daemon is an unprivileged container of the
+// build.
 func FuzzCreate(f *testing.F) {
 	for _, s := range []string{
 		`{"Image":"img","HostConfig":{"Privileged":true}}`, `{"Image":"img","HostConfig":{"Binds":["/drone/src:/a","/:/b","data:/c","/x"]}}`,
@@ -64,7 +65,7 @@ func FuzzCreate(f *testing.F) {
 	})
 }
 
-// FuzzFilters: what goes to the daemon always asks for the build's own label.
+// FuzzFilters: what goes to the daemon always asks for the stage's own label.
 func FuzzFilters(f *testing.F) {
 	for _, s := range []string{`{"name":["a"]}`, `{"label":{"a=b":true}}`, `{"label":["x"],"ancestor":["img"]}`, `{"before":["db"]}`, `{`, `[]`} {
 		f.Add(s)

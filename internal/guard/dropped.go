@@ -9,14 +9,29 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
-// What the guard doesn't know and doesn't need, it drops: a parameter or a field that isn't written into the request for the daemon does nothing. Clients that exist send such:
-// dockerode all options of a call both in the query and in the body, others what a version of Docker once had. The answer's warnings name what is dropped, where it has a
-// place for them.
+// What the guard doesn't know and doesn't need, it drops: a parameter or a field that isn't written
+// into the request for the daemon does nothing. Clients that exist send such: dockerode all options
+// of a call both in the query and in the body, others what a version of Docker once had. The
+// answer's warnings name what is dropped, where it has a place for them.
 
-// meaningless are fields of containers that clients send and no daemon has honoured for years: they are dropped without a word.
-var meaningless = []string{"DiskQuota", "PortSpecs", "VolumesRW", "Capabilities", "Container", "hijack", "stdin", "abortSignal", "_query", "_body", "authconfig"}
+// meaningless are fields of containers that clients send and no daemon has honoured for years: they
+// are dropped without a word.
+var meaningless = []string{
+	"DiskQuota",
+	"PortSpecs",
+	"VolumesRW",
+	"Capabilities",
+	"Container",
+	"hijack",
+	"stdin",
+	"abortSignal",
+	"_query",
+	"_body",
+	"authconfig",
+}
 
-// checkQuery parses a query by what a route knows of it, and drops the rest. A parameter that comes twice has to say the same each time.
+// checkQuery parses a query by what a route knows of it, and drops the rest. A parameter that comes
+// twice has to say the same each time.
 func checkQuery(raw, known string) (q url.Values, dropped []string, err error) {
 	if raw == "" {
 		return url.Values{}, nil, nil
@@ -37,7 +52,11 @@ func checkQuery(raw, known string) (q url.Values, dropped []string, err error) {
 			dropped = append(dropped, key)
 			delete(q, key)
 		case len(values) > 1 && slices.ContainsFunc(values, func(v string) bool { return v != values[0] }):
-			return nil, nil, apierror.BadRequest("the query parameter %s is given %d times", apierror.Quote(key), len(values))
+			return nil, nil, apierror.BadRequest(
+				"the query parameter %s is given %d times",
+				apierror.Quote(key),
+				len(values),
+			)
 		default:
 			q[key] = values[:1]
 		}
@@ -48,10 +67,14 @@ func checkQuery(raw, known string) (q url.Values, dropped []string, err error) {
 
 // takes reports whether a route has a parameter of that name.
 func (r *route) takes(key string) bool {
-	return slices.ContainsFunc(strings.Fields(r.query), func(name string) bool { return strings.Trim(name, "-+^") == key })
+	return slices.ContainsFunc(
+		strings.Fields(r.query),
+		func(name string) bool { return strings.Trim(name, "-+^") == key },
+	)
 }
 
-// drop notes what a body, decoded into v, has had beyond it. What is a parameter of the route, or in the query a field of the body, has been heard in its own place.
+// drop notes what a body, decoded into v, has had beyond it. What is a parameter of the route, or
+// in the query a field of the body, has been heard in its own place.
 func (c *call) drop(v any, fields []string) {
 	c.dropped = slices.DeleteFunc(c.dropped, func(key string) bool { return strictjson.Has(v, key) })
 	for _, f := range fields {

@@ -6,8 +6,9 @@ import (
 	"testing"
 )
 
-// TestDropped has a row for each field and parameter that clients send and the guard has no rule for: the request does what it does without, and what is dropped is named
-// unless it has never meant anything. Put a new one of Docker's into a rule; put one that only clients have here.
+// TestDropped has a row for each field and parameter that clients send and the guard has no rule
+// for: the request does what it does without, and what is dropped is named unless it has never
+// meant anything. Put a new one of Docker's into a rule; put one that only clients have here.
 func TestDropped(t *testing.T) {
 	b := newFake(t, "1.41")
 	for _, tt := range []struct {

@@ -29,7 +29,16 @@ func createExec(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: c.containerPath(found.ID), Header: dockerd.JSONHeader(), Body: body, Length: length})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   c.containerPath(found.ID),
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -44,7 +53,8 @@ func createExec(ctx context.Context, c *call) error {
 	})
 }
 
-// startExec runs a prepared process. A detached one answers at once and leaves HTTP on the connection, so only an attached one is a tunnel.
+// startExec runs a prepared process. A detached one answers at once and leaves HTTP on the
+// connection, so only an attached one is a tunnel.
 func startExec(ctx context.Context, c *call) error {
 	if err := c.g.own.exec(ctx, c.vars["id"]); err != nil {
 		return err
@@ -57,7 +67,13 @@ func startExec(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	out := dockerd.Request{Method: http.MethodPost, Path: c.execPath(), Header: dockerd.JSONHeader(), Body: body, Length: length}
+	out := dockerd.Request{
+		Method: http.MethodPost,
+		Path:   c.execPath(),
+		Header: dockerd.JSONHeader(),
+		Body:   body,
+		Length: length,
+	}
 	if o.Detach {
 		return c.send(ctx, out)
 	}

@@ -31,7 +31,8 @@ const (
 	idMade      = "5555555555555555555555555555555555555555555555555555555555555555"
 )
 
-// fakeDaemon answers look-ups with a small world, and records what else reaches it: what the guard really sends is what counts.
+// fakeDaemon answers look-ups with a small world, and records what else reaches it: what the guard
+// really sends is what counts.
 type fakeDaemon struct {
 	version string // of its API, the newest
 	oldest  string // 1.12 if empty

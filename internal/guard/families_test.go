@@ -83,7 +83,7 @@ func TestFamilies(t *testing.T) {
 		{"cluster volume update", "PUT", "/volumes/v?version=1", `{}`, 403, "swarm", ""},
 		{"another's volume", "GET", "/volumes/foreign", "", 404, "no such volume", ""},
 		{"a volume of nobody's", "DELETE", "/volumes/cache", "", 404, "no such volume", ""},
-		{"the workspace", "DELETE", "/volumes/drone-abc-workspace", "", 403, "goes with the build", ""},
+		{"the workspace", "DELETE", "/volumes/drone-abc-workspace", "", 403, "goes with the stage", ""},
 		{"a volume's removal", "DELETE", "/volumes/data", "", 200, "", "DELETE /v1.41/volumes/drone-abc.data?"},
 
 		{"prune of networks", "POST", "/networks/prune", "", 200, "", `POST /v1.41/networks/prune?filters={"label":{"io.drone-runner-sysbox.guard=drone-abc":true}}`},
@@ -133,7 +133,7 @@ func TestFamilies(t *testing.T) {
 	}
 }
 
-// TestAnswers shows that answers hold the build's own, under the client's names.
+// TestAnswers shows that answers hold the stage's own, under the client's names.
 func TestAnswers(t *testing.T) {
 	b := newFake(t, "1.41")
 	for _, tt := range []struct {

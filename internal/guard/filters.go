@@ -15,16 +15,18 @@ import (
 type filterRule int
 
 const (
-	// passed on as it is: it's about properties that nobody's names are in.
+	// passed on as it is: it is about properties that have no names in them.
 	passed filterRule = iota + 1
 	// local filters are applied by the guard to what the client sees: names.
 	local
-	// asContainer, asNetwork, asVolume and asImage values are references, which are resolved; what isn't the build's matches nothing.
+	// asContainer, asNetwork, asVolume and asImage values are references, which are resolved; what
+	// isn't the stage's matches nothing.
 	asContainer
 	asNetwork
 	asVolume
 	asImage
-	// thereContainer and thereImage values are references, too, but the daemon wants them to be there: what isn't the build's is absent.
+	// thereContainer and thereImage values are references, too, but the daemon wants them to be
+	// there: what isn't the stage's is absent.
 	thereContainer
 	thereImage
 )
@@ -32,7 +34,8 @@ const (
 // nothing is a value that no object has: a filter by what doesn't exist.
 const nothing = "0000000000000000000000000000000000000000000000000000000000000000"
 
-// rewriteFilters judges the filters of a request by rules. It returns those for the daemon, and those that the guard has to apply.
+// rewriteFilters judges the filters of a request by rules. It returns those for the daemon, and
+// those that the guard has to apply.
 func (c *call) rewriteFilters(ctx context.Context, rules map[string]filterRule) (up, mine filters.Args, err error) {
 	up, mine = filters.NewArgs(), filters.NewArgs()
 	text := c.query.Get("filters")
@@ -70,7 +73,8 @@ func (c *call) rewriteFilters(ctx context.Context, rules map[string]filterRule) 
 	return up, mine, nil
 }
 
-// resolveFilter is what the daemon knows a reference by; nothing, or an error where the rule wants it to be there, if it's not the build's.
+// resolveFilter returns what the daemon knows a reference by; nothing, or an error where the rule
+// wants it to be there, if it's not the stage's.
 func (c *call) resolveFilter(ctx context.Context, rule filterRule, value string) ([]string, error) {
 	none := []string{nothing}
 	var found []string
@@ -108,7 +112,7 @@ func restrict(args filters.Args, key, value string) filters.Args {
 	return args
 }
 
-// encodeFilters is a query with filters.
+// encodeFilters returns a query with filters.
 func encodeFilters(q url.Values, args filters.Args) (url.Values, error) {
 	out := url.Values{}
 	for k, v := range q {

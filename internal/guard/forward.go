@@ -12,8 +12,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
-// send carries a request to the daemon and streams its answer to the client as it comes. Errors of the daemon are worded for the client (names unscoped). A
-// version of "" is the client's.
+// send carries a request to the daemon and streams its answer to the client as it comes. Errors of
+// the daemon are worded for the client (names unscoped). A version of "" is the client's.
 func (c *call) send(ctx context.Context, o dockerd.Request) error {
 	resp, err := c.ask(ctx, o)
 	if err != nil {
@@ -23,7 +23,8 @@ func (c *call) send(ctx context.Context, o dockerd.Request) error {
 	return dockerd.Relay(c.w, resp)
 }
 
-// ask sends a request and returns the daemon's answer if it isn't an error. The caller closes its body.
+// ask sends a request and returns the daemon's answer if it isn't an error. The caller closes its
+// body.
 func (c *call) ask(ctx context.Context, o dockerd.Request) (*http.Response, error) {
 	if o.Version == "" {
 		o.Version = c.version
@@ -46,7 +47,8 @@ func (c *call) ask(ctx context.Context, o dockerd.Request) (*http.Response, erro
 	return resp, nil
 }
 
-// transform reads an answer whole, changes it, and gives it to the client. For lists and inspections.
+// transform reads an answer whole, changes it, and gives it to the client. For lists and
+// inspections.
 func (c *call) transform(resp *http.Response, change func([]byte) ([]byte, error)) error {
 	b, err := dockerd.ReadAll(resp.Body)
 	if err != nil {
@@ -60,7 +62,8 @@ func (c *call) transform(resp *http.Response, change func([]byte) ([]byte, error
 	return nil
 }
 
-// sendNamed carries a request to the daemon and gives the client the answer with its names unscoped.
+// sendNamed carries a request to the daemon and gives the client the answer with its names
+// unscoped.
 func (c *call) sendNamed(ctx context.Context, o dockerd.Request) error {
 	resp, err := c.ask(ctx, o)
 	if err != nil {
@@ -91,7 +94,8 @@ func (c *call) answerJSON(status int, v any) error {
 	return nil
 }
 
-// body is the client's request body, to be streamed. The answer may come while it is still being read.
+// body returns the client's request body, to be streamed. The answer may come while it is still
+// being read.
 func (c *call) body() (io.Reader, int64) {
 	_ = http.NewResponseController(c.w).EnableFullDuplex() // HTTP/1.1 always can
 	if c.r.ContentLength == 0 {

@@ -12,8 +12,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/dockerd"
 )
 
-// tunnel carries a request whose connection becomes a raw stream (attach, exec start): it asks the daemon to upgrade, and if the daemon does, joins the two
-// connections until both directions have ended.
+// tunnel carries a request whose connection becomes a raw stream (attach, exec start): it asks the
+// daemon to upgrade, and if the daemon does, joins the two connections until both directions have
+// ended.
 func (c *call) tunnel(ctx context.Context, o dockerd.Request) error {
 	protocol := "tcp"
 	if o.Header == nil {
@@ -53,7 +54,8 @@ func (c *call) tunnelAs(ctx context.Context, o dockerd.Request, protocol string)
 	return dockerd.ErrAnswered
 }
 
-// hijack takes the client's connection from the server, and tells the client so with the header of the daemon's answer. The caller releases it.
+// hijack takes the client's connection from the server, and tells the client so with the header of
+// the daemon's answer. The caller releases it.
 func (c *call) hijack(answer http.Header) (*dockerd.Stream, error) {
 	raw, rw, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {
@@ -70,7 +72,8 @@ func (c *call) hijack(answer http.Header) (*dockerd.Stream, error) {
 	return client, nil
 }
 
-// greet writes the header of a hijacked answer: 101 to a client that asked for an upgrade, Docker's older form, a 200 without end, to one that didn't.
+// greet writes the header of a hijacked answer: 101 to a client that asked for an upgrade, Docker's
+// older form, a 200 without end, to one that didn't.
 func (c *call) greet(client io.Writer, answer http.Header) error {
 	b := bufio.NewWriter(client)
 	h := http.Header{}
@@ -91,7 +94,7 @@ func (c *call) greet(client io.Writer, answer http.Header) error {
 	return b.Flush()
 }
 
-// wantsUpgrade tells whether the client asks for that protocol.
+// wantsUpgrade reports whether the client asks for that protocol.
 func (c *call) wantsUpgrade(protocol string) bool {
 	return strings.EqualFold(c.r.Header.Get("Upgrade"), protocol)
 }

@@ -37,8 +37,8 @@ type imageFound struct {
 	names names.ImageNames
 }
 
-// images are the daemon's, with the names that are the stage's to see. It remembers what can't be read off the daemon: which images were this stage's, though their names
-// have moved on.
+// images are the daemon's, with the names that are the stage's to see. It remembers what can't be
+// read off the daemon: which images were this stage's, though their names have moved on.
 type images struct {
 	up   *dockerd.Daemon
 	tags names.Tags
@@ -46,12 +46,19 @@ type images struct {
 	mu     sync.Mutex
 	known  map[string]bool // by id
 	pulled map[string]bool // names, for their events
-	// pushed are digests, with the names that they were pushed under, by the image's id. The daemon forgets them together with the name of the push (push.go).
+	// pushed are digests, with the names that they were pushed under, by the image's id. The daemon
+	// forgets them together with the name of the push (push.go).
 	pushed map[string][]string
 }
 
 func newImages(up *dockerd.Daemon, tags names.Tags) *images {
-	return &images{up: up, tags: tags, known: map[string]bool{}, pulled: map[string]bool{}, pushed: map[string][]string{}}
+	return &images{
+		up:     up,
+		tags:   tags,
+		known:  map[string]bool{},
+		pulled: map[string]bool{},
+		pushed: map[string][]string{},
+	}
 }
 
 func (i *images) rememberPush(id, digested string) {
@@ -62,7 +69,7 @@ func (i *images) rememberPush(id, digested string) {
 	}
 }
 
-// pushedBy is the id of the image that was pushed with that digest.
+// pushedBy returns the id of the image that was pushed with that digest.
 func (i *images) pushedBy(digested string) string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -110,7 +117,8 @@ func (i *images) hasPulled(name string) bool {
 	return i.pulled[name]
 }
 
-// ImageName is what the daemon knows an image by that this build calls ref: its own of that name, or else the shared one. found is false if there is neither, or if the daemon can't be
+// ImageName returns what the daemon knows an image by that this stage calls ref: its own of that
+// name, or else the shared one. found is false if there is neither, or if the daemon can't be
 // asked; ref is then to be pulled.
 func (g *Guard) ImageName(ctx context.Context, ref string) (name string, found bool, err error) {
 	image, err := g.findImage(ctx, ref)
@@ -120,7 +128,7 @@ func (g *Guard) ImageName(ctx context.Context, ref string) (name string, found b
 	return image.ref, err == nil, err
 }
 
-// visible tells whether an image of these names, with that id, is one for this build to see.
+// visible reports whether an image of these names, with that id, is one for this stage to see.
 func (g *Guard) visible(id string, n names.ImageNames) bool {
 	return len(n.Own)+len(n.OwnDigests)+len(n.Shared)+len(n.SharedDigests) > 0 || g.images.knows(id)
 }
@@ -140,7 +148,8 @@ type imageInspection struct {
 	}
 }
 
-// inspectImage looks at the image that the daemon knows by ref. It's not found unless it's one for this build to see.
+// inspectImage looks at the image that the daemon knows by ref. It's not found unless it's one for
+// this stage to see.
 func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error) {
 	var in imageInspection
 	if err := g.up.Call(ctx, http.MethodGet, "/images/"+ref+"/json", nil, nil, &in); err != nil {
@@ -156,12 +165,13 @@ func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error
 	}
 	return imageFound{
 		ref: ref, id: in.ID, names: names, platform: in.Os + "/" + in.Architecture,
-		volumes: in.Config.Volumes, ports: in.Config.ExposedPorts, labels: in.Config.Labels, onBuild: in.Config.OnBuild,
+		volumes: in.Config.Volumes, ports: in.Config.ExposedPorts, labels: in.Config.Labels,
+		onBuild: in.Config.OnBuild,
 	}, nil
 }
 
-// findImage resolves what a client calls an image: a name, first of the build's own and then of the shared ones, an id, or the beginning of an id of
-// an image that the client can see.
+// findImage resolves what a client calls an image: a name, first of the stage's own and then of the
+// shared ones, an id, or the beginning of an id of an image that the client can see.
 func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
 	absent := apierror.New(http.StatusNotFound, fmt.Sprintf("No such image: %s", ref))
 	if id, ok := names.ImageID(ref); ok {
@@ -191,7 +201,8 @@ func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
 	}
 	var ids []string
 	for _, i := range list {
-		if strings.HasPrefix(strings.TrimPrefix(i.ID, "sha256:"), begin) && g.visible(i.ID, i.names) && !slices.Contains(ids, i.ID) {
+		if strings.HasPrefix(strings.TrimPrefix(i.ID, "sha256:"), begin) && g.visible(i.ID, i.names) &&
+			!slices.Contains(ids, i.ID) {
 			ids = append(ids, i.ID)
 		}
 	}
@@ -201,7 +212,8 @@ func (g *Guard) findImage(ctx context.Context, ref string) (imageFound, error) {
 	return g.inspectImage(ctx, ids[0])
 }
 
-// findNamed resolves a name. The shared ones are asked for by their long form, which the daemon can't take for an id.
+// findNamed resolves a name. The shared ones are asked for by their long form, which the daemon
+// can't take for an id.
 func (g *Guard) findNamed(ctx context.Context, ref string, named reference.Named) (imageFound, error) {
 	digested, isDigested := named.(reference.Digested)
 	if !isDigested {
@@ -223,10 +235,12 @@ func (g *Guard) findNamed(ctx context.Context, ref string, named reference.Named
 		}
 		return found, err
 	}
-	// The daemon takes any name with an image's id for a digest as that image, so the digest must be one that the image has under this name.
+	// The daemon takes any name with an image's id for a digest as that image, so the digest must
+	// be one that the image has under this name.
 	want := reference.TrimNamed(named).Name() + "@" + digested.Digest().String()
 	found, err := g.inspectImage(ctx, want)
-	if err == nil && slices.ContainsFunc(found.names.SharedDigests, func(d string) bool { return names.Canonical(d) == want }) {
+	if err == nil &&
+		slices.ContainsFunc(found.names.SharedDigests, func(d string) bool { return names.Canonical(d) == want }) {
 		found.ref = want
 		return found, nil
 	}
@@ -248,7 +262,7 @@ type listedImage struct {
 	raw         json.RawMessage
 }
 
-// listAll is the daemon's images that have a name, or that match the query.
+// listAll returns the daemon's images that have a name, or that match the query.
 func (i *images) listAll(ctx context.Context, q url.Values) ([]listedImage, error) {
 	var raws []json.RawMessage
 	if err := i.up.Call(ctx, http.MethodGet, "/images/json", q, nil, &raws); err != nil {
@@ -257,10 +271,11 @@ func (i *images) listAll(ctx context.Context, q url.Values) ([]listedImage, erro
 	return i.readImages(raws)
 }
 
-// ownDepth is how many components private names have, at most, that the daemon is asked for. Deeper ones are legal, and no registry's.
+// ownDepth is how many components private names have, at most, that the daemon is asked for. Deeper
+// ones are legal, and no registry's.
 const ownDepth = 12
 
-// listOwn is the images that have a private name of the build's, and no other names of them.
+// listOwn returns the images that have a private name of the stage's, and no other names of them.
 func (i *images) listOwn(ctx context.Context) ([]listedImage, error) {
 	var patterns []string
 	for depth, pattern := 0, i.tags.Domain; depth < ownDepth; depth++ {
@@ -294,14 +309,17 @@ type deleted struct {
 	Deleted  string `json:",omitempty"`
 }
 
-// untag takes private names away from an image. If nobody else has a lasting name for it, it's given one that keeps it first: the daemon deletes an image with its last name.
+// untag takes private names away from an image. If nobody else has a lasting name for it, it's
+// given one that keeps it first: the daemon deletes an image with its last name.
 func (i *images) untag(ctx context.Context, id string, gone []string) ([]deleted, error) {
 	var in imageInspection
 	if err := i.up.Call(ctx, http.MethodGet, "/images/"+id+"/json", nil, nil, &in); err != nil {
 		return nil, err
 	}
 	if len(i.tags.Sort(in.RepoTags, nil).Shared) == 0 {
-		if err := i.up.Call(ctx, http.MethodPost, "/images/"+id+"/tag", names.RepoTag(url.Values{}, names.Keeper(id)), nil, nil); err != nil {
+		if err := i.up.Call(
+			ctx, http.MethodPost, "/images/"+id+"/tag", names.RepoTag(url.Values{}, names.Keeper(id)), nil, nil,
+		); err != nil {
 			return nil, err
 		}
 	}

@@ -12,7 +12,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// TestOwnImages follows the names of a build's images: what the build sees after each command, and what the daemon has when the build is over.
+// TestOwnImages follows the names of a build's images: what the build sees after each command, and
+// what the daemon has when the build is over.
 func TestOwnImages(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)
@@ -21,7 +22,7 @@ func TestOwnImages(t *testing.T) {
 	// What is pulled is everybody's.
 	t.Cleanup(func() { _, _ = guardtest.Send(b.Daemon, "DELETE", "/images/"+remote, nil) })
 	saved := filepath.Join(t.TempDir(), "saved.tar")
-	// own lists the names of the build's own images as the build sees them.
+	// own lists the names of the stage's own images as the build sees them.
 	own := func() string {
 		var names []string
 		for _, name := range strings.Fields(b.Docker("images", "--format", "{{.Repository}}:{{.Tag}}")) {
@@ -34,12 +35,13 @@ func TestOwnImages(t *testing.T) {
 	}
 	for _, step := range []struct {
 		run []string
-		// fails is part of the error of a command that is refused; the names that are there afterwards don't change then.
+		// fails is part of the error of a command that is refused; the names that are there
+		// afterwards don't change then.
 		fails, names string
 	}{
 		{run: []string{"tag", guardtest.Image, "app:1"}, names: "app:1"},
 		{run: []string{"tag", "app:1", remote}, names: remote + " app:1"},
-		{run: []string{"push", guardtest.Image}, fails: "it is shared by all builds", names: remote + " app:1"},
+		{run: []string{"push", guardtest.Image}, fails: "it is shared by all stages", names: remote + " app:1"},
 		{run: []string{"push", remote}, names: remote + " app:1"},
 		{run: []string{"run", "-d", "--name", "user", "app:1", "sleep", "1000"}, names: remote + " app:1"},
 		{run: []string{"save", "-o", saved, "app:1"}, names: remote + " app:1"},

@@ -20,10 +20,12 @@ import (
 
 // networkFilters of GET /networks.
 var networkFilters = map[string]filterRule{
-	"dangling": passed, "driver": passed, "label": passed, "scope": passed, "type": passed, "id": passed, "name": local,
+	"dangling": passed, "driver": passed, "label": passed, "scope": passed, "type": passed, "id": passed,
+	"name": local,
 }
 
-// listNetworks answers with the client's networks and the build's own, as "bridge"; a client that asks for the latter by its real name gets it under that.
+// listNetworks answers with the client's networks and the stage's own, as "bridge"; a client that
+// asks for the latter by its real name gets it under that.
 func listNetworks(ctx context.Context, c *call) error {
 	up, mine, err := c.rewriteFilters(ctx, networkFilters)
 	if err != nil {
@@ -69,12 +71,13 @@ func listNetworks(ctx context.Context, c *call) error {
 	})
 }
 
-// renameNetwork gives the build's network another name in its description, which begins with it: labels come later, and no quote in them stands bare.
+// renameNetwork gives the stage's network another name in its description, which begins with it:
+// labels come later, and no quote in them stands bare.
 func renameNetwork(b []byte, from, to string) []byte {
 	return bytes.Replace(b, []byte(`"Name":"`+from+`"`), []byte(`"Name":"`+to+`"`), 1)
 }
 
-// inspectNetwork shows the build's network under the name that the client asked for.
+// inspectNetwork shows the stage's network under the name that the client asked for.
 func inspectNetwork(ctx context.Context, c *call) error {
 	ref := c.vars["id"]
 	n, err := c.g.own.findNetwork(ctx, ref)
@@ -95,7 +98,8 @@ func inspectNetwork(ctx context.Context, c *call) error {
 	})
 }
 
-// nextBridge returns a name for a bridge that no other of the stage's has; "" if the daemon names them. Four characters of base 36 are enough for a million.
+// nextBridge returns a name for a bridge that no other of the stage's has; "" if the daemon names
+// them. Four characters of base 36 are enough for a million.
 func (g *Guard) nextBridge() string {
 	if g.opts.Bridges == "" {
 		return ""
@@ -103,7 +107,7 @@ func (g *Guard) nextBridge() string {
 	return g.opts.Bridges + strconv.FormatInt(g.bridges.Add(1)%(36*36*36*36), 36)
 }
 
-// createNetwork makes a bridge for the build.
+// createNetwork makes a bridge for the stage.
 func createNetwork(ctx context.Context, c *call) error {
 	var req network.CreateRequest
 	if err := c.decode(&req); err != nil {
@@ -123,7 +127,9 @@ func createNetwork(ctx context.Context, c *call) error {
 		return err
 	}
 	var have []networkFound
-	if err := c.g.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {c.g.own.filter()}}, nil, &have); err != nil {
+	if err := c.g.up.Call(
+		ctx, http.MethodGet, "/networks", url.Values{"filters": {c.g.own.filter()}}, nil, &have,
+	); err != nil {
 		return err
 	}
 	real := c.g.names.Scope(req.Name)
@@ -131,7 +137,7 @@ func createNetwork(ctx context.Context, c *call) error {
 		return apierror.New(http.StatusConflict, "network with name "+req.Name+" already exists")
 	}
 	if len(have) > c.g.opts.Limits.Networks {
-		return apierror.Refuse("another network", fmt.Sprintf("the build has %d", len(have)), "remove one first")
+		return apierror.Refuse("another network", fmt.Sprintf("the stage has %d", len(have)), "remove one first")
 	}
 	req.Name = real
 	check := true
@@ -141,10 +147,19 @@ func createNetwork(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Path: "/networks/create", Header: dockerd.JSONHeader(), Body: body, Length: length})
+	return c.sendNamed(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/networks/create",
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }
 
-// connectNetwork puts one of the build's containers, steps included, onto one of its networks.
+// connectNetwork puts one of the stage's containers, steps included, onto one of its networks.
 func connectNetwork(ctx context.Context, c *call) error {
 	n, err := c.g.own.findNetwork(ctx, c.vars["id"])
 	if err != nil {
@@ -161,10 +176,20 @@ func connectNetwork(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/networks/" + n.ID + "/connect", Header: dockerd.JSONHeader(), Body: body, Length: length})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/networks/" + n.ID + "/connect",
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }
 
-// disconnectNetwork takes one of the build's containers off a network. A step stays on the build's: it's how the runner's own services reach it.
+// disconnectNetwork takes one of the stage's containers off a network. A step stays on the stage's:
+// it's how the runner's own services reach it.
 func disconnectNetwork(ctx context.Context, c *call) error {
 	n, err := c.g.own.findNetwork(ctx, c.vars["id"])
 	if err != nil {
@@ -181,7 +206,16 @@ func disconnectNetwork(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/networks/" + n.ID + "/disconnect", Header: dockerd.JSONHeader(), Body: body, Length: length})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/networks/" + n.ID + "/disconnect",
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }
 
 func removeNetwork(ctx context.Context, c *call) error {

@@ -15,13 +15,14 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// standing is what an object is to the build.
+// standing is what an object is to the stage.
 type standing int
 
 // The standings. What is neither is answered as if it didn't exist.
 const (
-	// ofRunner objects were made by the runner for the build: its steps, their volumes, its network. A client may look at them and
-	// join them, and not change them: a step's life is the runner's, and its environment holds secrets.
+	// ofRunner objects were made by the runner for the stage: its steps, their volumes, its
+	// network. A client may look at them and join them, and not change them: a step's life is the
+	// runner's, and its environment holds secrets.
 	ofRunner standing = iota + 1
 	// ofClient objects were made through the guard.
 	ofClient
@@ -39,7 +40,8 @@ func (o owner) filter() string {
 	return string(b)
 }
 
-// ownership answers whose an object is. What it remembers can't change: ids aren't used twice, and labels are for life.
+// ownership answers whose an object is. What it remembers can't change: ids aren't used twice, and
+// labels are for life.
 type ownership struct {
 	owner
 	up      *dockerd.Daemon
@@ -53,10 +55,18 @@ type ownership struct {
 }
 
 func newOwnership(o owner, up *dockerd.Daemon, n names.Names, network string) *ownership {
-	return &ownership{owner: o, up: up, names: n, network: network, containers: map[string]standing{}, execs: map[string]string{}, volumes: map[string]bool{}}
+	return &ownership{
+		owner:      o,
+		up:         up,
+		names:      n,
+		network:    network,
+		containers: map[string]standing{},
+		execs:      map[string]string{},
+		volumes:    map[string]bool{},
+	}
 }
 
-// containerFound is a container of the build.
+// containerFound is a container of the stage.
 type containerFound struct {
 	ID   string
 	Name string // in the daemon, without the slash; empty if only the id was looked up
@@ -64,8 +74,9 @@ type containerFound struct {
 	raw []byte // the inspection, if it was made
 }
 
-// judgeContainer is the standing of a container by its labels and name. Labels alone don't prove it: a container that nobody's guard has labelled (one of the
-// daemon's classic builder) takes those of its image, and a Dockerfile can set any.
+// judgeContainer returns the standing of a container by its labels and name. Labels alone don't
+// prove it: a container that no guard has labelled (one of the daemon's classic builder) takes
+// those of its image, and a Dockerfile can set any.
 func (o *ownership) judgeContainer(name string, labels map[string]string) standing {
 	id, name := o.id, strings.TrimPrefix(name, "/")
 	switch {
@@ -79,8 +90,8 @@ func (o *ownership) judgeContainer(name string, labels map[string]string) standi
 	return 0
 }
 
-// container resolves what a client calls a container to one of the build's, by the daemon's own order: full id, name, beginning of an id. An error
-// is NotFound for what isn't the build's.
+// container resolves what a client calls a container to one of the stage's, by the daemon's own
+// order: full id, name, beginning of an id. An error is NotFound for what isn't the stage's.
 func (o *ownership) container(ctx context.Context, ref string) (containerFound, error) {
 	if names.IsID(ref) {
 		o.mu.Lock()
@@ -93,8 +104,13 @@ func (o *ownership) container(ctx context.Context, ref string) (containerFound, 
 	return o.inspectContainer(ctx, ref, "", nil)
 }
 
-// inspectContainer resolves as container does, and always asks the daemon, at the given API version.
-func (o *ownership) inspectContainer(ctx context.Context, ref, version string, query url.Values) (containerFound, error) {
+// inspectContainer resolves as container does, and always asks the daemon, at the given API
+// version.
+func (o *ownership) inspectContainer(
+	ctx context.Context,
+	ref, version string,
+	query url.Values,
+) (containerFound, error) {
 	absent := apierror.New(http.StatusNotFound, "No such container: "+ref)
 	if !names.Valid(ref) {
 		return containerFound{}, absent
@@ -121,9 +137,13 @@ func (o *ownership) inspectContainer(ctx context.Context, ref, version string, q
 	return c, err
 }
 
-// inspectOne looks at the container that the daemon knows by ref, and doesn't find it unless it's the build's.
+// inspectOne looks at the container that the daemon knows by ref, and doesn't find it unless it's
+// the stage's.
 func (o *ownership) inspectOne(ctx context.Context, ref, version string, query url.Values) (containerFound, error) {
-	raw, err := o.up.Raw(ctx, dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query})
+	raw, err := o.up.Raw(
+		ctx,
+		dockerd.Request{Method: http.MethodGet, Path: "/containers/" + ref + "/json", Version: version, Query: query},
+	)
 	if err != nil {
 		return containerFound{}, err
 	}
@@ -136,7 +156,8 @@ func (o *ownership) inspectOne(ctx context.Context, ref, version string, query u
 		return containerFound{}, fmt.Errorf("read the docker daemon's inspection of a container: %w", err)
 	}
 	s := o.judgeContainer(c.Name, c.Config.Labels)
-	// A beginning of an id that the daemon completed is a guess: only byPrefix, among the build's own, may make it.
+	// A beginning of an id that the daemon completed is a guess: only byPrefix, among the stage's
+	// own, may make it.
 	if s == 0 || c.ID != ref && strings.TrimPrefix(c.Name, "/") != ref {
 		return containerFound{}, apierror.New(http.StatusNotFound, "No such container: "+ref)
 	}
@@ -146,7 +167,7 @@ func (o *ownership) inspectOne(ctx context.Context, ref, version string, query u
 	return containerFound{ID: c.ID, Name: strings.TrimPrefix(c.Name, "/"), standing: s, raw: raw}, nil
 }
 
-// byPrefix completes the beginning of an id among the build's own containers; "" if there is none.
+// byPrefix completes the beginning of an id among the stage's own containers; "" if there is none.
 func (o *ownership) byPrefix(ctx context.Context, begin string) (string, error) {
 	var list []struct {
 		ID string `json:"Id"`
@@ -203,13 +224,13 @@ func (o *ownership) rememberExec(id, container string) {
 	o.execs[id] = container
 }
 
-// stageNetwork is the build's network.
+// stageNetwork is the stage's network.
 type stageNetwork struct {
 	id      string
 	gateway netip.Addr // of its IPv4 subnet: the address of the daemon's machine on it
 }
 
-// stageNet is the build's network. It's looked up once, and again until that works.
+// stageNet returns the stage's network. It's looked up once, and again until that works.
 func (g *Guard) stageNet(ctx context.Context) (*stageNetwork, error) {
 	g.netMu.Lock()
 	defer g.netMu.Unlock()
@@ -218,15 +239,20 @@ func (g *Guard) stageNet(ctx context.Context) (*stageNetwork, error) {
 	}
 	var n networkFound
 	if err := g.up.Call(ctx, http.MethodGet, "/networks/"+g.opts.Network, nil, nil, &n); err != nil {
-		return nil, fmt.Errorf("look at the build's network: %w", err)
+		return nil, fmt.Errorf("look at the stage's network: %w", err)
 	}
 	if !g.own.has(n.Labels) || n.Name != g.opts.Network {
-		return nil, fmt.Errorf("look at the build's network: the one that is called %s isn't this build's", g.opts.Network)
+		return nil, fmt.Errorf(
+			"look at the stage's network: the one that is called %s isn't this stage's",
+			g.opts.Network,
+		)
 	}
 	for _, c := range n.IPAM.Config {
 		addr, err := netip.ParseAddr(c.Gateway)
 		if err != nil {
-			prefix, prefixErr := netip.ParsePrefix(c.Gateway) // some versions write the gateway with the subnet's length
+			prefix, prefixErr := netip.ParsePrefix(
+				c.Gateway,
+			) // some versions write the gateway with the subnet's length
 			addr, err = prefix.Addr(), prefixErr
 		}
 		if err == nil && addr.Is4() {
@@ -234,10 +260,10 @@ func (g *Guard) stageNet(ctx context.Context) (*stageNetwork, error) {
 			return g.network, nil
 		}
 	}
-	return nil, fmt.Errorf("look at the build's network: the docker daemon tells no IPv4 gateway of it")
+	return nil, fmt.Errorf("look at the stage's network: the docker daemon tells no IPv4 gateway of it")
 }
 
-// networkFound is a network as the daemon tells of it.
+// networkFound is a network as the daemon reports it.
 type networkFound struct {
 	ID     string `json:"Id"`
 	Name   string
@@ -248,14 +274,17 @@ type networkFound struct {
 	standing `json:"-"`
 }
 
-// findNetwork resolves what a client calls a network to one of the build's: the build's own network goes by "bridge" and "default" as well.
+// findNetwork resolves what a client calls a network to one of the stage's: the stage's own network
+// goes by "bridge" and "default" as well.
 func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, error) {
 	absent := apierror.New(http.StatusNotFound, "network "+ref+" not found")
 	if !names.Valid(ref) {
 		return networkFound{}, absent
 	}
 	var list []networkFound
-	if err := o.up.Call(ctx, http.MethodGet, "/networks", url.Values{"filters": {o.filter()}}, nil, &list); err != nil {
+	if err := o.up.Call(
+		ctx, http.MethodGet, "/networks", url.Values{"filters": {o.filter()}}, nil, &list,
+	); err != nil {
 		return networkFound{}, err
 	}
 	if ref == names.Bridge || ref == "default" {
@@ -280,7 +309,11 @@ func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, 
 	case 1:
 		return begins[0], nil
 	}
-	return networkFound{}, apierror.BadRequest("network %s is ambiguous (%d matches found on ID prefix)", ref, len(begins))
+	return networkFound{}, apierror.BadRequest(
+		"network %s is ambiguous (%d matches found on ID prefix)",
+		ref,
+		len(begins),
+	)
 }
 
 func (o *ownership) judgeNetwork(n networkFound) standing {
@@ -295,7 +328,7 @@ func (o *ownership) judgeNetwork(n networkFound) standing {
 	return 0
 }
 
-// volumeFound is a volume as the daemon tells of it.
+// volumeFound is a volume as the daemon reports it.
 type volumeFound struct {
 	Name       string
 	Driver     string
@@ -306,7 +339,7 @@ type volumeFound struct {
 	raw        []byte
 }
 
-// findVolume resolves what a client calls a volume to one of the build's.
+// findVolume resolves what a client calls a volume to one of the stage's.
 func (o *ownership) findVolume(ctx context.Context, ref, version string) (volumeFound, error) {
 	absent := apierror.New(http.StatusNotFound, "get "+ref+": no such volume")
 	if !names.Valid(ref) {
@@ -346,13 +379,14 @@ func (o *ownership) judgeVolume(v volumeFound) standing {
 	return ofRunner
 }
 
-// keyedLocks are locks by name: what a client calls twice at a time (create the same volume) happens once.
+// keyedLocks are locks by name: what a client calls twice at a time (create the same volume)
+// happens once.
 type keyedLocks struct {
 	mu   sync.Mutex
 	held map[string]chan struct{}
 }
 
-// lock waits for the lock of that name, no longer than ctx.
+// lock waits for the lock of that name, not any more than ctx.
 func (k *keyedLocks) lock(ctx context.Context, name string) (unlock func(), err error) {
 	for {
 		k.mu.Lock()

@@ -9,7 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// reach says which endpoints the clients of a listener may use. It only ever takes away: what a route's own handler refuses is refused under each.
+// reach says which endpoints the clients of a listener may use. It only ever takes away: what a
+// route's own handler refuses is refused under each.
 type reach int
 
 const (
@@ -19,19 +20,24 @@ const (
 	reachImages
 )
 
-// ServeImages is Serve for clients that may build, tag, pull and push images and nothing else: no containers of their own, and so no exec and no copying, no
-// volumes, no networks. It's for plugins such as plugins/docker, which builds of repositories that nobody trusts may use as well.
+// ServeImages is Serve for clients that may build, tag, pull and push images and nothing else: no
+// containers of their own, and so no exec and no copying, no volumes, no networks. It's for plugins
+// such as plugins/docker, which stages of untrusted repositories may use as well.
 //
-// They are clients of the same build: the images that they make and name are the other clients' too.
+// They are clients of the same stage: the images that they make and name are the other clients'
+// too.
 func (g *Guard) ServeImages(ctx context.Context, l net.Listener) error {
 	return g.serve(ctx, l, reachImages)
 }
 
-// imageRoutes are the endpoints of reachImages, by method and pattern. A nil handler is the route's own.
+// imageRoutes are the endpoints of reachImages, by method and pattern. A nil handler is the route's
+// own.
 //
-// A plugin ends with `docker system prune`: that finds nothing, since what is left of a build goes with it and its layers are the cache.
+// A plugin ends with `docker system prune`: that finds nothing, since what is left of a stage goes
+// with it and its layers are the cache.
 var imageRoutes = map[string]handler{
-	// `docker inspect NAME` asks for a container of the name first, and for an image when there is none.
+	// `docker inspect NAME` asks for a container of the name first, and for an image when there is
+	// none.
 	"GET /containers/{id}/json": noneOf("container"),
 	"GET /networks/{id}":        noneOf("network"),
 	"GET /volumes/{id}":         noneOf("volume"),
@@ -56,7 +62,7 @@ var imageRoutes = map[string]handler{
 	"DELETE /images/{name...}":         nil,
 	"GET /distribution/{name...}/json": nil,
 	"POST /images/prune":               pruneNothing("ImagesDeleted"),
-	"POST /build/prune":                nil, // nothing for anybody
+	"POST /build/prune":                nil, // prunes nothing
 	"POST /containers/prune":           pruneNothing("ContainersDeleted"),
 	"POST /networks/prune":             pruneNothing("NetworksDeleted"),
 	"POST /volumes/prune":              pruneNothing("VolumesDeleted"),
@@ -70,8 +76,10 @@ func (p reach) handler(rt *route) handler {
 	own, allowed := imageRoutes[rt.method+" "+rt.pattern]
 	switch {
 	case !allowed:
-		return denied("a plugin that builds images may build, tag, pull and push them, and nothing else",
-			"write the step with commands and a volume with the host path /var/run/docker.sock, in a repository that may have one")
+		return denied(
+			"a plugin that builds images may build, tag, pull and push them, and nothing else",
+			"write the step with commands and a volume with the host path /var/run/docker.sock, in a repository that may have one",
+		)
 	case own == nil:
 		return rt.serve
 	}

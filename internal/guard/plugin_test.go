@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestImageRoutesExist finds rows of the plugins' table that no request can mean: they would say something of the policy that isn't so.
+// TestImageRoutesExist finds rows of the plugins' table that no request can mean: they would say
+// something of the policy that isn't so.
 func TestImageRoutesExist(t *testing.T) {
 	known := map[string]bool{}
 	for _, rt := range routes {
@@ -19,7 +20,8 @@ func TestImageRoutesExist(t *testing.T) {
 	}
 }
 
-// TestPluginsMakeNothingButImages names what a plugin may change, so that a row more is thought about twice.
+// TestPluginsMakeNothingButImages names what a plugin may change, so that a row more is thought
+// about twice.
 func TestPluginsMakeNothingButImages(t *testing.T) {
 	for row := range imageRoutes {
 		method, pattern, _ := strings.Cut(row, " ")

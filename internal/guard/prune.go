@@ -17,7 +17,8 @@ import (
 // pruneFilters of the prune endpoints.
 var pruneFilters = map[string]filterRule{"until": passed, "label": passed, "label!": passed, "all": passed}
 
-// prune removes networks or volumes that are unused and were made through this guard. The daemon prunes by label, and nothing else has the guard's.
+// prune removes networks or volumes that are unused and were made through this guard. The daemon
+// prunes by label, and nothing else has the guard's.
 func prune(ctx context.Context, c *call) error {
 	up, _, err := c.rewriteFilters(ctx, pruneFilters)
 	if err != nil {
@@ -31,11 +32,15 @@ func prune(ctx context.Context, c *call) error {
 	if !apiversion.AtLeast(version, "1.29") { // older versions of the API know no label here
 		version = "1.29"
 	}
-	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Version: version, Path: c.route.pattern, Query: q})
+	return c.sendNamed(
+		ctx,
+		dockerd.Request{Method: http.MethodPost, Version: version, Path: c.route.pattern, Query: q},
+	)
 }
 
-// pruneContainers removes the client's containers that don't run, each with its anonymous volumes. The daemon's own prune goes by labels alone, and a container
-// of another build that nobody's guard has labelled takes those of its image (see judgeContainer).
+// pruneContainers removes the client's containers that don't run, each with its anonymous volumes.
+// The daemon's own prune goes by labels alone, and a container of another stage that no guard has
+// labelled takes those of its image (see judgeContainer).
 func pruneContainers(ctx context.Context, c *call) error {
 	filter, _, err := c.rewriteFilters(ctx, map[string]filterRule{"until": passed, "label": passed, "label!": passed})
 	if err != nil {
@@ -54,7 +59,9 @@ func pruneContainers(ctx context.Context, c *call) error {
 		before = time.Unix(seconds, 0)
 	}
 	var list []container.Summary
-	if err := c.g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "size": {"1"}, "filters": {c.g.own.filter()}}, nil, &list); err != nil {
+	if err := c.g.up.Call(
+		ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "size": {"1"}, "filters": {c.g.own.filter()}}, nil, &list,
+	); err != nil {
 		return err
 	}
 	report := container.PruneReport{ContainersDeleted: []string{}}
@@ -63,7 +70,8 @@ func pruneContainers(ctx context.Context, c *call) error {
 		case len(o.Names) == 0 || c.g.own.judgeContainer(o.Names[0], o.Labels) != ofClient:
 		case o.State == "running" || o.State == "paused" || o.State == "restarting":
 		case time.Unix(o.Created, 0).After(before):
-		case filter.Contains("label") && !filter.MatchKVList("label", o.Labels), filter.Contains("label!") && filter.MatchKVList("label!", o.Labels):
+		case filter.Contains("label") && !filter.MatchKVList("label", o.Labels),
+			filter.Contains("label!") && filter.MatchKVList("label!", o.Labels):
 		default:
 			err := c.g.up.Call(ctx, http.MethodDelete, "/containers/"+o.ID, url.Values{"v": {"1"}}, nil, nil)
 			if apierror.IsNotFound(err) || apierror.IsConflict(err) { // gone, started or being removed meanwhile
@@ -79,7 +87,8 @@ func pruneContainers(ctx context.Context, c *call) error {
 	return c.answerJSON(http.StatusOK, report)
 }
 
-// pruneNothing answers as if nothing was to be pruned: caches are shared, and the runner keeps them within bounds.
+// pruneNothing answers as if nothing was to be pruned: caches are shared, and the runner keeps them
+// within bounds.
 func pruneNothing(list string) handler {
 	return func(_ context.Context, c *call) error {
 		return c.answerJSON(http.StatusOK, map[string]any{list: []string{}, "SpaceReclaimed": 0})

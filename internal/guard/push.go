@@ -18,9 +18,10 @@ import (
 
 // pushImage answers POST /images/{name}/push.
 //
-// The daemon pushes an image to where its name says, and a private name says nowhere. To give the image its real name, be it for a moment, would show it to all builds. So for
-// the time of the push it gets a name at a registry on loopback, which is the guard: it passes the daemon's requests on to the real registry, with the client's
-// credentials.
+// The daemon pushes an image to where its name says, and a private name says nowhere. To give the
+// image its real name, be it for a moment, would show it to all stages. So for the time of the push
+// it gets a name at a registry on loopback, which is the guard: it passes the daemon's requests on
+// to the real registry, with the client's credentials.
 func pushImage(ctx context.Context, c *call) error {
 	repo, private, err := c.pushed(ctx)
 	if err != nil {
@@ -48,7 +49,10 @@ func pushImage(ctx context.Context, c *call) error {
 	defer func() {
 		done := context.WithoutCancel(ctx)
 		for _, tag := range tags {
-			if err := c.g.up.Call(done, http.MethodDelete, "/images/"+p.Repository+":"+tag, url.Values{"noprune": {"1"}}, nil, nil); err != nil && !apierror.IsNotFound(err) {
+			if err := c.g.up.Call(
+				done, http.MethodDelete, "/images/"+p.Repository+":"+tag, url.Values{"noprune": {"1"}}, nil, nil,
+			); err != nil &&
+				!apierror.IsNotFound(err) {
 				c.g.log.debug("cannot take away the name of a push", err, "image", repo.Name())
 			}
 		}
@@ -60,7 +64,15 @@ func pushImage(ctx context.Context, c *call) error {
 	if v := c.query.Get("platform"); v != "" {
 		q.Set("platform", v)
 	}
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/" + p.Repository + "/push", Query: q, Header: http.Header{"X-Registry-Auth": {p.Auth}}})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/images/" + p.Repository + "/push",
+			Query:  q,
+			Header: http.Header{"X-Registry-Auth": {p.Auth}},
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -74,7 +86,8 @@ func pushImage(ctx context.Context, c *call) error {
 	})
 }
 
-// pushed is what a request wants pushed: a repository, and the private names of the build's images in it.
+// pushed returns what a request wants pushed: a repository, and the private names of the stage's
+// images in it.
 func (c *call) pushed(ctx context.Context) (reference.Named, []string, error) {
 	ref, err := c.g.tags.Parse(c.vars["name"])
 	if err != nil {
@@ -97,13 +110,20 @@ func (c *call) pushed(ctx context.Context) (reference.Named, []string, error) {
 		}
 		found, err := c.g.findImage(ctx, wanted.String())
 		if apierror.IsNotFound(err) {
-			return nil, nil, apierror.New(http.StatusNotFound, "An image does not exist locally with the tag: "+reference.FamiliarName(repo))
+			return nil, nil, apierror.New(
+				http.StatusNotFound,
+				"An image does not exist locally with the tag: "+reference.FamiliarName(repo),
+			)
 		}
 		if err != nil {
 			return nil, nil, err
 		}
 		if found.tag == "" {
-			return nil, nil, apierror.Refuse("push of "+apierror.Quote(reference.FamiliarString(wanted)), "it is shared by all builds, and this one didn't make it", "give it that name with docker tag first")
+			return nil, nil, apierror.Refuse(
+				"push of "+apierror.Quote(reference.FamiliarString(wanted)),
+				"it is shared by all stages, and this one didn't make it",
+				"give it that name with docker tag first",
+			)
 		}
 		return repo, []string{found.tag}, nil
 	}
@@ -114,10 +134,15 @@ func (c *call) pushed(ctx context.Context) (reference.Named, []string, error) {
 	own := c.g.tags.Repository(repo) + ":"
 	var names []string
 	for _, i := range list {
-		names = append(names, slices.DeleteFunc(slices.Clone(i.names.Own), func(n string) bool { return !strings.HasPrefix(n, own) })...)
+		names = append(
+			names,
+			slices.DeleteFunc(slices.Clone(i.names.Own), func(n string) bool { return !strings.HasPrefix(n, own) })...)
 	}
 	if len(names) == 0 {
-		return nil, nil, apierror.New(http.StatusNotFound, "An image does not exist locally with the tag: "+reference.FamiliarName(repo))
+		return nil, nil, apierror.New(
+			http.StatusNotFound,
+			"An image does not exist locally with the tag: "+reference.FamiliarName(repo),
+		)
 	}
 	return repo, names, nil
 }
@@ -128,7 +153,14 @@ func (g *Guard) tagForPush(ctx context.Context, id, repository, tag string) erro
 		return err
 	}
 	defer done()
-	return g.up.Call(ctx, http.MethodPost, "/images/"+id+"/tag", url.Values{"repo": {repository}, "tag": {tag}}, nil, nil)
+	return g.up.Call(
+		ctx,
+		http.MethodPost,
+		"/images/"+id+"/tag",
+		url.Values{"repo": {repository}, "tag": {tag}},
+		nil,
+		nil,
+	)
 }
 
 // openPush opens a way for the daemon to push to a repository with the client's credentials.

@@ -28,13 +28,15 @@ func (g *Guard) wordError(err error) apierror.Status {
 	}
 }
 
-// drainLimit and drainTime bound what is read of a refused request's body, so that a client that writes before it reads gets to see the refusal.
+// drainLimit and drainTime bound what is read of a refused request's body, so that a client that
+// writes before it reads gets to see the refusal.
 const (
 	drainLimit = 64 << 20
 	drainTime  = 10 * time.Second
 )
 
-// writeError answers in the daemon's shape. The connection ends when the client has more of a body to send than is worth reading, or wanted another protocol.
+// writeError answers in the daemon's shape. The connection ends when the client has more of a body
+// to send than is worth reading, or wanted another protocol.
 func writeError(w http.ResponseWriter, r *http.Request, e apierror.Status) {
 	h := w.Header()
 	for k := range dockerd.HopHeaders {

@@ -1,7 +1,8 @@
 package guard
 
-// routes are all endpoints of the Docker Engine API, from its oldest version that a daemon may speak to its newest. What isn't here is answered 404; what is here
-// and denied says why. Where two patterns fit a path, the first wins.
+// routes are all endpoints of the Docker Engine API, from its oldest version that a daemon may
+// speak to its newest. What isn't here is answered 404; what is here and denied says why. Where two
+// patterns fit a path, the first wins.
 var routes = []route{
 	// system.go
 	{"HEAD", "/_ping", "", ping},
@@ -91,7 +92,7 @@ var routes = []route{
 	{"POST", "/session", "", buildSession},
 	{"POST", "/grpc", "", grpc},
 
-	// What has no place in a build.
+	// What has no place in a stage.
 	{"GET", "/plugins", "filters", noPlugins},
 	{"GET", "/plugins/privileges", "remote", noPlugins},
 	{"GET", "/plugins/{name...}/json", "", noPlugins},
@@ -139,7 +140,7 @@ var routes = []route{
 }
 
 var (
-	noPlugins = denied("plugins are part of the daemon, which all builds share", "")
-	noSwarm   = denied("a build's daemon is in no swarm", "run containers, or docker compose")
-	noDebug   = denied("what the daemon does inside concerns all builds", "")
+	noPlugins = denied("plugins are part of the daemon, which all stages share", "")
+	noSwarm   = denied("a stage's daemon is in no swarm", "run containers, or docker compose")
+	noDebug   = denied("what the daemon does inside concerns all stages", "")
 )

@@ -11,21 +11,25 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
-// Runner is all that a guard asks the runner whose stage it serves, and tells it. What passes is plain data, so a guard may be a process of its own, with a pipe between
-// the two. It may be used concurrently.
+// Runner is all that a guard asks the runner whose stage it serves, and tells it. What passes is
+// plain data, so a guard may be a process of its own, with a pipe between the two. It may be used
+// concurrently.
 type Runner interface {
-	// MayHave reports whether the stage may have an image, by credentials that were shown through its guard. An error says that nobody could be asked; then the
-	// answer is no.
+	// MayHave reports whether the stage may have an image, by credentials that were shown through
+	// its guard. With an error, the registry could not be asked, and the answer is no.
 	MayHave(ctx context.Context, image Image, shown []registry.AuthConfig) (bool, error)
 	// KnownToHave is MayHave for each of some images, without asking a registry: by what is known.
 	KnownToHave(ctx context.Context, images []Image, shown []registry.AuthConfig) ([]bool, error)
-	// Pulled notes that an image has been pulled by its name with these credentials (the zero ones: with none).
+	// Pulled notes that an image has been pulled by its name with these credentials (the zero ones:
+	// with none).
 	Pulled(ctx context.Context, image Image, with registry.AuthConfig)
 	// AboutToUse notes that an image is about to be used, by its id.
 	AboutToUse(ctx context.Context, imageID string)
-	// BuilderBusy notes that a build with the daemon's classic builder begins (true) or ends: while one runs, no image that only builds use may go.
+	// BuilderBusy notes that a build with the daemon's classic builder begins (true) or ends: while
+	// one runs, no image that only builds use may go.
 	BuilderBusy(ctx context.Context, busy bool)
-	// Reserved returns which addresses no subnet of a client's network may cover, besides those of the networks of the daemon's machine.
+	// Reserved returns which addresses no subnet of a client's network may cover, besides those of
+	// the networks of the daemon's machine.
 	Reserved(ctx context.Context) ([]Reservation, error)
 	// Log takes what is refused (Debug) and what goes wrong (Warn).
 	Log(r Record)
@@ -35,7 +39,8 @@ type Runner interface {
 type Image struct {
 	// Name is what it is asked for by; empty for its id.
 	Name string
-	// Tags and Digests are its names ("repository:tag", "repository@digest"), as the daemon has them.
+	// Tags and Digests are its names ("repository:tag", "repository@digest"), as the daemon has
+	// them.
 	Tags, Digests []string
 }
 
@@ -62,12 +67,15 @@ const (
 	Warn
 )
 
-// nobody is the runner of a guard without one: everybody may have all images, and nothing is noted.
-type nobody struct{}
+// noRunner is the runner of a guard without one: the stage may have all images, and nothing is
+// noted.
+type noRunner struct{}
 
-func (nobody) MayHave(context.Context, Image, []registry.AuthConfig) (bool, error) { return true, nil }
+func (noRunner) MayHave(context.Context, Image, []registry.AuthConfig) (bool, error) {
+	return true, nil
+}
 
-func (nobody) KnownToHave(_ context.Context, images []Image, _ []registry.AuthConfig) ([]bool, error) {
+func (noRunner) KnownToHave(_ context.Context, images []Image, _ []registry.AuthConfig) ([]bool, error) {
 	out := make([]bool, len(images))
 	for i := range out {
 		out[i] = true
@@ -75,11 +83,11 @@ func (nobody) KnownToHave(_ context.Context, images []Image, _ []registry.AuthCo
 	return out, nil
 }
 
-func (nobody) Pulled(context.Context, Image, registry.AuthConfig) {}
-func (nobody) AboutToUse(context.Context, string)                 {}
-func (nobody) BuilderBusy(context.Context, bool)                  {}
-func (nobody) Reserved(context.Context) ([]Reservation, error)    { return nil, nil }
-func (nobody) Log(Record)                                         {}
+func (noRunner) Pulled(context.Context, Image, registry.AuthConfig) {}
+func (noRunner) AboutToUse(context.Context, string)                 {}
+func (noRunner) BuilderBusy(context.Context, bool)                  {}
+func (noRunner) Reserved(context.Context) ([]Reservation, error)    { return nil, nil }
+func (noRunner) Log(Record)                                         {}
 
 // log is where the guard's packages log to: the runner.
 type log struct{ to Runner }
@@ -104,7 +112,8 @@ func (l log) record(level Level, message string, err error, fields []string) {
 	l.to.Log(r)
 }
 
-// standard returns a logger for what a standard server complains about: a client that resets, a bad request line.
+// standard returns a logger for what a standard server complains about: a client that resets, a bad
+// request line.
 func (l log) standard() *stdlog.Logger {
 	return stdlog.New(lineWriter(func(line string) { l.debug("a connection is bad", errors.New(line)) }), "", 0)
 }

@@ -51,7 +51,8 @@ func prepareExec(t *testing.T, b *guardtest.Build, name string, cmd ...string) s
 	return made.ID
 }
 
-// TestDetachedExecIsNoTunnel: the daemon answers a detached exec without leaving HTTP. Bytes that follow must not reach it as requests of their own.
+// TestDetachedExecIsNoTunnel: the daemon answers a detached exec without leaving HTTP. Bytes that
+// follow must not reach it as requests of their own.
 func TestDetachedExecIsNoTunnel(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)
@@ -161,7 +162,8 @@ func TestCopy(t *testing.T) {
 	}
 }
 
-// TestCloseEndsAll: a guard that is closed leaves no connection, not even a hijacked or a following one.
+// TestCloseEndsAll: a guard that is closed leaves no connection, not even a hijacked or a following
+// one.
 func TestCloseEndsAll(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)
@@ -229,7 +231,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestTwoBuilds: two builds do the same at the same time, and know nothing of each other.
+// TestTwoBuilds: two stages do the same at the same time, and know nothing of each other.
 func TestTwoBuilds(t *testing.T) {
 	t.Parallel()
 	a, z := guardtest.Start(t), guardtest.Start(t)
@@ -302,7 +304,8 @@ func TestTwoBuilds(t *testing.T) {
 	a.Host("volume", "inspect", a.Workspace)
 }
 
-// TestStepsAreOutOfReach: a client sees and joins the build's steps, and changes nothing about them.
+// TestStepsAreOutOfReach: a client sees and joins the build's steps, and changes nothing about
+// them.
 func TestStepsAreOutOfReach(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)

@@ -7,7 +7,7 @@ import (
 	"net/netip"
 )
 
-// subnetPools are the daemon's own, unless the options say otherwise.
+// subnetPools returns the daemon's own, unless the options say otherwise.
 func (g *Guard) subnetPools(ctx context.Context) ([]netip.Prefix, error) {
 	if g.opts.SubnetPools != nil {
 		return g.opts.SubnetPools, nil
@@ -39,7 +39,8 @@ func (g *Guard) subnetPools(ctx context.Context) ([]netip.Prefix, error) {
 	return append(four, six...), nil
 }
 
-// dockerPools are the subnets that Docker chooses from when it isn't told otherwise (libnetwork/ipamutils).
+// dockerPools returns the subnets that Docker chooses from when it isn't told otherwise
+// (libnetwork/ipamutils).
 func dockerPools() []netip.Prefix {
 	var out []netip.Prefix
 	for i := byte(17); i < 32; i++ {

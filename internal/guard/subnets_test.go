@@ -14,7 +14,7 @@ import (
 
 // reserving is a runner that has addresses to keep.
 type reserving struct {
-	nobody
+	noRunner
 	list []Reservation
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
-// plain forwards a call that says nothing of any build.
+// plain forwards a call that says nothing of any stage.
 func plain(ctx context.Context, c *call) error {
 	h := http.Header{}
 	if v := c.r.Header.Get("X-Registry-Auth"); v != "" {
@@ -30,7 +30,8 @@ func ping(ctx context.Context, c *call) error {
 	return c.send(ctx, dockerd.Request{Method: c.route.method, Path: "/_ping"})
 }
 
-// version is the daemon's, with the versions of the API that can be spoken here: some clients choose by them.
+// version is the daemon's, with the versions of the API that can be spoken here: some clients
+// choose by them.
 func version(ctx context.Context, c *call) error {
 	newest, oldest, err := c.g.up.Versions(ctx)
 	if err != nil {
@@ -65,7 +66,8 @@ func version(ctx context.Context, c *call) error {
 	})
 }
 
-// info is the daemon's, without what it counts of other builds and without the credentials that a proxy's address may hold.
+// info is the daemon's, without what it counts of other stages and without the credentials that a
+// proxy's address may hold.
 func info(ctx context.Context, c *call) error {
 	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/info"})
 	if err != nil {
@@ -118,10 +120,20 @@ func auth(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/auth", Header: dockerd.JSONHeader(), Body: body, Length: length})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/auth",
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }
 
-// diskUsage is the daemon's, cut down to the build's own containers and volumes. Images and build cache are shared; images.go says which a client may see.
+// diskUsage is the daemon's, cut down to the stage's own containers and volumes. Images and stage
+// cache are shared; show.go says which a client sees.
 func diskUsage(ctx context.Context, c *call) error {
 	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/system/df", Query: c.query})
 	if err != nil {
@@ -154,7 +166,7 @@ func diskUsage(ctx context.Context, c *call) error {
 				})
 			case "Images":
 				df[key], err = c.g.showImages(ctx, raw)
-			default: // BuildCache, whose entries tell what other builds ran; the reports of newer versions by type
+			default: // BuildCache, whose entries tell what other stages ran; the reports of newer versions by type
 				if bytes.HasPrefix(bytes.TrimSpace(raw), []byte("[")) {
 					df[key] = json.RawMessage("[]")
 				} else {
@@ -177,10 +189,12 @@ func (g *Guard) filterRaw(raw []byte, keep func([]byte) (bool, error)) ([]byte, 
 	return g.filterList(raw, 0, keep)
 }
 
-// eventFilters of GET /events. References are applied by the guard, to what the client sees: they may be of objects that don't exist yet.
+// eventFilters of GET /events. References are applied by the guard, to what the client sees: they
+// may be of objects that don't exist yet.
 var eventFilters = map[string]filterRule{
 	"event": passed, "type": passed, "scope": passed, "label": passed,
-	"container": local, "network": local, "volume": local, "image": local, "daemon": passed, "plugin": passed, "node": passed, "service": passed,
+	"container": local, "network": local, "volume": local, "image": local, "daemon": passed, "plugin": passed,
+	"node": passed, "service": passed,
 	"secret": passed, "config": passed,
 }
 
@@ -194,7 +208,7 @@ type message struct {
 	}
 }
 
-// events streams the build's own events.
+// events streams the stage's own events.
 func events(ctx context.Context, c *call) error {
 	up, mine, err := c.rewriteFilters(ctx, eventFilters)
 	if err != nil {
@@ -260,7 +274,7 @@ func (g *Guard) eventAnswer(b []byte) []byte {
 	return bytes.ReplaceAll(b, []byte(fmt.Sprintf(`"name":%q`, g.opts.Network)), []byte(`"name":"bridge"`))
 }
 
-// ownEvent tells whether an event is about what was made through the guard.
+// ownEvent reports whether an event is about what was made through the guard.
 func (g *Guard) ownEvent(ctx context.Context, m message) bool {
 	a := m.Actor.Attributes
 	switch m.Type {
@@ -285,7 +299,7 @@ func (g *Guard) ownEvent(ctx context.Context, m message) bool {
 	return false
 }
 
-// ownAnonymous tells whether an anonymous volume is the client's. One that is gone is remembered.
+// ownAnonymous reports whether an anonymous volume is the client's. One that is gone is remembered.
 func (g *Guard) ownAnonymous(ctx context.Context, name string) bool {
 	if !names.IsID(name) {
 		return false

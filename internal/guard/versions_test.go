@@ -8,7 +8,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
-// Clients are told of the versions that both sides speak, wherever they look for them, and neither they nor the guard use another.
+// Clients are told of the versions that both sides speak, wherever they look for them, and neither
+// they nor the guard use another.
 func TestVersions(t *testing.T) {
 	for _, tt := range []struct{ daemon, oldest, newest string }{
 		{"1.41", "1.24", "1.41"},
@@ -57,7 +58,8 @@ func TestVersions(t *testing.T) {
 	}
 }
 
-// A daemon that no longer speaks what the guard does is no daemon for it, and the error says what is to do.
+// A daemon that not any more speaks what the guard does is no daemon for it, and the error says
+// what is to do.
 func TestVersionsTooFarApart(t *testing.T) {
 	b := newFake(t, "1.99")
 	b.daemon.oldest = "1.90"

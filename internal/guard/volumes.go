@@ -44,7 +44,8 @@ func listVolumes(ctx context.Context, c *call) error {
 			if err := json.Unmarshal(item, &v); err != nil {
 				return nil, err
 			}
-			if c.g.own.judgeVolume(v) == ofClient && (mine.Len() == 0 || mine.Match("name", c.g.names.Unscope(v.Name))) {
+			if c.g.own.judgeVolume(v) == ofClient &&
+				(mine.Len() == 0 || mine.Match("name", c.g.names.Unscope(v.Name))) {
 				out = append(out, c.g.names.Answer(item))
 			}
 		}
@@ -62,7 +63,7 @@ func inspectVolume(ctx context.Context, c *call) error {
 	return nil
 }
 
-// createVolume makes a volume for the build, or finds the one of that name, as Docker does.
+// createVolume makes a volume for the stage, or finds the one of that name, as Docker does.
 func createVolume(ctx context.Context, c *call) error {
 	var req volume.CreateOptions
 	if err := c.decode(&req); err != nil {
@@ -83,7 +84,16 @@ func createVolume(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.sendNamed(ctx, dockerd.Request{Method: http.MethodPost, Path: "/volumes/create", Header: dockerd.JSONHeader(), Body: body, Length: length})
+	return c.sendNamed(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/volumes/create",
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 }
 
 func removeVolume(ctx context.Context, c *call) error {
@@ -96,7 +106,11 @@ func removeVolume(ctx context.Context, c *call) error {
 		return err
 	}
 	if v.standing != ofClient {
-		return apierror.Refuse("removing volume "+apierror.Quote(c.vars["id"]), "it is a volume of the pipeline's, which goes with the build", "")
+		return apierror.Refuse(
+			"removing volume "+apierror.Quote(c.vars["id"]),
+			"it is a volume of the pipeline's, which goes with the stage",
+			"",
+		)
 	}
 	return c.send(ctx, dockerd.Request{Method: http.MethodDelete, Path: "/volumes/" + v.Name, Query: c.query})
 }

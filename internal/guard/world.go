@@ -30,7 +30,14 @@ var _ policy.World = world{}
 func (w world) Stage() policy.Stage {
 	o := w.g.opts
 	return policy.Stage{
-		Labels: w.g.labels, Network: o.Network, Hosts: o.Hosts, Socket: o.Socket, SocketDir: o.SocketDir, SocketGroup: groupOf(o.Daemon), Unprivileged: o.Unprivileged, Limits: o.Limits,
+		Labels:       w.g.labels,
+		Network:      o.Network,
+		Hosts:        o.Hosts,
+		Socket:       o.Socket,
+		SocketDir:    o.SocketDir,
+		SocketGroup:  groupOf(o.Daemon),
+		Unprivileged: o.Unprivileged,
+		Limits:       o.Limits,
 	}
 }
 
@@ -163,5 +170,10 @@ func (w world) Daemon(ctx context.Context) (policy.Daemon, error) {
 			return name == option || name == "name="+option
 		})
 	}
-	return policy.Daemon{Runtime: info.DefaultRuntime, UserNamespaces: has("userns"), SELinux: has("selinux"), HardLimits: w.g.up.HardLimits()}, nil
+	return policy.Daemon{
+		Runtime:        info.DefaultRuntime,
+		UserNamespaces: has("userns"),
+		SELinux:        has("selinux"),
+		HardLimits:     w.g.up.HardLimits(),
+	}, nil
 }

@@ -1,6 +1,8 @@
-// Package apierror has the errors that a client of the guard reads: what the policy refuses, and answers in the words of a Docker daemon.
+// Package apierror has the errors that a client of the guard reads: what the policy refuses, and
+// answers in the words of a Docker daemon.
 //
-// The one rule to keep: a text in here may be shown to the author of any pipeline. What the runner alone should know is an ordinary error.
+// The one rule to keep: a text in here may be shown to the author of any pipeline. What the runner
+// alone should know is an ordinary error.
 package apierror
 
 import (
@@ -9,11 +11,11 @@ import (
 	"net/http"
 )
 
-// Refusal is the error of what the policy forbids. It is answered with status 403 and says what was asked for, the rule that forbids it, and the way to get the
-// same thing if there is one.
+// Refusal is the error of what the policy forbids. It is answered with status 403 and says what was
+// asked for, the rule that forbids it, and the way to get the same thing if there is one.
 type Refusal struct {
 	What string // the field, query parameter or endpoint: "HostConfig.Privileged"
-	Rule string // why: "a build's containers are never privileged"
+	Rule string // why: "a stage's containers are never privileged"
 	Way  string // what to do instead, or empty
 }
 
@@ -46,7 +48,8 @@ func BadRequest(format string, args ...any) error {
 	return New(http.StatusBadRequest, fmt.Sprintf(format, args...))
 }
 
-// IsNotFound reports whether the daemon, or the guard in its place, says that there is no such object.
+// IsNotFound reports whether the daemon, or the guard in its place, says that there is no such
+// object.
 func IsNotFound(err error) bool {
 	var s Status
 	return errors.As(err, &s) && s.Code == http.StatusNotFound

@@ -19,7 +19,8 @@ func Minor(version string) (int, bool) {
 	return int(n), err == nil
 }
 
-// AtLeast reports whether a version isn't older than another one. A malformed one is older than all.
+// AtLeast reports whether a version isn't older than another one. A malformed one is older than
+// all.
 func AtLeast(version, than string) bool {
 	a, ok := Minor(version)
 	b, okThan := Minor(than)

@@ -5,17 +5,20 @@ import (
 	"path"
 )
 
-// cacheNamespace is the build argument by which BuildKit's Dockerfile frontends put something before the ids of cache mounts
+// cacheNamespace is the build argument by which BuildKit's Dockerfile frontends put something
+// before the ids of cache mounts
 // (https://docs.docker.com/reference/dockerfile/#buildkit-built-in-build-args).
 //
-// A cache mount is a folder that whoever names its id may read and write. Without a namespace, what one build leaves in /root/.cache/go-build another one compiles into
-// what it releases.
+// A cache mount is a folder that every stage that names its id may read and write. Without a
+// namespace, what one stage leaves in /root/.cache/go-build another one compiles into what it
+// releases.
 const cacheNamespace = "BUILDKIT_CACHE_MOUNT_NS"
 
-// scopeOf is the namespace of the build's cache mounts, with the client's own ("") in it.
+// scopeOf returns the namespace of the stage's cache mounts, with the client's own ("") in it.
 func (p *Proxy) scopeOf(own string) string { return path.Join(p.options.CacheScope, own) }
 
-// scoped gives a frontend the namespace. A definition of the client's names the ids of its mounts itself, and can't guess one of a scope.
+// scoped adds the namespace to the parameters of a frontend. A definition of the client's names the
+// ids of its mounts itself, and can't guess one of a scope.
 func (p *Proxy) scoped(frontend string, attrs map[string]string) map[string]string {
 	const key = "build-arg:" + cacheNamespace
 	if frontend == "" || p.options.CacheScope == "" {

@@ -29,7 +29,8 @@ type method struct {
 	refused string
 	// answer is given in place of asking the daemon; nil asks it.
 	answer func(context.Context, *call, grpc.ServerStream) error
-	// request and response judge and change each message of a direction; nil passes them as they are.
+	// request and response judge and change each message of a direction; nil passes them as they
+	// are.
 	request  func(context.Context, *call, []byte) ([]byte, error)
 	response func(*call, []byte) ([]byte, error)
 	// relay carries the call in place of that; nil is relayAll.
@@ -39,7 +40,8 @@ type method struct {
 // call is one call of a method.
 type call struct {
 	p *Proxy
-	// ref of the build that the call belongs to, as the daemon knows it; for calls by the frontends that run in clients.
+	// ref of the build that the call belongs to, as the daemon knows it; for calls by the frontends
+	// that run in clients.
 	ref string
 	// session and dir are for calls of the daemon's, for a folder of the client's.
 	session, dir string
@@ -53,7 +55,7 @@ type frame struct{ b []byte }
 // rawCodec leaves messages encoded.
 type rawCodec struct{}
 
-// Marshal gives the bytes of a frame.
+// Marshal returns the bytes of a frame.
 func (rawCodec) Marshal(v any) ([]byte, error) {
 	f, ok := v.(*frame)
 	if !ok {
@@ -72,16 +74,21 @@ func (rawCodec) Unmarshal(b []byte, v any) error {
 	return nil
 }
 
-// Name is that of the format that the bytes are in.
+// Name returns that of the format that the bytes are in.
 func (rawCodec) Name() string { return "proto" }
 
 // newClient calls over connections that dial makes.
 func newClient(dial func(context.Context, string) (net.Conn, error)) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///buildkit",
+	return grpc.NewClient(
+		"passthrough:///buildkit",
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(dial),
 		grpc.WithAuthority("localhost"),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(rawCodec{}), grpc.MaxCallRecvMsgSize(messageLimit), grpc.MaxCallSendMsgSize(messageLimit)),
+		grpc.WithDefaultCallOptions(
+			grpc.ForceCodec(rawCodec{}),
+			grpc.MaxCallRecvMsgSize(messageLimit),
+			grpc.MaxCallSendMsgSize(messageLimit),
+		),
 	)
 }
 
@@ -99,7 +106,12 @@ type carrier struct {
 
 // serve answers calls until the connection ends.
 func (r *carrier) serve(ctx context.Context, conn net.Conn) {
-	s := grpc.NewServer(grpc.UnknownServiceHandler(r.handle), grpc.ForceServerCodec(rawCodec{}), grpc.MaxRecvMsgSize(messageLimit), grpc.MaxSendMsgSize(messageLimit))
+	s := grpc.NewServer(
+		grpc.UnknownServiceHandler(r.handle),
+		grpc.ForceServerCodec(rawCodec{}),
+		grpc.MaxRecvMsgSize(messageLimit),
+		grpc.MaxSendMsgSize(messageLimit),
+	)
 	l := &oneConn{Conn: conn, gone: make(chan struct{})}
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
@@ -121,7 +133,7 @@ type oneConn struct {
 	closed bool
 }
 
-// Accept gives the connection, and then waits for its end.
+// Accept returns the connection, and then waits for its end.
 func (o *oneConn) Accept() (net.Conn, error) {
 	o.mu.Lock()
 	given := o.given
@@ -146,7 +158,7 @@ func (o *oneConn) Close() error {
 	return o.Conn.Close()
 }
 
-// Addr is the connection's.
+// Addr returns the connection's.
 func (o *oneConn) Addr() net.Addr { return o.LocalAddr() }
 
 // handle makes a call.
@@ -196,7 +208,13 @@ func relayAll(ctx context.Context, r *carrier, c *call, in grpc.ServerStream, ou
 }
 
 // copyIn carries what the caller says.
-func (r *carrier) copyIn(ctx context.Context, m method, call *call, in grpc.ServerStream, out grpc.ClientStream) error {
+func (r *carrier) copyIn(
+	ctx context.Context,
+	m method,
+	call *call,
+	in grpc.ServerStream,
+	out grpc.ClientStream,
+) error {
 	for {
 		var f frame
 		err := in.RecvMsg(&f)
@@ -247,7 +265,8 @@ func (r *carrier) copyOut(m method, call *call, in grpc.ServerStream, out grpc.C
 	}
 }
 
-// judged is what a policy makes of a message. A message that it can't stand ends its call, and not the runner: no server catches this panic, as net/http does.
+// judged returns what a policy makes of a message. A message that it can't stand ends its call, and
+// not the runner: no server catches this panic, as net/http does.
 func judged(policy func() ([]byte, error)) (b []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -11,11 +11,15 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// Dockerfile returns a Dockerfile with the names of the build's own images in place, for a daemon that can't be told of them in another way. It refuses those of other builds.
+// Dockerfile returns a Dockerfile with the names of the stage's own images in place, for a daemon
+// that can't be told of them in another way. It refuses those of other stages.
 func (p *Proxy) Dockerfile(ctx context.Context, src []byte, args map[string]string) ([]byte, error) {
 	foreign := func(text string) error {
 		if strings.Contains(text, names.TagSpace+"/") {
-			return apierror.New(http.StatusNotFound, "No such image: names that end a host in "+names.TagSpace+" are the runner's own")
+			return apierror.New(
+				http.StatusNotFound,
+				"No such image: names that end a host in "+names.TagSpace+" are the runner's own",
+			)
 		}
 		return nil
 	}

@@ -8,13 +8,17 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// exporterAttrs are the attributes of results that become images of the daemon, besides their names. annotations have their key behind.
+// exporterAttrs are the attributes of results that become images of the daemon, besides their
+// names. annotations have their key behind.
 var exporterAttrs = []string{
-	"oci-mediatypes", "oci-artifact", "attestation-inline", "attestation-prefix", "prefer-nondist-layers", "source-date-epoch", "compression", "force-compression", "compression-level",
-	"rewrite-timestamp", "unpack", "store", "buildinfo", "buildinfo-attrs", "name-canonical", "containerimage.config", "containerimage.digest",
+	"oci-mediatypes", "oci-artifact", "attestation-inline", "attestation-prefix", "prefer-nondist-layers",
+	"source-date-epoch", "compression", "force-compression", "compression-level",
+	"rewrite-timestamp", "unpack", "store", "buildinfo", "buildinfo-attrs", "name-canonical",
+	"containerimage.config", "containerimage.digest",
 }
 
-// exporter judges where a result goes: to the client through its session, or among the images of the daemon, under a name of the build's own.
+// exporter judges where a result goes: to the client through its session, or among the images of
+// the daemon, under a name of the stage's own.
 func (p *Proxy) exporter(ctx context.Context, kind string, attrs map[string]string) (map[string]string, error) {
 	switch kind {
 	case "local", "tar", "oci", "docker":
@@ -36,7 +40,11 @@ func (p *Proxy) exporter(ctx context.Context, kind string, attrs map[string]stri
 				return nil, err
 			}
 			if !client {
-				return nil, apierror.Refuse("the attribute "+apierror.Quote(k)+" of the exporter", "the daemon would push an image under a name that isn't only this build's", "build with --load, and push then")
+				return nil, apierror.Refuse(
+					"the attribute "+apierror.Quote(k)+" of the exporter",
+					"the daemon would push an image under a name that isn't only this stage's",
+					"build with --load, and push then",
+				)
 			}
 		case slices.Contains(exporterAttrs, k), strings.HasPrefix(k, "annotation"):
 			out[k] = v
@@ -49,7 +57,11 @@ func (p *Proxy) exporter(ctx context.Context, kind string, attrs map[string]stri
 			continue
 		}
 		if name == "*" {
-			return nil, apierror.Refuse("the name * of the exporter", "what an image is called is judged before the build", "")
+			return nil, apierror.Refuse(
+				"the name * of the exporter",
+				"what an image is called is judged before the build",
+				"",
+			)
 		}
 		private, err := p.options.Names.Tags.Target(name)
 		if err != nil {
@@ -65,9 +77,10 @@ func (p *Proxy) exporter(ctx context.Context, kind string, attrs map[string]stri
 	return out, nil
 }
 
-// clientPushes tells whether a client that has BuildKit make an image for it to be pushed pushes it itself, by the API, when it's there: where the daemon keeps images in a
-// driver of its own, its exporter "moby" ignores the wish, and buildx knows (build/build.go there, DirectPush). With containerd's store the daemon itself would push, under a
-// name that isn't the client's.
+// clientPushes reports whether a client that has BuildKit make an image for it to be pushed pushes
+// it itself, by the API, when it's there: where the daemon keeps images in a driver of its own, its
+// exporter "moby" ignores the wish, and buildx knows (build/build.go there, DirectPush). With
+// containerd's store the daemon itself would push, under a name that isn't the client's.
 func (p *Proxy) clientPushes(ctx context.Context, kind, attr string) (bool, error) {
 	if kind != "moby" || attr != "push" {
 		return false, nil

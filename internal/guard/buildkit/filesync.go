@@ -37,13 +37,15 @@ const PolicyVersion = "1.43"
 // fileSync is the call with which a daemon reads a folder of a client's.
 const fileSync = "/moby.filesync.v1.FileSync/DiffCopy"
 
-// syncLimit bounds, in bytes, the Dockerfiles that one folder may have, and the packets that wait while one is fetched.
+// syncLimit bounds, in bytes, the Dockerfiles that one folder may have, and the packets that wait
+// while one is fetched.
 const syncLimit = 8 << 20
 
 // packetRoom is about what a packet takes in memory besides what it says.
 const packetRoom = 256
 
-// syncFiles carries the reading of a folder. In the one of the Dockerfile, files are fetched from the client before the daemon asks, and offered to it as they are rewritten.
+// syncFiles carries the reading of a folder. In the one of the Dockerfile, files are fetched from
+// the client before the daemon asks, and offered to it as they are rewritten.
 func syncFiles(ctx context.Context, r *carrier, c *call, daemon grpc.ServerStream, client grpc.ClientStream) error {
 	if c.dir != "dockerfile" {
 		return relayAll(ctx, r, c, daemon, client)
@@ -68,7 +70,8 @@ func syncFiles(ctx context.Context, r *carrier, c *call, daemon grpc.ServerStrea
 	return err
 }
 
-// syncing is the reading of one folder. See fsutil's protocol: the sender tells of files (their numbers are their places in the list) and sends those that are asked for.
+// syncing is the reading of one folder. See fsutil's protocol: the sender tells of files (their
+// numbers are their places in the list) and sends those that are asked for.
 type syncing struct {
 	p       *Proxy
 	session string
@@ -181,13 +184,20 @@ func (s *syncing) answers(ctx context.Context) error {
 	}
 }
 
-// isDockerfile tells whether a file may be one: its name is the client's choice.
+// isDockerfile reports whether a file may be one: its name is the client's choice.
 func isDockerfile(s *types.Stat) bool {
-	return fs.FileMode(s.Mode)&fs.ModeType == 0 && s.Size > 0 && s.Size <= dockerfile.Limit && !strings.HasSuffix(s.Path, dockerfile.IgnoreFile)
+	return fs.FileMode(s.Mode)&fs.ModeType == 0 && s.Size > 0 && s.Size <= dockerfile.Limit &&
+		!strings.HasSuffix(s.Path, dockerfile.IgnoreFile)
 }
 
-// fetch reads a file from the client and rewrites it; stat tells of it as it is then. Other packets that come meanwhile wait.
-func (s *syncing) fetch(ctx context.Context, id uint32, stat *types.Stat, waiting []*types.Packet) ([]*types.Packet, error) {
+// fetch reads a file from the client and rewrites it; stat tells of it as it is then. Other packets
+// that come meanwhile wait.
+func (s *syncing) fetch(
+	ctx context.Context,
+	id uint32,
+	stat *types.Stat,
+	waiting []*types.Packet,
+) ([]*types.Packet, error) {
 	if err := s.sendClient(&types.Packet{Type: types.PACKET_REQ, ID: id}); err != nil {
 		return nil, err
 	}
@@ -236,5 +246,8 @@ func (s *syncing) fetch(ctx context.Context, id uint32, stat *types.Stat, waitin
 }
 
 func tooManyDockerfiles() error {
-	return apierror.BadRequest("the folder of the Dockerfile has more than %d bytes of files that could be one", syncLimit)
+	return apierror.BadRequest(
+		"the folder of the Dockerfile has more than %d bytes of files that could be one",
+		syncLimit,
+	)
 }

@@ -20,14 +20,31 @@ import (
 // frontendAttrs are the parameters of the Dockerfile frontend, and beginnings of such.
 var (
 	frontendAttrs = []string{
-		"filename", "target", "source", "cmdline", "context", "contextkey", "contextsubdir", "dockerfilekey", "no-cache", "platform", "multi-platform", "image-resolve-mode",
+		"filename", "target", "source", "cmdline", "context", "contextkey", "contextsubdir", "dockerfilekey",
+		"no-cache", "platform", "multi-platform", "image-resolve-mode",
 		"hostname", "shm-size", "ulimit", "frontend.caps", "requestid",
 	}
-	frontendPrefixes = []string{"build-arg:", "label:", "context:", "input:", "input-metadata:", "attest:", "vcs:", "no-cache:"}
+	frontendPrefixes = []string{
+		"build-arg:",
+		"label:",
+		"context:",
+		"input:",
+		"input-metadata:",
+		"attest:",
+		"vcs:",
+		"no-cache:",
+	}
 )
 
-// frontend judges what is built: by one of BuildKit's own frontends with parameters, or by a definition of the client's.
-func (p *Proxy) frontend(ctx context.Context, name string, attrs map[string]string, inputs map[string]*pb.Definition, def *pb.Definition) error {
+// frontend judges what is built: by one of BuildKit's own frontends with parameters, or by a
+// definition of the client's.
+func (p *Proxy) frontend(
+	ctx context.Context,
+	name string,
+	attrs map[string]string,
+	inputs map[string]*pb.Definition,
+	def *pb.Definition,
+) error {
 	if name != "" && name != "dockerfile.v0" && name != "gateway.v0" {
 		return apierror.Refuse("the frontend "+apierror.Quote(name), "the guard doesn't know it", "")
 	}
@@ -81,11 +98,19 @@ func (p *Proxy) judgeAttr(ctx context.Context, key, value string) (string, error
 	switch key {
 	case "force-network-mode":
 		if value != "" && value != "none" && value != "default" && value != "sandbox" {
-			return "", apierror.Refuse(key+" "+apierror.Quote(value), "the machine's network isn't shared", "leave --network out")
+			return "", apierror.Refuse(
+				key+" "+apierror.Quote(value),
+				"the machine's network isn't shared",
+				"leave --network out",
+			)
 		}
 		return value, nil
 	case "devices", "gateway-devel":
-		return "", apierror.Refuse("the parameter "+apierror.Quote(key)+" of the frontend", "a build's steps get no more than a container, and frontends come of images", "")
+		return "", apierror.Refuse(
+			"the parameter "+apierror.Quote(key)+" of the frontend",
+			"a build's steps get no more than a container, and frontends come of images",
+			"",
+		)
 	case "cgroup-parent":
 		return "", apierror.Refuse(key, "the cgroup of a build's steps is the runner's choice", "")
 	case "add-hosts":
@@ -123,13 +148,14 @@ func (p *Proxy) judgeAttr(ctx context.Context, key, value string) (string, error
 	return "", errUnknownAttr
 }
 
-// own is the name of an image, the private one if it's the build's own.
+// own returns the name of an image, the private one if it's the stage's own.
 func (p *Proxy) own(ctx context.Context, name string) (string, error) {
 	private, _, err := p.find(ctx, name)
 	return private, err
 }
 
-// find is own, with the instructions that the image adds to builds upon it. An image that isn't there yet has none.
+// find is own, with the instructions that the image adds to builds upon it. An image that isn't
+// there yet has none.
 func (p *Proxy) find(ctx context.Context, name string) (private string, onBuild []string, err error) {
 	ref, err := p.options.Names.Tags.Parse(name)
 	if err != nil {
@@ -148,7 +174,7 @@ func (p *Proxy) find(ctx context.Context, name string) (private string, onBuild 
 	return cmp.Or(found.Private, name), found.OnBuild, nil
 }
 
-// held refuses an image by its name, as BuildKit has it, that isn't for this build.
+// held refuses an image by its name, as BuildKit has it, that isn't for this stage.
 func (p *Proxy) held(ctx context.Context, name string) error {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil || names.Reserved(ref.String()) { // malformed, or judged by readRequest
@@ -177,7 +203,8 @@ func (p *Proxy) hosts(ctx context.Context, list string) (string, error) {
 	return strings.Join(out, ","), nil
 }
 
-// ProxyHost is a name for /etc/hosts that stands for a scope of proxies with BuildKit: hosts are part of a step there, and of its key.
+// ProxyHost returns a name for /etc/hosts that stands for a scope of proxies with BuildKit: hosts
+// are part of a step there, and of its key.
 func ProxyHost(args map[string]*string) string {
 	if scope := policy.ProxyScope(args); scope != "" {
 		return scope + ".invalid"

@@ -13,7 +13,8 @@ import (
 // maxDepth bounds builds within builds.
 const maxDepth = 32
 
-// definition judges a build graph. BuildKit names its vertices by their bytes, so they can't be changed, only refused.
+// definition judges a build graph. BuildKit names its vertices by their bytes, so they can't be
+// changed, only refused.
 func (p *Proxy) definition(ctx context.Context, d *pb.Definition, depth int) error {
 	if d == nil {
 		return nil
@@ -68,19 +69,28 @@ func execution(e *pb.ExecOp) error {
 	case e.Network == pb.NetMode_HOST:
 		return apierror.Refuse("the network mode host of a step", "the machine's network isn't shared", "")
 	case e.Security != pb.SecurityMode_SANDBOX:
-		return apierror.Refuse("the security mode "+e.Security.String()+" of a step", "a build's steps get no more rights than a container", "")
+		return apierror.Refuse(
+			"the security mode "+e.Security.String()+" of a step",
+			"a build's steps get no more rights than a container",
+			"",
+		)
 	case len(e.CdiDevices) > 0:
 		return apierror.Refuse("the devices of a step", "a build's steps get no devices", "")
 	case e.Meta.GetProxyEnv() != nil:
-		return apierror.Refuse("the proxy of a step", "it isn't a part of the step in the cache, which other builds use", "set it with RUN export, or as an argument of the build")
+		return apierror.Refuse(
+			"the proxy of a step",
+			"it isn't a part of the step in the cache, which other stages use",
+			"set it with RUN export, or as an argument of the build",
+		)
 	case e.Meta.GetCgroupParent() != "":
 		return apierror.Refuse("the cgroup parent of a step", "it is the runner's choice", "")
 	}
 	return nil
 }
 
-// wellFormed refuses what no client of BuildKit's would write: there are daemons that it ends (CVE-2024-23650; Debian's 26.1), and with one all builds. there are the digests of
-// the graph's vertices.
+// wellFormed refuses what no client of BuildKit's would write: there are daemons that it ends
+// (CVE-2024-23650; Debian's 26.1), and all stages with it. there are the digests of the graph's
+// vertices.
 func wellFormed(op *pb.Op, there map[string]bool) error {
 	for _, in := range op.Inputs {
 		if !there[in.Digest] || in.Index < 0 {
@@ -121,7 +131,8 @@ func wellFormed(op *pb.Op, there map[string]bool) error {
 	return nil
 }
 
-// wellFormedFiles is wellFormed of changes to files: each may go upon an input of the step, or upon what a change before it has made.
+// wellFormedFiles is wellFormed of changes to files: each may go upon an input of the step, or upon
+// what a change before it has made.
 func wellFormedFiles(f *pb.FileOp, inputs int) error {
 	if len(f.GetActions()) == 0 {
 		return apierror.BadRequest("a step that changes files has no changes")

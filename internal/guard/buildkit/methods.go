@@ -30,7 +30,7 @@ var methods = map[string]method{
 	controlService + "Session":            {}, // as buildSession: see requestMetadata
 	controlService + "DiskUsage":          {answer: answerEmpty},
 	controlService + "Prune":              {answer: answerNothing},
-	controlService + "ListenBuildHistory": {answer: answerNothing}, // of all builds
+	controlService + "ListenBuildHistory": {answer: answerNothing}, // of all stages
 	controlService + "UpdateBuildHistory": {refused: "the history is of all builds"},
 
 	bridgeService + "Ping":               {},
@@ -51,7 +51,7 @@ var methods = map[string]method{
 	"/grpc.health.v1.Health/Check": {},
 }
 
-// answerEmpty answers a call with an empty message: nothing that is the build's alone.
+// answerEmpty answers a call with an empty message: nothing is the stage's alone.
 func answerEmpty(_ context.Context, _ *call, s grpc.ServerStream) error {
 	var f frame
 	if err := s.RecvMsg(&f); err != nil {
@@ -66,16 +66,20 @@ func answerNothing(_ context.Context, _ *call, s grpc.ServerStream) error {
 	return s.RecvMsg(&f)
 }
 
-// readRequest reads a client's message, and refuses one that names an image of another build.
+// readRequest reads a client's message, and refuses one that names an image of another stage.
 func (c *call) readRequest(b []byte, m proto.Message) error {
 	foreign := bytes.ReplaceAll(b, []byte(c.p.options.Names.Tags.Domain+"/"), nil)
 	if bytes.Contains(foreign, []byte(names.TagSpace+"/")) {
-		return apierror.New(http.StatusNotFound, "No such image: names that end a host in "+names.TagSpace+" are the runner's own")
+		return apierror.New(
+			http.StatusNotFound,
+			"No such image: names that end a host in "+names.TagSpace+" are the runner's own",
+		)
 	}
 	return decodeMessage(b, m)
 }
 
-// decodeMessage reads a message, and refuses one with fields that the guard doesn't know: it couldn't judge them.
+// decodeMessage reads a message, and refuses one with fields that the guard doesn't know: it
+// couldn't judge them.
 func decodeMessage(b []byte, m proto.Message) error {
 	if err := proto.Unmarshal(b, m); err != nil {
 		return apierror.BadRequest("a message of BuildKit's is malformed: %v", err)
@@ -86,7 +90,8 @@ func decodeMessage(b []byte, m proto.Message) error {
 	return nil
 }
 
-// unknownField is the name of a message, somewhere in m, that has fields which aren't known; empty if none has.
+// unknownField returns the name of a message, somewhere in m, that has fields which aren't known;
+// empty if none has.
 func unknownField(m protoreflect.Message) (found string) {
 	if len(m.GetUnknown()) > 0 {
 		return string(m.Descriptor().FullName())
@@ -118,7 +123,7 @@ func unknownField(m protoreflect.Message) (found string) {
 // encodeMessage writes a message.
 func encodeMessage(m proto.Message) ([]byte, error) { return proto.Marshal(m) }
 
-// statusRequest follows the build's own builds alone.
+// statusRequest follows the stage's own builds alone.
 func statusRequest(_ context.Context, c *call, b []byte) ([]byte, error) {
 	var m controlapi.StatusRequest
 	if err := c.readRequest(b, &m); err != nil {

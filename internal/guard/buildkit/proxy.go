@@ -1,10 +1,13 @@
-// Package buildkit judges and carries a stage's calls to BuildKit, which speaks gRPC behind two upgraded connections: /grpc, on which a client calls the daemon, and
-// /session, on which the daemon calls the client for files, credentials and secrets.
+// Package buildkit judges and carries a stage's calls to BuildKit, which speaks gRPC behind two
+// upgraded connections: /grpc, on which a client calls the daemon, and /session, on which the
+// daemon calls the client for files, credentials and secrets.
 //
-// The property: a build takes the stage's own images where it names them, takes no image of another stage and none that the stage may not have, makes none under a name
-// that another stage could mean, and runs its steps with no more rights than a container.
+// The property: a build takes the stage's own images where it names them, takes no image of another
+// stage and none that the stage may not have, makes none under a name that another stage could
+// mean, and runs its steps with no more rights than a container.
 //
-// The one rule to keep: what isn't known is refused: methods, fields of messages, parameters of frontends, attributes of exporters.
+// The one rule to keep: what isn't known is refused: methods, fields of messages, parameters of
+// frontends, attributes of exporters.
 package buildkit
 
 import (
@@ -31,9 +34,11 @@ import (
 type World interface {
 	// OwnImages returns the daemon's names of the stage's own images.
 	OwnImages(ctx context.Context) ([]string, error)
-	// FindImage finds an image by what a client calls it, name, which is parsed already. An image that is found is about to be used.
+	// FindImage finds an image by what a client calls it, name, which is parsed already. An image
+	// that is found is about to be used.
 	FindImage(ctx context.Context, name string, ref reference.Named) (Image, error)
-	// Withheld returns the shared names of images that the daemon has, and that the stage may not have.
+	// Withheld returns the shared names of images that the daemon has, and that the stage may not
+	// have.
 	Withheld(ctx context.Context) ([]string, error)
 	// CheckHeld refuses an image that the daemon has, and that the stage may not have.
 	CheckHeld(ctx context.Context, ref reference.Named) error
@@ -77,7 +82,8 @@ type Proxy struct {
 // New returns a Proxy.
 func New(o Options, w World) *Proxy { return &Proxy{options: o, world: w, sessions: newSessions()} }
 
-// Serve answers the calls that come on client, an HTTP/2 connection, until it ends. dial opens connections to the daemon's BuildKit.
+// Serve answers the calls that come on client, an HTTP/2 connection, until it ends. dial opens
+// connections to the daemon's BuildKit.
 func (p *Proxy) Serve(ctx context.Context, client net.Conn, dial func(context.Context) (net.Conn, error)) error {
 	daemon, err := newClient(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) })
 	if err != nil {
@@ -90,8 +96,9 @@ func (p *Proxy) Serve(ctx context.Context, client net.Conn, dial func(context.Co
 	return nil
 }
 
-// ServeSession carries a session of that id, with a daemon that takes no source policies: the names of the stage's own images are put into Dockerfiles, on their way from
-// the client. The daemon is the one that calls here.
+// ServeSession carries a session of that id, with a daemon that takes no source policies: the names
+// of the stage's own images are put into Dockerfiles, on their way from the client. The daemon is
+// the one that calls here.
 func (p *Proxy) ServeSession(ctx context.Context, daemon, client net.Conn, id string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -119,20 +126,24 @@ func (p *Proxy) ServeSession(ctx context.Context, daemon, client net.Conn, id st
 	return nil
 }
 
-// OpenSession notes that a session is the stage's, by its header, and whether its Dockerfiles are rewritten on their way (ServeSession). It changes what the session
-// shares with others.
+// OpenSession notes that a session is the stage's, by its header, and whether its Dockerfiles are
+// rewritten on their way (ServeSession). It changes what the session shares with others.
 func (p *Proxy) OpenSession(h http.Header, rewritten bool) error {
 	return p.session(httpHeader(h), rewritten)
 }
 
-// BuildFromSession notes that POST /build builds from a session, with these build arguments. That way has no source policies, so Dockerfiles must be rewritten.
+// BuildFromSession notes that POST /build builds from a session, with these build arguments. That
+// way has no source policies, so Dockerfiles must be rewritten.
 func (p *Proxy) BuildFromSession(ctx context.Context, id string, args map[string]string) error {
 	if err := p.sessions.wait(ctx, id); err != nil {
 		return err
 	}
 	if !p.sessions.rewritten(id) {
-		return apierror.Refuse("the session "+apierror.Quote(id)+" for POST /build", "its Dockerfile isn't read by the guard",
-			"use docker buildx build, or open the session with a version of the API below "+PolicyVersion)
+		return apierror.Refuse(
+			"the session "+apierror.Quote(id)+" for POST /build",
+			"its Dockerfile isn't read by the guard",
+			"use docker buildx build, or open the session with a version of the API below "+PolicyVersion,
+		)
 	}
 	attrs := map[string]string{}
 	for k, v := range args {
@@ -147,7 +158,7 @@ func (p *Proxy) BuildFromSession(ctx context.Context, id string, args map[string
 // buildIDKey is the metadata with which calls of a frontend in the client name their build.
 const buildIDKey = "buildkit-controlapi-buildid"
 
-// requestMetadata is what goes to the daemon with a client's call.
+// requestMetadata returns what goes to the daemon with a client's call.
 func (p *Proxy) requestMetadata(method string, md metadata.MD) (metadata.MD, *call) {
 	c := &call{p: p}
 	out := metadata.MD{}
@@ -170,7 +181,8 @@ func (p *Proxy) requestMetadata(method string, md metadata.MD) (metadata.MD, *ca
 	return out, c
 }
 
-// Ref is the daemon's name for a client's build. With the build's id in it nobody follows another's.
+// Ref returns the daemon's name for a client's build. With the stage's id in it nobody follows
+// another's.
 func (p *Proxy) Ref(ref string) string {
 	if ref == "" {
 		return ""
@@ -178,8 +190,8 @@ func (p *Proxy) Ref(ref string) string {
 	return p.options.ID + "-" + strings.TrimPrefix(ref, p.options.ID+"-")
 }
 
-// SessionID is the header with a session's id. The others have a name, what it has in common with other sessions of the same folder, and the methods that the client
-// answers.
+// SessionID is the header with a session's id. The others have a name, what it has in common with
+// other sessions of the same folder, and the methods that the client answers.
 const (
 	SessionID        = "X-Docker-Expose-Session-Uuid"
 	sessionName      = "X-Docker-Expose-Session-Name"
@@ -206,8 +218,10 @@ type httpHeader http.Header
 func (h httpHeader) get(key string) []string { return http.Header(h).Values(key) }
 func (h httpHeader) set(key, value string)   { http.Header(h).Set(key, value) }
 
-// session notes that a session is the build's, and whether its Dockerfiles are rewritten on their way (ServeSession). It changes what the session shares with others: the daemon keeps the files of a folder from one session to the next with the same key, and
-// takes a client's word that a file hasn't changed. With another build's key a client would get at its files.
+// session notes that a session is the stage's, and whether its Dockerfiles are rewritten on their
+// way (ServeSession). It changes what the session shares with others: the daemon keeps the files of
+// a folder from one session to the next with the same key, and takes a client's word that a file
+// hasn't changed. With another stage's key a client would get at its files.
 func (p *Proxy) session(h values, rewritten bool) error {
 	if id := h.get(SessionID); len(id) > 0 {
 		if err := p.sessions.open(id[0], rewritten); err != nil {
@@ -220,14 +234,19 @@ func (p *Proxy) session(h values, rewritten bool) error {
 	return nil
 }
 
-// ownSession wants a session to be the build's, and one whose Dockerfiles the guard has read where no source policy does its work.
+// ownSession wants a session to be the stage's, and one whose Dockerfiles the guard has read where
+// no source policy does its work.
 func (p *Proxy) ownSession(ctx context.Context, id string) error {
 	if err := p.sessions.wait(ctx, id); err != nil {
 		return err
 	}
 	newest, err := p.world.Version(ctx)
 	if err == nil && !apiversion.AtLeast(newest, PolicyVersion) && !p.sessions.rewritten(id) {
-		return apierror.Refuse("the session "+apierror.Quote(id), "its Dockerfiles aren't read by the guard", "open it at /session")
+		return apierror.Refuse(
+			"the session "+apierror.Quote(id),
+			"its Dockerfiles aren't read by the guard",
+			"open it at /session",
+		)
 	}
 	return err
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// sessions are those that the build has opened with BuildKit.
+// sessions are those that the stage has opened with BuildKit.
 type sessions struct {
 	mu   sync.Mutex
 	seen map[string]chan struct{} // closed when the session is there
@@ -21,7 +21,13 @@ type sessions struct {
 }
 
 func newSessions() *sessions {
-	return &sessions{seen: map[string]chan struct{}{}, refs: map[string]string{}, kept: map[string]bool{}, vars: map[string]map[string]string{}, patience: sessionTime}
+	return &sessions{
+		seen:     map[string]chan struct{}{},
+		refs:     map[string]string{},
+		kept:     map[string]bool{},
+		vars:     map[string]map[string]string{},
+		patience: sessionTime,
+	}
 }
 
 // build notes which session a build has.
@@ -31,7 +37,8 @@ func (s *sessions) build(ref, id string) {
 	s.refs[ref] = id
 }
 
-// frontend notes the build arguments of a build's Dockerfile: of the session, as nothing else is known when the daemon reads the file.
+// frontend notes the build arguments of a build's Dockerfile: of the session, as nothing else is
+// known when the daemon reads the file.
 func (s *sessions) frontend(ref string, attrs map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +51,7 @@ func (s *sessions) frontend(ref string, attrs map[string]string) {
 	s.vars[s.refs[ref]] = args
 }
 
-// args are the build arguments of a session.
+// args returns the build arguments of a session.
 func (s *sessions) args(id string) map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +67,8 @@ func (s *sessions) get(id string) chan struct{} {
 	return s.seen[id]
 }
 
-// open notes a session. One that is opened again, BuildKit takes in place of the first, so it must be of the same kind.
+// open notes a session. One that is opened again, BuildKit takes in place of the first, so it must
+// be of the same kind.
 func (s *sessions) open(id string, rewritten bool) error {
 	c := s.get(id)
 	s.mu.Lock()
@@ -77,7 +85,7 @@ func (s *sessions) open(id string, rewritten bool) error {
 	return nil
 }
 
-// rewritten tells whether the Dockerfiles of a session that is open are rewritten on their way.
+// rewritten reports whether the Dockerfiles of a session that is open are rewritten on their way.
 func (s *sessions) rewritten(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -87,7 +95,7 @@ func (s *sessions) rewritten(id string) bool {
 // sessionTime is how long BuildKit itself waits for a session.
 const sessionTime = 5 * time.Second
 
-// wait tells whether a session is the build's. It may be on its way.
+// wait reports whether a session is the stage's. It may be on its way.
 func (s *sessions) wait(ctx context.Context, id string) error {
 	t := time.NewTimer(s.patience)
 	defer t.Stop()
@@ -95,7 +103,7 @@ func (s *sessions) wait(ctx context.Context, id string) error {
 	case <-s.get(id):
 		return nil
 	case <-t.C:
-		return apierror.Refuse("the session "+apierror.Quote(id), "it is none of this build's", "")
+		return apierror.Refuse("the session "+apierror.Quote(id), "it is none of this stage's", "")
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -48,7 +48,11 @@ func (p *Proxy) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 	case m.Ref == "":
 		return apierror.BadRequest("the build has no ref")
 	case len(m.Entitlements) > 0:
-		return apierror.Refuse("the entitlement "+apierror.Quote(m.Entitlements[0]), "a build's steps get no more rights than a container", "leave --allow out")
+		return apierror.Refuse(
+			"the entitlement "+apierror.Quote(m.Entitlements[0]),
+			"a build's steps get no more rights than a container",
+			"leave --allow out",
+		)
 	case m.EnableSessionExporter:
 		return apierror.Refuse("EnableSessionExporter", "what an image is called is judged before the build", "")
 	case m.Internal:
@@ -86,7 +90,8 @@ func (p *Proxy) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 			return apierror.BadRequest("exporter %d is empty", i)
 		}
 		if i == 0 && e.Type == m.ExporterDeprecated {
-			// The two are one, in the notations of two times: an image without a name gets one, not two.
+			// The two are one, in the notations of two times: an image without a name gets one, not
+			// two.
 			e.Attrs = m.ExporterAttrsDeprecated
 			continue
 		}
@@ -102,14 +107,18 @@ func (p *Proxy) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 // image begins the identifier of an image as a source.
 const image = "docker-image://"
 
-// sourcePolicy has the build use its own images where it names them: BuildKit looks images up by itself, and this is its way to be told otherwise. Versions before 0.11 (Docker 24) know no
+// sourcePolicy has the build use its own images where it names them: BuildKit looks images up by
+// itself, and this is its way to be told otherwise. Versions before 0.11 (Docker 24) know no
 // policies; for them see filesync.go.
 func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) error {
 	if m.SourcePolicy == nil {
 		m.SourcePolicy = &policyapi.Policy{Version: 1}
 	}
 	rule := func(action policyapi.PolicyAction, match policyapi.MatchType, identifier string) *policyapi.Rule {
-		r := &policyapi.Rule{Action: action, Selector: &policyapi.Selector{Identifier: image + identifier, MatchType: match}}
+		r := &policyapi.Rule{
+			Action:   action,
+			Selector: &policyapi.Selector{Identifier: image + identifier, MatchType: match},
+		}
 		m.SourcePolicy.Rules = append(m.SourcePolicy.Rules, r)
 		return r
 	}
@@ -121,7 +130,11 @@ func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) er
 		for _, private := range own {
 			if !p.options.Names.Tags.Anonymous(private) {
 				// Not EXACT: of that BuildKit makes no other name.
-				r := rule(policyapi.PolicyAction_CONVERT, policyapi.MatchType_WILDCARD, names.Canonical(p.options.Names.Tags.ShowName(private)))
+				r := rule(
+					policyapi.PolicyAction_CONVERT,
+					policyapi.MatchType_WILDCARD,
+					names.Canonical(p.options.Names.Tags.ShowName(private)),
+				)
 				r.Updates = &policyapi.Update{Identifier: image + private}
 			}
 		}
@@ -133,20 +146,26 @@ func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) er
 	for _, name := range held {
 		rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, name)
 	}
-	// The last rule that fits wins: no build's own names, but this one's.
+	// The last rule that fits wins: no stage's own names, but this one's.
 	rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, "*"+names.TagSpace+"/*")
 	rule(policyapi.PolicyAction_ALLOW, policyapi.MatchType_WILDCARD, p.options.Names.Tags.Domain+"/*")
 	return nil
 }
 
-// cacheTypes are where a build's cache may be kept, besides in the daemon: in its images, with a registry that the client has credentials for, with the client. It's written there, and
-// never read: BuildKit takes a cache's word for what a step has made, and what it has taken from there is in the cache of all builds.
+// cacheTypes are where a build's cache may be kept, besides in the daemon: in its images, with a
+// registry that the client has credentials for, with the client. It's written there, and never
+// read: BuildKit takes a cache's word for what a step has made, and what it has taken from there is
+// in the cache of all stages.
 var cacheTypes = []string{"inline", "registry", "local"}
 
 func (p *Proxy) cache(ctx context.Context, entries []*controlapi.CacheOptionsEntry) error {
 	for _, e := range entries {
 		if e == nil || !slices.Contains(cacheTypes, e.Type) {
-			return apierror.Refuse("the cache of type "+apierror.Quote(e.GetType()), "the daemon would reach out for it, with what it knows", "use one of "+strings.Join(cacheTypes, ", "))
+			return apierror.Refuse(
+				"the cache of type "+apierror.Quote(e.GetType()),
+				"the daemon would reach out for it, with what it knows",
+				"use one of "+strings.Join(cacheTypes, ", "),
+			)
 		}
 	}
 	return nil
@@ -193,7 +212,11 @@ func bridgeSolve(ctx context.Context, c *call, b []byte) ([]byte, error) {
 	m.FrontendOpt = c.p.scoped(m.Frontend, m.FrontendOpt)
 	for _, e := range m.CacheImports {
 		if e == nil || !slices.Contains(cacheTypes, e.Type) {
-			return nil, apierror.Refuse("the cache of type "+apierror.Quote(e.GetType()), "the daemon would reach out for it", "")
+			return nil, apierror.Refuse(
+				"the cache of type "+apierror.Quote(e.GetType()),
+				"the daemon would reach out for it",
+				"",
+			)
 		}
 	}
 	m.CacheImports = nil

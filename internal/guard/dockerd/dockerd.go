@@ -1,6 +1,8 @@
-// Package dockerd is the guard's way to the Docker daemon: requests, upgraded connections, versions of the API, and the copying of answers.
+// Package dockerd is the guard's way to the Docker daemon: requests, upgraded connections, versions
+// of the API, and the copying of answers.
 //
-// The one rule to keep: it knows no policy, and nothing in a Request is a client's text that hasn't been parsed and checked.
+// The one rule to keep: it knows no policy, and nothing in a Request is a client's text that hasn't
+// been parsed and checked.
 package dockerd
 
 import (
@@ -29,8 +31,9 @@ type Daemon struct {
 	socket string
 	// speaks are the versions of the API that the guard knows.
 	speaks apiversion.Range
-	// calls has connections for what is small, many at once: compose asks for everything that it knows in parallel. streams has those for what is large, whose
-	// buffers would take megabytes if all had them.
+	// calls has connections for what is small, many at once: compose asks for everything that it
+	// knows in parallel. streams has those for what is large, whose buffers would take megabytes if
+	// all had them.
 	calls, streams *http.Transport
 	// quiets bounds quiet connections.
 	quiets *semaphore.Weighted
@@ -75,7 +78,8 @@ func (u *Daemon) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Request is a request to the daemon, in parts. Nothing of it may be a client's text that hasn't been parsed and checked.
+// Request is a request to the daemon, in parts. Nothing of it may be a client's text that hasn't
+// been parsed and checked.
 type Request struct {
 	Method string
 	// Version of the API, "1.41"; empty is the newest that both sides speak.
@@ -88,7 +92,7 @@ type Request struct {
 	Length int64 // of body; -1 if unknown
 }
 
-// large tells whether megabytes may come or go: archives and logs.
+// large reports whether megabytes may come or go: archives and logs.
 func (o Request) large() bool {
 	if o.Body != nil && (o.Length < 0 || o.Length > BufferSize) {
 		return true
@@ -100,10 +104,10 @@ func (o Request) large() bool {
 	return false
 }
 
-// log tells whether a log is asked for, which comes in many small pieces.
+// log reports whether a log is asked for, which comes in many small pieces.
 func (o Request) log() bool { return o.Method == http.MethodGet && o.last() == "logs" }
 
-// last is the last segment of the path.
+// last returns the last segment of the path.
 func (o Request) last() string { return o.Path[strings.LastIndexByte(o.Path, '/')+1:] }
 
 func (u *Daemon) request(ctx context.Context, o Request) (*http.Request, error) {
@@ -151,7 +155,8 @@ func (u *Daemon) Do(ctx context.Context, o Request) (*http.Response, error) {
 // lookupLimit bounds the answers that the guard reads whole: lists and inspections.
 const lookupLimit = 64 << 20
 
-// Call sends in as JSON (nil: no body) at the newest version and decodes the answer into out (nil: ignored). A status of 400 and above is a statusError.
+// Call sends in as JSON (nil: no body) at the newest version and decodes the answer into out (nil:
+// ignored). A status of 400 and above is a statusError.
 func (u *Daemon) Call(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	o := Request{Method: method, Path: path, Query: query}
 	if in != nil {
@@ -179,7 +184,7 @@ func (u *Daemon) Call(ctx context.Context, method, path string, query url.Values
 	return nil
 }
 
-// Raw is the body of a successful answer.
+// Raw returns the body of a successful answer.
 func (u *Daemon) Raw(ctx context.Context, out Request) ([]byte, error) {
 	resp, err := u.Do(ctx, out)
 	if err != nil {
@@ -213,12 +218,18 @@ func AnswerError(resp *http.Response) error {
 	return apierror.New(resp.StatusCode, m.Message)
 }
 
-// Upgrade sends a request that asks for a protocol upgrade on a connection of its own. If the daemon agrees (101), conn is the raw connection, of which resp's headers
-// are read and nothing else, and the caller closes it. If it doesn't, conn is nil and resp an ordinary answer whose body the caller closes.
+// Upgrade sends a request that asks for a protocol upgrade on a connection of its own. If the
+// daemon agrees (101), conn is the raw connection, of which resp's headers are read and nothing
+// else, and the caller closes it. If it doesn't, conn is nil and resp an ordinary answer whose body
+// the caller closes.
 //
-// 101 is the only proof that the daemon has left HTTP on this connection. Without it nothing of the client's may be written there: the daemon
-// would read it as further requests.
-func (u *Daemon) Upgrade(ctx context.Context, o Request, protocol string) (conn *Stream, resp *http.Response, err error) {
+// 101 is the only proof that the daemon has left HTTP on this connection. Without it nothing of the
+// client's may be written there: the daemon would read it as further requests.
+func (u *Daemon) Upgrade(
+	ctx context.Context,
+	o Request,
+	protocol string,
+) (conn *Stream, resp *http.Response, err error) {
 	r, err := u.request(ctx, o)
 	if err != nil {
 		return nil, nil, err
@@ -232,7 +243,10 @@ func (u *Daemon) Upgrade(ctx context.Context, o Request, protocol string) (conn 
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	fail := func(err error) (*Stream, *http.Response, error) {
 		stop()
-		return nil, nil, errors.Join(fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err), raw.Close())
+		return nil, nil, errors.Join(
+			fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err),
+			raw.Close(),
+		)
 	}
 	if err := r.Write(raw); err != nil {
 		return fail(err)
@@ -271,7 +285,7 @@ type Stream struct {
 	in *bufio.Reader
 }
 
-// NewStream is a connection of which in has read some.
+// NewStream returns a connection of which in has read some.
 func NewStream(conn net.Conn, in *bufio.Reader) *Stream { return &Stream{Conn: conn, in: in} }
 
 // Read takes what was read ahead first.

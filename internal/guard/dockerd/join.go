@@ -11,7 +11,8 @@ type halfCloser interface {
 	CloseWrite() error
 }
 
-// Join copies both ways. The end of input is passed on as a half-close; the end of the daemon's output ends the connection, as nothing more can come of it.
+// Join copies both ways. The end of input is passed on as a half-close; the end of the daemon's
+// output ends the connection, as nothing more can come of it.
 func Join(client, daemon halfCloser) {
 	var input sync.WaitGroup
 	input.Go(func() {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limitNames are the rows of /proc/PID/limits by the names that Docker has for them (docker/go-units).
+// limitNames are the rows of /proc/PID/limits by the names that Docker has for them
+// (docker/go-units).
 var limitNames = map[string]string{
 	"core": "Max core file size", "cpu": "Max cpu time", "data": "Max data size", "fsize": "Max file size", "locks": "Max file locks", "memlock": "Max locked memory",
 	"msgqueue": "Max msgqueue size", "nice": "Max nice priority", "nofile": "Max open files", "nproc": "Max processes", "rss": "Max resident set", "rtprio": "Max realtime priority",
@@ -20,8 +21,8 @@ var limitNames = map[string]string{
 // capSysResource is the bit of the capability to go above one's hard limits (capabilities(7)).
 const capSysResource = 1 << 24
 
-// HardLimits returns the daemon's own hard limits by Docker's names, where its containers can't be above. There are none for a daemon that may raise them, and where that
-// can't be looked up.
+// HardLimits returns the daemon's own hard limits by Docker's names, where its containers can't be
+// above. There are none for a daemon that may raise them, and where that can't be looked up.
 func (u *Daemon) HardLimits() map[string]int64 {
 	pid := u.pid()
 	if pid <= 0 {
@@ -49,9 +50,11 @@ func (u *Daemon) HardLimits() map[string]int64 {
 	return out
 }
 
-// mayRaise reports whether a process may go above its limits: with the capability, in the first user namespace.
+// mayRaise reports whether a process may go above its limits: with the capability, in the first
+// user namespace.
 func mayRaise(status, users string) bool {
-	if fields := strings.Fields(users); len(fields) != 3 || fields[0] != "0" || fields[1] != "0" || fields[2] != "4294967295" {
+	if fields := strings.Fields(users); len(fields) != 3 || fields[0] != "0" || fields[1] != "0" ||
+		fields[2] != "4294967295" {
 		return false
 	}
 	for s := bufio.NewScanner(strings.NewReader(status)); s.Scan(); {
@@ -80,7 +83,7 @@ func hardLimit(limits, row string) (int64, bool) {
 	return 0, false
 }
 
-// pid is the process that listens at the daemon's socket, or 0.
+// pid returns the process that listens at the daemon's socket, or 0.
 func (u *Daemon) pid() int {
 	conn, err := net.Dial("unix", u.socket)
 	if err != nil {

@@ -13,13 +13,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mostQuiet is how many quiet connections a guard has at a time: each takes a thread while it waits. Whoever reads one more log does so in the ordinary way.
+// mostQuiet is how many quiet connections a guard has at a time: each takes a thread while it
+// waits. One more log is read in the ordinary way.
 const mostQuiet = 32
 
 // quiet is do for a log, on a connection of its own that Go's poller doesn't watch.
 //
-// The daemon writes a log line by line, and the poller is woken for each line, also while nobody reads and lines gather (see pace): that takes more of the processors
-// than to hand the lines on. With a connection that is read by blocking calls nothing happens meanwhile. done is called when it is closed.
+// The daemon writes a log line by line, and the poller is woken for each line, also when nothing
+// reads and lines gather (see pace): that takes more of the processors than to hand the lines on.
+// With a connection that is read by blocking calls nothing happens meanwhile. done is called when
+// it is closed.
 func (u *Daemon) quiet(ctx context.Context, o Request, done func()) (*http.Response, error) {
 	conn, err := u.dialQuiet(ctx)
 	if err != nil {
@@ -51,7 +54,8 @@ func (u *Daemon) converse(ctx context.Context, o Request, conn io.ReadWriter) (*
 	return nil, fmt.Errorf("ask the docker daemon for %s %s: %w", o.Method, o.Path, err)
 }
 
-// dialQuiet connects with the help of the poller, since a daemon that hangs may let a client wait for ever, and takes the connection from it then.
+// dialQuiet connects with the help of the poller, since a daemon that hangs may let a client wait
+// for ever, and takes the connection from it then.
 func (u *Daemon) dialQuiet(ctx context.Context) (*quietConn, error) {
 	watched, err := u.dial(ctx)
 	if err != nil {
@@ -78,7 +82,8 @@ func (u *Daemon) dialQuiet(ctx context.Context) (*quietConn, error) {
 	return &quietConn{fd: fd}, nil
 }
 
-// quietConn is a connected socket. One goroutine reads, writes and closes it; others may interrupt that.
+// quietConn is a connected socket. One goroutine reads, writes and closes it; others may interrupt
+// that.
 type quietConn struct {
 	fd int
 

@@ -12,8 +12,9 @@ import (
 	"time"
 )
 
-// ErrBroken is the error of an answer of the daemon's that broke off when some of it had been handed on. It's too late for an error's status, and where no message
-// can say it either, a connection that breaks is the only way to show the client that the answer isn't whole.
+// ErrBroken is the error of an answer of the daemon's that broke off when some of it had been
+// handed on. It's too late for an error's status, and where no message can say it either, a
+// connection that breaks is the only way to show the client that the answer isn't whole.
 var ErrBroken = errors.New("the docker daemon's answer broke off")
 
 // ErrAnswered is the error of a handler that has answered already, or whose client has gone.
@@ -25,7 +26,8 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, BufferSize); return 
 // Relay copies an answer to the client, at once.
 func Relay(w http.ResponseWriter, resp *http.Response) error {
 	CopyHeader(w.Header(), resp.Header)
-	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent && resp.StatusCode != http.StatusNotModified {
+	if resp.ContentLength >= 0 && resp.StatusCode != http.StatusNoContent &&
+		resp.StatusCode != http.StatusNotModified {
 		w.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 	}
 	w.WriteHeader(resp.StatusCode)
@@ -58,8 +60,9 @@ func Relay(w http.ResponseWriter, resp *http.Response) error {
 	}
 }
 
-// pace lets a stream that comes in a rush of small pieces, as a log is that is read from its beginning, gather for a moment between two reads: to wake up for each
-// line takes longer than to hand it on. A piece that comes alone, or among a few, goes on at once.
+// pace lets a stream that comes in a rush of small pieces, as a log is that is read from its
+// beginning, gather for a moment between two reads: to wake up for each line takes longer than to
+// hand it on. A piece that comes alone, or among a few, goes on at once.
 type pace struct {
 	last time.Time
 	rush int // small pieces in a row
@@ -86,7 +89,8 @@ func (p *pace) rest(n int) {
 	}
 }
 
-// RelayJSON passes on an endless answer, one JSON value at a time; what change makes nil is left out.
+// RelayJSON passes on an endless answer, one JSON value at a time; what change makes nil is left
+// out.
 func RelayJSON(w http.ResponseWriter, resp *http.Response, change func([]byte) []byte) error {
 	CopyHeader(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
@@ -130,7 +134,8 @@ func ReadAll(r io.Reader) ([]byte, error) {
 
 // HopHeaders belong to one connection (RFC 9110, 7.6.1), and Content-Length is set from the body.
 var HopHeaders = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Proxy-Connection": true, "Te": true,
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true,
+	"Proxy-Connection": true, "Te": true,
 	"Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "Content-Length": true,
 }
 
@@ -143,7 +148,8 @@ func CopyHeader(to, from http.Header) {
 	}
 }
 
-// TarHeader is the header of a streamed body. Its type is fixed: the daemon would take a form's fields for query parameters.
+// TarHeader returns the header of a streamed body. Its type is fixed: the daemon would take a
+// form's fields for query parameters.
 func TarHeader() http.Header { return http.Header{"Content-Type": {"application/x-tar"}} }
 
 // JSONBody is v as a request's body.

@@ -10,7 +10,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 )
 
-// Versions are the newest and the oldest version of the API that both the daemon and the guard speak. The daemon is asked once.
+// Versions returns the newest and the oldest version of the API that both the daemon and the guard
+// speak. The daemon is asked once.
 func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -34,7 +35,10 @@ func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error
 		return "", "", fmt.Errorf("read the docker daemon's version: %w", err)
 	}
 	if _, ok := apiversion.Minor(v.ApiVersion); !ok {
-		return "", "", fmt.Errorf("the docker daemon says that its API version is %q, which this guard doesn't know", v.ApiVersion)
+		return "", "", fmt.Errorf(
+			"the docker daemon says that its API version is %q, which this guard doesn't know",
+			v.ApiVersion,
+		)
 	}
 	newest, oldest = v.ApiVersion, v.MinAPIVersion
 	if apiversion.AtLeast(newest, u.speaks.Newest) {
@@ -44,14 +48,20 @@ func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error
 		oldest = u.speaks.Oldest
 	}
 	if !apiversion.AtLeast(newest, oldest) {
-		return "", "", fmt.Errorf("the docker daemon speaks the versions %s to %s of its API, and this guard knows %s to %s: use a docker daemon and a runner of about the same age",
-			v.MinAPIVersion, v.ApiVersion, u.speaks.Oldest, u.speaks.Newest)
+		return "", "", fmt.Errorf(
+			"the docker daemon speaks the versions %s to %s of its API, and this guard knows %s to %s: use a docker daemon and a runner of about the same age",
+			v.MinAPIVersion,
+			v.ApiVersion,
+			u.speaks.Oldest,
+			u.speaks.Newest,
+		)
 	}
 	u.max, u.min = newest, oldest
 	return u.max, u.min, nil
 }
 
-// LimitVersion makes the version with which every answer of the daemon is marked, and from which clients choose theirs, one that the guard speaks.
+// LimitVersion makes the version with which every answer of the daemon is marked, and from which
+// clients choose theirs, one that the guard speaks.
 func (u *Daemon) LimitVersion(ctx context.Context, h http.Header) error {
 	const mark = "Api-Version"
 	newest, _, err := u.Versions(ctx)

@@ -7,11 +7,13 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/command"
 )
 
-// MapImages puts other names in place of images in a Dockerfile for BuildKit: in FROM, COPY --from and RUN --mount=from. own returns the name for an image, or false
-// to leave it. What can't be read stays as it is, for BuildKit to complain about.
+// MapImages puts other names in place of images in a Dockerfile for BuildKit: in FROM, COPY --from
+// and RUN --mount=from. own returns the name for an image, or false to leave it. What can't be read
+// stays as it is, for BuildKit to complain about.
 //
-// It's no barrier by itself: BuildKit finds images by their names alone, and what it pulls, or a frontend makes, isn't seen here. The barrier is a source policy
-// where there is one, and that the names of other stages' images can't be guessed: 130 bits of them are random.
+// It's no barrier by itself: BuildKit finds images by their names alone, and what it pulls, or a
+// frontend makes, isn't seen here. The barrier is a source policy where there is one, and that the
+// names of other stages' images can't be guessed: 130 bits of them are random.
 func MapImages(src []byte, args map[string]string, own func(ref string) (string, bool)) (out []byte) {
 	defer func() {
 		if recover() != nil { // the parser's

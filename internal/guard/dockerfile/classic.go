@@ -16,12 +16,14 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// ScopeArg is an argument that a build is given whose steps may see another network than those of other builds: what they make isn't in the cache for them.
+// ScopeArg is an argument that a build is given whose steps may see another network than those of
+// other stages: what they make isn't in the cache for them.
 const ScopeArg = "GUARD_BUILD"
 
 // Images resolves the images of a Dockerfile.
 type Images interface {
-	// Resolve returns the id of an image, and the instructions that it adds to builds upon it (ONBUILD).
+	// Resolve returns the id of an image, and the instructions that it adds to builds upon it
+	// (ONBUILD).
 	Resolve(ctx context.Context, ref, platform string) (id string, onBuild []string, err error)
 }
 
@@ -35,11 +37,12 @@ type Options struct {
 	Scoped bool
 }
 
-// Classic rewrites a Dockerfile for the daemon's classic builder, which resolves images on its own, by any name and by the beginning of any id. In what comes out
-// every image is a full id that Images has resolved.
+// Classic rewrites a Dockerfile for the daemon's classic builder, which resolves images on its own,
+// by any name and by the beginning of any id. In what comes out every image is a full id that
+// Images has resolved.
 //
-// It is built anew from the parsed instructions, one line each, without comments and continued lines: the daemon's own parser may be another version, and must have
-// no choice in reading it.
+// It is built anew from the parsed instructions, one line each, without comments and continued
+// lines: the daemon's own parser may be another version, and must have no choice in reading it.
 type Classic struct {
 	options Options
 	images  Images
@@ -86,7 +89,8 @@ func (c *Classic) Rewrite(ctx context.Context, src []byte) (out []byte, err erro
 	return w.out.Bytes(), nil
 }
 
-// Show puts what the Dockerfile says in place of what Rewrite made of it, in a message about one of its steps.
+// Show puts what the Dockerfile says in place of what Rewrite made of it, in a message about one of
+// its steps.
 func (c *Classic) Show(message []byte) []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,8 +122,10 @@ func (w *classicWriter) line(s string) {
 
 // known are the instructions of a Dockerfile.
 var known = []string{
-	command.Add, command.Arg, command.Cmd, command.Copy, command.Entrypoint, command.Env, command.Expose, command.From, command.Healthcheck, command.Label,
-	command.Maintainer, command.Onbuild, command.Run, command.Shell, command.StopSignal, command.User, command.Volume, command.Workdir,
+	command.Add, command.Arg, command.Cmd, command.Copy, command.Entrypoint, command.Env, command.Expose,
+	command.From, command.Healthcheck, command.Label,
+	command.Maintainer, command.Onbuild, command.Run, command.Shell, command.StopSignal, command.User,
+	command.Volume, command.Workdir,
 }
 
 // visit writes an instruction. The walk is over when the target has been reached.
@@ -128,13 +134,20 @@ func (w *classicWriter) visit(i *instruction) (done bool, err error) {
 	text := strings.TrimRight(i.Original, " \t\r")
 	switch {
 	case len(i.Heredocs) > 0:
-		return false, apierror.Refuse("a here-document at "+at, "Docker's classic builder has none", "build with BuildKit (docker buildx build)")
+		return false, apierror.Refuse(
+			"a here-document at "+at,
+			"Docker's classic builder has none",
+			"build with BuildKit (docker buildx build)",
+		)
 	case !slices.Contains(known, i.name):
 		return false, apierror.BadRequest("%s: unknown instruction: %s", at, strings.ToUpper(i.Value))
 	case strings.ContainsAny(text, "\n\r") || strings.HasPrefix(text, "#"):
 		return false, apierror.BadRequest("%s can't be written as one line", at)
 	case strings.HasSuffix(text, string(w.escape)):
-		return false, apierror.BadRequest("%s ends with an escape character, which some versions of Docker read in another way", at)
+		return false, apierror.BadRequest(
+			"%s ends with an escape character, which some versions of Docker read in another way",
+			at,
+		)
 	case i.name == command.From && w.options.Target != "" && w.reached(w.options.Target):
 		return true, nil
 	case i.err != nil:
@@ -208,9 +221,11 @@ func (w *classicWriter) copyFrom(i *instruction, text, at string) (string, error
 	if err != nil {
 		return "", err
 	}
-	// The flags of a line are words without anything to be quoted or escaped, or it isn't clear where they end.
+	// The flags of a line are words without anything to be quoted or escaped, or it isn't clear
+	// where they end.
 	before, after, found := strings.Cut(text, "--from="+from)
-	if !found || !strings.HasSuffix(strings.ReplaceAll(before, "\t", " "), " ") || strings.ContainsAny(before, "\"'"+string(w.escape)) ||
+	if !found || !strings.HasSuffix(strings.ReplaceAll(before, "\t", " "), " ") ||
+		strings.ContainsAny(before, "\"'"+string(w.escape)) ||
 		after != "" && after[0] != ' ' && after[0] != '\t' {
 		return "", apierror.BadRequest("%s: write --from=%s without quotes", at, from)
 	}
@@ -218,15 +233,17 @@ func (w *classicWriter) copyFrom(i *instruction, text, at string) (string, error
 	return before + "--from=" + id + after, nil
 }
 
-// CheckTrigger judges an instruction that the daemon will run when another image is built upon this one: it can't be rewritten, so it mustn't name an image in a way
-// that the daemon could take for an id.
+// CheckTrigger judges an instruction that the daemon will run when another image is built upon this
+// one: it can't be rewritten, so it mustn't name an image in a way that the daemon could take for
+// an id.
 func CheckTrigger(text string) error {
 	parsed, err := parser.Parse(strings.NewReader(text))
 	if err != nil {
 		return apierror.BadRequest("the ONBUILD instruction %s can't be read: %v", apierror.Quote(text), err)
 	}
 	for _, node := range parsed.AST.Children {
-		if len(parsed.AST.Children) > 1 || len(node.Heredocs) > 0 || !slices.Contains(known, strings.ToLower(node.Value)) {
+		if len(parsed.AST.Children) > 1 || len(node.Heredocs) > 0 ||
+			!slices.Contains(known, strings.ToLower(node.Value)) {
 			return apierror.BadRequest("the ONBUILD instruction %s can't be read", apierror.Quote(text))
 		}
 		from, is := fromFlag(node)
@@ -236,7 +253,11 @@ func CheckTrigger(text string) error {
 		ref, err := reference.ParseNormalizedNamed(from)
 		if err != nil || names.IsHex(strings.TrimPrefix(from, "sha256:")) || strings.Contains(from, names.TagSpace) ||
 			!reference.IsNameOnly(ref) && strings.Contains(from, "@") {
-			return apierror.Refuse("ONBUILD "+apierror.Quote(text), "it copies from an image by its id", "name the image by a tag")
+			return apierror.Refuse(
+				"ONBUILD "+apierror.Quote(text),
+				"it copies from an image by its id",
+				"name the image by a tag",
+			)
 		}
 	}
 	return nil

@@ -1,8 +1,9 @@
-// Package dockerfile puts other names in place of the images that a Dockerfile names: full ids for Docker's classic builder (Classic), a stage's private names for
-// BuildKit (MapImages).
+// Package dockerfile puts other names in place of the images that a Dockerfile names: full ids for
+// Docker's classic builder (Classic), a stage's private names for BuildKit (MapImages).
 //
-// The one rule to keep: both read a Dockerfile in the same way, by walk. Where the classic builder must have no choice, everything that can't be read is an error;
-// BuildKit, for which this is no barrier, gets what can't be read as it is.
+// The one rule to keep: both read a Dockerfile in the same way, by walk. Where the classic builder
+// must have no choice, everything that can't be read is an error; BuildKit, for which this is no
+// barrier, gets what can't be read as it is.
 package dockerfile
 
 import (
@@ -28,7 +29,8 @@ const IgnoreFile = ".dockerignore"
 
 // visitor is what walk shows a Dockerfile to. An error ends the walk.
 type visitor interface {
-	// visit is called for each instruction, in their order, with what it says about images; done ends the walk.
+	// visit is called for each instruction, in their order, with what it says about images; done
+	// ends the walk.
 	visit(i *instruction) (done bool, err error)
 }
 
@@ -36,10 +38,12 @@ type visitor interface {
 type instruction struct {
 	*parser.Node
 	name string // in lower case
-	// stage is what a FROM begins, nil for other instructions. base is the image that it names, expanded.
+	// stage is what a FROM begins, nil for other instructions. base is the image that it names,
+	// expanded.
 	stage *instructions.Stage
 	base  string
-	// images are what COPY --from, ADD --from and RUN --mount=from name: images, stages or numbers of stages.
+	// images are what COPY --from, ADD --from and RUN --mount=from name: images, stages or numbers
+	// of stages.
 	images []string
 	// err says why the instruction can't be read as what its name says.
 	err error

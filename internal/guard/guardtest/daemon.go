@@ -19,10 +19,13 @@ import (
 // daemonTime bounds how long a daemon may take to answer, and to end.
 const daemonTime = 3 * time.Minute
 
-// StartDaemon starts a docker daemon for one test, with the images of this package, and returns the path of its socket. It's for tests that could harm a
-// daemon: attacks among them did. (Asking for a network on docker0 takes the default network from all who use it, until the daemon is restarted.)
+// StartDaemon starts a docker daemon for one test, with the images of this package, and returns the
+// path of its socket. It's for tests that could harm a daemon: attacks among them did. (Asking for
+// a network on docker0 takes the default network from all who use it, until the daemon is
+// restarted.)
 //
-// It has a network namespace, data and sockets of its own, and shares the mount namespace, so that a guard can make mounts for it. It needs root.
+// It has a network namespace, data and sockets of its own, and shares the mount namespace, so that
+// a guard can make mounts for it. It needs root.
 func StartDaemon(t testing.TB) string {
 	t.Helper()
 	d := NewOwnDaemon(t, DaemonOptions{})
@@ -34,11 +37,13 @@ func StartDaemon(t testing.TB) string {
 type DaemonOptions struct {
 	// Config is its daemon.json; empty is none. The machine's own isn't read.
 	Config string
-	// DiskSize, in bytes, gives it a disk in memory of that size for its data; 0 is a folder on the machine's disk.
+	// DiskSize, in bytes, gives it a disk in memory of that size for its data; 0 is a folder on the
+	// machine's disk.
 	DiskSize int64
 }
 
-// OwnDaemon is a docker daemon of one test's own, as StartDaemon describes it, that the test may kill, stop and start again.
+// OwnDaemon is a docker daemon of one test's own, as StartDaemon describes it, that the test may
+// kill, stop and start again.
 type OwnDaemon struct {
 	// Socket is where it answers, Netns the path of its network namespace.
 	Socket, Netns string
@@ -100,8 +105,9 @@ func (d *OwnDaemon) Start(t testing.TB) {
 	if d.start(t) {
 		return
 	}
-	// Docker 20.10.24, when it is killed while it makes a network, may die of what it wrote down of that at each start to come (moby/moby#45057). What is tested is the
-	// runner, which does the same with the daemon of a system container.
+	// Docker 20.10.24, when it is killed while it makes a network, may die of what it wrote down of
+	// that at each start to come (moby/moby#45057). What is tested is the runner, which does the
+	// same with the daemon of a system container.
 	t.Log("the test's docker daemon died when it started; again, without the networks that it knew")
 	if err := os.Remove(filepath.Join(d.dir, "data", "network", "files", "local-kv.db")); err != nil {
 		t.Fatal(err)
@@ -111,7 +117,7 @@ func (d *OwnDaemon) Start(t testing.TB) {
 	}
 }
 
-// start is one try. It reports false if the daemon died before it answered.
+// start makes one try. It reports false if the daemon died before it answered.
 func (d *OwnDaemon) start(t testing.TB) bool {
 	t.Helper()
 	log, err := os.OpenFile(filepath.Join(d.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -126,7 +132,8 @@ func (d *OwnDaemon) start(t testing.TB) bool {
 	l := &life{over: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// Pdeathsig is about the thread that starts it, which ends with a goroutine that doesn't give it back.
+		// Pdeathsig is about the thread that starts it, which ends with a goroutine that doesn't
+		// give it back.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
@@ -164,7 +171,8 @@ func (d *OwnDaemon) Kill(t testing.TB) {
 	t.Helper()
 	d.signal(t, syscall.SIGKILL)
 	<-d.life.over
-	// Its containerd goes with it. Where nobody waits for orphans that stays a zombie, which the next life would take for a containerd that lives.
+	// Its containerd goes with it. Where nobody waits for orphans that stays a zombie, which the
+	// next life would take for a containerd that lives.
 	if err := os.Remove(filepath.Join(d.dir, "exec", "containerd", "containerd.pid")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -211,7 +219,8 @@ func stopDaemon(t testing.TB, d *life, socket string) {
 	<-d.over
 }
 
-// removeData removes a daemon's folder, unless something is still mounted below: that could be anything.
+// removeData removes a daemon's folder, unless something is still mounted below: that could be
+// anything.
 func removeData(t testing.TB, dir string) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mounts")

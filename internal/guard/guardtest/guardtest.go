@@ -1,7 +1,8 @@
-// Package guardtest makes builds with a guard on the machine's own docker daemon, for tests: a network, a workspace volume, a step container that holds the guard's
-// socket, and the guard.
+// Package guardtest makes builds with a guard on the machine's own docker daemon, for tests: a
+// network, a workspace volume, a step container that holds the guard's socket, and the guard.
 //
-// The one rule to keep: whatever a test does through the guard, or around it with the build's labels, is gone when the test ends, and nothing else is touched.
+// The one rule to keep: whatever a test does through the guard, or around it with the build's
+// labels, is gone when the test ends, and nothing else is touched.
 package guardtest
 
 import (
@@ -32,7 +33,8 @@ const Daemon = "/var/run/docker.sock"
 // OwnerLabel is the label of a build's objects.
 const OwnerLabel = "io.drone-runner-sysbox.spec"
 
-// Image is a small image that is there: scripts/standins makes it. DockerImage has the docker CLI as well.
+// Image is a small image that is there: scripts/standins makes it. DockerImage has the docker CLI
+// as well.
 const (
 	Image       = "standin/busybox:1"
 	DockerImage = "standin/docker:1"
@@ -48,7 +50,8 @@ type Build struct {
 	Socket string
 	// Daemon is the socket of the docker daemon.
 	Daemon string
-	// Workspace is the name of the workspace volume in the daemon, Step the full id of the step's container, Network the name of the network.
+	// Workspace is the name of the workspace volume in the daemon, Step the full id of the step's
+	// container, Network the name of the network.
 	Workspace, Step, Network string
 	Guard                    *guard.Guard
 	Labels                   map[string]string
@@ -97,7 +100,8 @@ func Start(t testing.TB, change ...func(*guard.Options)) *Build {
 	return b
 }
 
-// Serve has the guard answer at l, as serve does it (one of the guard's own methods), until the test ends, and the guard with it.
+// Serve has the guard answer at l, as serve does it (one of the guard's own methods), until the
+// test ends, and the guard with it.
 func (b *Build) Serve(l net.Listener, serve func(context.Context, net.Listener) error) {
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -113,7 +117,7 @@ func (b *Build) Serve(l net.Listener, serve func(context.Context, net.Listener) 
 	})
 }
 
-// clean removes all of the build's, by label.
+// clean removes all of the stage's, by label.
 func (b *Build) clean(dir string) {
 	made := b.images()
 	defer b.forget(made)
@@ -159,7 +163,8 @@ func (b *Build) images() []string {
 	return strings.Fields(out)
 }
 
-// forget removes images that nothing but the cache has a name for any more. In production they stay, as the cache of later builds.
+// forget removes images that nothing but the cache has a name for any more. In production they
+// stay, as the cache of later builds.
 func (b *Build) forget(ids []string) {
 	for _, id := range ids {
 		out, err := run(b.Daemon, "image", "inspect", "-f", `{{join .RepoTags " "}}`, id)
@@ -196,7 +201,8 @@ func (b *Build) Host(args ...string) string {
 	return out
 }
 
-// ContainerdStore tells whether the daemon keeps its images with containerd, as a new one of Docker 29 does unless it's told otherwise.
+// ContainerdStore reports whether the daemon keeps its images with containerd, as a new one of
+// Docker 29 does unless it's told otherwise.
 func (b *Build) ContainerdStore() bool {
 	b.t.Helper()
 	return strings.Contains(b.Host("info", "--format", "{{json .DriverStatus}}"), `"io.containerd.snapshotter.v1"`)
@@ -205,7 +211,8 @@ func (b *Build) ContainerdStore() bool {
 // TryHost is Host for a command that may fail.
 func (b *Build) TryHost(args ...string) (string, error) { return run(b.Daemon, args...) }
 
-// Try runs the docker CLI of this machine through the guard; the output has the error text if it fails.
+// Try runs the docker CLI of this machine through the guard; the output has the error text if it
+// fails.
 func (b *Build) Try(args ...string) (string, error) { return run(b.Socket, args...) }
 
 // Docker is Try, and fails the test if the command fails.
@@ -218,7 +225,8 @@ func (b *Build) Docker(args ...string) string {
 	return out
 }
 
-// TryInStep runs a shell command in the step's container, where docker finds the guard: what it mounts is what the step has.
+// TryInStep runs a shell command in the step's container, where docker finds the guard: what it
+// mounts is what the step has.
 func (b *Build) TryInStep(script string) (string, error) {
 	return run(b.Daemon, "exec", b.Step, "sh", "-c", script)
 }
@@ -252,7 +260,8 @@ type Answer struct {
 	Header  http.Header
 }
 
-// Request sends a request through the guard. A body that is a string or bytes is sent as it is, anything else as JSON.
+// Request sends a request through the guard. A body that is a string or bytes is sent as it is,
+// anything else as JSON.
 func (b *Build) Request(method, path string, body any) Answer {
 	b.t.Helper()
 	a, err := Send(b.Socket, method, path, body)

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen listens at a TCP address of the daemon's network namespace until the test ends. What is listened on belongs to that namespace, whoever uses it.
+// Listen listens at a TCP address of the daemon's network namespace until the test ends. What is
+// listened on belongs to that namespace, whoever uses it.
 func (d *OwnDaemon) Listen(t testing.TB, addr string) net.Listener {
 	t.Helper()
 	listener, err := enter(d.Netns, func() (net.Listener, error) { return net.Listen("tcp4", addr) })
@@ -21,7 +22,8 @@ func (d *OwnDaemon) Listen(t testing.TB, addr string) net.Listener {
 	return listener
 }
 
-// enter calls f in a network namespace. The thread is given back as it was: were it ended instead, the programs would be ended too that it has started.
+// enter calls f in a network namespace. The thread is given back as it was: were it ended instead,
+// the programs would be ended too that it has started.
 func enter(netns string, f func() (net.Listener, error)) (listener net.Listener, err error) {
 	runtime.LockOSThread()
 	before, err := os.Open("/proc/thread-self/ns/net")

@@ -1,6 +1,8 @@
-// Package imagetar replaces the names in archives of images (docker load, docker save) on their way between a client and the daemon.
+// Package imagetar replaces the names in archives of images (docker load, docker save) on their way
+// between a client and the daemon.
 //
-// The one rule to keep: no archive that goes to the daemon names an image outside of the stage's own domain, and none that goes to the client names one inside.
+// The one rule to keep: no archive that goes to the daemon names an image outside of the stage's
+// own domain, and none that goes to the client names one inside.
 package imagetar
 
 import (
@@ -17,7 +19,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 )
 
-// The files of an archive of images that hold names: Docker's own, the one of before 1.10, and OCI's.
+// The files of an archive of images that hold names: Docker's own, the one of before 1.10, and
+// OCI's.
 const (
 	ManifestFile     = "manifest.json"
 	repositoriesFile = "repositories"
@@ -34,15 +37,17 @@ func namesFile(name string) bool {
 	return name == ManifestFile || name == repositoriesFile || name == indexFile
 }
 
-// archivedImage is an entry of manifest.json. It has no Parent: a loaded image that claims to come of a shared one would be in the cache of builds upon that one.
+// archivedImage is an entry of manifest.json. It has no Parent: a loaded image that claims to come
+// of a shared one would be in the cache of builds upon that one.
 type archivedImage struct {
 	Config   string
 	RepoTags []string
 	Layers   []string
 }
 
-// hideNames replaces the names in an archive by private ones; what has none gets one. Docker's manifest.json is always among what comes out: without it the daemon would look for
-// names elsewhere.
+// hideNames replaces the names in an archive by private ones; what has none gets one. Docker's
+// manifest.json is always among what comes out: without it the daemon would look for names
+// elsewhere.
 func hideNames(t names.Tags, taken []tarfile.File) ([]tarfile.File, error) {
 	var out []tarfile.File
 	seen := map[string]bool{}
@@ -67,7 +72,11 @@ func hideNames(t names.Tags, taken []tarfile.File) ([]tarfile.File, error) {
 		out = append(out, tarfile.File{Name: f.Name, Data: b})
 	}
 	if !seen[ManifestFile] && !seen[indexFile] {
-		return nil, apierror.BadRequest("the archive is none of images: it has no %s and no %s; archives of Docker before 1.10 must be saved anew", ManifestFile, indexFile)
+		return nil, apierror.BadRequest(
+			"the archive is none of images: it has no %s and no %s; archives of Docker before 1.10 must be saved anew",
+			ManifestFile,
+			indexFile,
+		)
 	}
 	if !seen[ManifestFile] {
 		out = append(out, tarfile.File{Name: ManifestFile, Data: []byte("[]")})
@@ -110,7 +119,8 @@ func hideIndex(t names.Tags, b []byte) ([]byte, error) {
 			name = a[annotationRefName]
 		}
 		var private string
-		if ref, err := reference.ParseNormalizedNamed(name); err == nil && (a[annotationName] != "" || strings.ContainsAny(name, "/:")) {
+		if ref, err := reference.ParseNormalizedNamed(name); err == nil &&
+			(a[annotationName] != "" || strings.ContainsAny(name, "/:")) {
 			if private, err = t.Target(reference.TagNameOnly(reference.TrimNamed(ref)).String()); err != nil {
 				return nil, err
 			}
@@ -123,7 +133,10 @@ func hideIndex(t names.Tags, b []byte) ([]byte, error) {
 			repo, tag := t.Untagged()
 			private = repo + ":" + tag
 		}
-		index.Manifests[i].Annotations = map[string]string{annotationName: private, annotationRefName: names.MustParse(private).(reference.Tagged).Tag()}
+		index.Manifests[i].Annotations = map[string]string{
+			annotationName:    private,
+			annotationRefName: names.MustParse(private).(reference.Tagged).Tag(),
+		}
 	}
 	return json.Marshal(index)
 }
@@ -157,7 +170,10 @@ func showManifest(t names.Tags, b []byte) ([]byte, error) {
 		if err := json.Unmarshal(image["RepoTags"], &shown); err != nil {
 			return nil, err
 		}
-		shown = slices.DeleteFunc(shown, func(n string) bool { return t.Anonymous(n) || names.Reserved(n) && !t.Owns(n) })
+		shown = slices.DeleteFunc(
+			shown,
+			func(n string) bool { return t.Anonymous(n) || names.Reserved(n) && !t.Owns(n) },
+		)
 		for i := range shown {
 			shown[i] = t.ShowName(shown[i])
 		}
@@ -231,10 +247,16 @@ func showIndex(t names.Tags, b []byte) ([]byte, error) {
 
 // Hide replaces the client's names in an archive of images by the stage's private ones.
 func Hide(t names.Tags) tarfile.Edit {
-	return tarfile.Edit{Wanted: namesFile, Rest: func(taken []tarfile.File) ([]tarfile.File, error) { return hideNames(t, taken) }}
+	return tarfile.Edit{
+		Wanted: namesFile,
+		Rest:   func(taken []tarfile.File) ([]tarfile.File, error) { return hideNames(t, taken) },
+	}
 }
 
 // Show replaces the stage's private names in an archive of images by the client's.
 func Show(t names.Tags) tarfile.Edit {
-	return tarfile.Edit{Wanted: namesFile, Rest: func(taken []tarfile.File) ([]tarfile.File, error) { return showNames(t, taken) }}
+	return tarfile.Edit{
+		Wanted: namesFile,
+		Rest:   func(taken []tarfile.File) ([]tarfile.File, error) { return showNames(t, taken) },
+	}
 }

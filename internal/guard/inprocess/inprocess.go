@@ -1,6 +1,8 @@
-// Package inprocess is the runner's side of a guard that runs in the runner's own process: it answers the guard's questions from the cache's records.
+// Package inprocess is the runner's side of a guard that runs in the runner's own process: it
+// answers the guard's questions from the cache's records.
 //
-// The one rule to keep: nothing passes here but the plain data of guard.Runner, so that the same answers can be given over a pipe.
+// The one rule to keep: nothing passes here but the plain data of guard.Runner, so that the same
+// answers can be given over a pipe.
 package inprocess
 
 import (

@@ -1,6 +1,8 @@
-// Package mounts makes mount points for parts of volumes, for Docker daemons that can only mount whole ones.
+// Package mounts makes mount points for parts of volumes, for Docker daemons that can only mount
+// whole ones.
 //
-// The one rule to keep: a path below a volume is resolved by the kernel, never by this package, and what is mounted is what the kernel found.
+// The one rule to keep: a path below a volume is resolved by the kernel, never by this package, and
+// what is mounted is what the kernel found.
 package mounts
 
 import (
@@ -22,9 +24,11 @@ import (
 
 // Points are mount points for parts of volumes, for daemons that can only mount whole ones.
 //
-// The property: what a mount point shows is below the volume's root, whatever symbolic links the build's containers put there and whatever they rename while we look. The
-// kernel itself resolves the path, with openat2(2) and RESOLVE_BENEATH, to a descriptor; what is mounted is that descriptor, not a path; and the
-// daemon is given the mount point, in a folder that no container reaches.
+// The property: what a mount point shows is below the volume's root, whatever symbolic links the
+// stage's containers put there and whatever they rename while we look. The kernel itself resolves
+// the path, with openat2(2) and RESOLVE_BENEATH, to a descriptor; what is mounted is that
+// descriptor, not a path; and the daemon is given the mount point, in a folder that no container
+// reaches.
 type Points struct {
 	dir    string
 	daemon string // the path of its socket
@@ -36,19 +40,21 @@ type Points struct {
 	closed bool
 }
 
-// New are mount points below dir, for a daemon that has its socket there. An empty dir refuses them.
+// New are mount points below dir, for a daemon that has its socket there. An empty dir refuses
+// them.
 func New(dir, daemon string) *Points { return &Points{dir: dir, daemon: daemon} }
 
-// maxFolders bounds the mounts of one build.
+// maxFolders bounds the mounts of one stage.
 const maxFolders = 1024
 
 var (
 	ErrUnavailable = errors.New("this runner can't mount a part of a volume")
-	errEnded       = errors.New("the guard is closed: its build has ended")
+	errEnded       = errors.New("the guard is closed: its stage has ended")
 	ErrLeadsOut    = errors.New("it leads out of the volume")
 )
 
-// Add mounts what is at rel below root, and is the path of the mount point. create makes missing folders.
+// Add mounts what is at rel below root, and is the path of the mount point. create makes missing
+// folders.
 func (f *Points) Add(root, rel string, create bool) (string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -56,7 +62,7 @@ func (f *Points) Add(root, rel string, create bool) (string, error) {
 		return "", err
 	}
 	if f.next >= maxFolders {
-		return "", fmt.Errorf("the build has %d such mounts already", f.next)
+		return "", fmt.Errorf("the stage has %d such mounts already", f.next)
 	}
 	fd, err := openBeneath(root, rel, create)
 	if err != nil {
@@ -86,7 +92,8 @@ func (f *Points) Add(root, rel string, create bool) (string, error) {
 	return target, nil
 }
 
-// ready makes the folder of mount points, once, and checks that the daemon will see what is mounted there.
+// ready makes the folder of mount points, once, and checks that the daemon will see what is mounted
+// there.
 func (f *Points) ready() error {
 	if f.closed {
 		return errEnded
@@ -112,8 +119,10 @@ func (f *Points) ready() error {
 // Shared is nil if the daemon sees what is mounted here, and says why it doesn't otherwise.
 func (f *Points) Shared() error { return shareMounts(f.daemon) }
 
-// Check tells, of a part of a volume that the daemon is going to mount itself, whether it's there and within the volume; create makes missing folders. The daemon does so once more,
-// safely, when the container starts, but words it with its own paths. If the guard and the daemon don't see the same files, it's left to the daemon.
+// Check tells, of a part of a volume that the daemon is going to mount itself, whether it's there
+// and within the volume; create makes missing folders. The daemon does so once more, safely, when
+// the container starts, but words it with its own paths. If the guard and the daemon don't see the
+// same files, it's left to the daemon.
 func (f *Points) Check(root, rel string, create bool) error {
 	if shareMounts(f.daemon) != nil {
 		return nil
@@ -142,8 +151,8 @@ func (f *Points) Close() error {
 	return Clean(f.dir)
 }
 
-// Clean undoes the mounts in the MountDir of a guard that is gone (its process was killed), and removes the folder. No container must be using them. A
-// folder that doesn't exist is clean.
+// Clean undoes the mounts in the MountDir of a guard that is gone (its process was killed), and
+// removes the folder. No container must be using them. A folder that doesn't exist is clean.
 func Clean(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -152,7 +161,8 @@ func Clean(dir string) error {
 	var errs []error
 	for _, e := range entries {
 		p := filepath.Join(dir, e.Name())
-		// What is below a mount that stays is the build's data: os.Remove, which removes no folder with content, is as much as may be done.
+		// What is below a mount that stays is the stage's data: os.Remove, which removes no folder
+		// with content, is as much as may be done.
 		if err := unix.Unmount(p, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) {
 			errs = append(errs, fmt.Errorf("unmount %s: %w", p, err))
 			continue
@@ -182,13 +192,14 @@ func shareMounts(daemon string) error {
 		return err
 	}
 	if ours != theirs {
-		return errors.New("the docker daemon lives in another mount namespace")
+		return errors.New("the docker daemon is in another mount namespace")
 	}
 	return nil
 }
 
-// openBeneath opens what is at rel below root, without any right but to name it (O_PATH). Symbolic links are followed as long as they stay below root; the
-// kernel checks each step. create makes missing folders, with the rights that Docker gives them.
+// openBeneath opens what is at rel below root, without any right but to name it (O_PATH). Symbolic
+// links are followed as long as they stay below root; the kernel checks each step. create makes
+// missing folders, with the rights that Docker gives them.
 func openBeneath(root, rel string, create bool) (int, error) {
 	base, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -220,9 +231,13 @@ func openBeneath(root, rel string, create bool) (int, error) {
 	return fd, wordBeneath(rel, err)
 }
 
-// beneath resolves a path below a folder. The kernel gives up (EAGAIN) when something is renamed meanwhile.
+// beneath resolves a path below a folder. The kernel gives up (EAGAIN) when something is renamed
+// meanwhile.
 func beneath(base int, rel string) (int, error) {
-	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	how := unix.OpenHow{
+		Flags:   unix.O_PATH | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS,
+	}
 	for tries := 0; ; tries++ {
 		fd, err := unix.Openat2(base, rel, &how)
 		if (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)) && tries < 64 {

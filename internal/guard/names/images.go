@@ -11,11 +11,14 @@ import (
 
 // ImageNames are the names of an image that are a client's to see, as the daemon has them.
 type ImageNames struct {
-	// Own are private tags, those of images without a name included; ownDigests are those of a push under way.
+	// Own are private tags, those of images without a name included; ownDigests are those of a push
+	// under way.
 	Own, OwnDigests []string
-	// Pushed are digests that the image has in registries to which this build has pushed it, as the client has them.
+	// Pushed are digests that the image has in registries to which this stage has pushed it, as the
+	// client has them.
 	Pushed []string
-	// Shared are tags and digests of images that came from their registry, or that the operator put here.
+	// Shared are tags and digests of images that came from their registry, or that the operator put
+	// here.
 	Shared, SharedDigests []string
 }
 
@@ -38,11 +41,15 @@ func (t Tags) Sort(repoTags, repoDigests []string) ImageNames {
 	return n
 }
 
-// Target is the daemon's name for an image that a client wants to call name.
+// Target returns the daemon's name for an image that a client wants to call name.
 func (t Tags) Target(name string) (string, error) {
 	ref, err := t.Parse(name)
 	if apierror.IsNotFound(err) {
-		return "", apierror.Refuse("the name "+apierror.Quote(name), "names that end a host in "+TagSpace+" are the runner's own", "")
+		return "", apierror.Refuse(
+			"the name "+apierror.Quote(name),
+			"names that end a host in "+TagSpace+" are the runner's own",
+			"",
+		)
 	}
 	if err != nil {
 		return "", err
@@ -53,7 +60,7 @@ func (t Tags) Target(name string) (string, error) {
 	return t.Private(reference.TagNameOnly(ref))
 }
 
-// RepoTag is a name as two query parameters.
+// RepoTag returns a name as two query parameters.
 func RepoTag(q url.Values, name string) url.Values {
 	ref := MustParse(name)
 	q.Set("repo", reference.TrimNamed(ref).Name())
@@ -63,22 +70,22 @@ func RepoTag(q url.Values, name string) url.Values {
 	return q
 }
 
-// Keeper is the name that keeps an image for the cache.
+// Keeper returns the name that keeps an image for the cache.
 func Keeper(id string) string { return KeepName + ":" + strings.TrimPrefix(id, "sha256:") }
 
-// ImageID is the id that ref is, if it's a whole one.
+// ImageID returns the id that ref is, if it's a whole one.
 func ImageID(ref string) (string, bool) {
 	hex := strings.TrimPrefix(ref, "sha256:")
 	return "sha256:" + hex, IsID(hex)
 }
 
-// Short is an id as Docker shows it.
+// Short returns an id as Docker shows it.
 func Short(id string) string {
 	id = strings.TrimPrefix(id, "sha256:")
 	return id[:min(12, len(id))]
 }
 
-// Canonical is the long form of a name; of what isn't one, the text itself.
+// Canonical returns the long form of a name; of what isn't one, the text itself.
 func Canonical(name string) string {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {

@@ -9,7 +9,7 @@ type Kind int
 const (
 	// Shared is of an image that came from its registry, or that the operator put here.
 	Shared Kind = iota
-	// OfStage is what one build calls an image. It goes with the build.
+	// OfStage is what one stage calls an image. It goes with the stage.
 	OfStage
 	// OfCache keeps an image that builds have made for the next ones, until the disk runs short.
 	OfCache
@@ -26,7 +26,8 @@ func KindOf(name string) Kind {
 	return Shared
 }
 
-// StageOf is the id of the build whose name of an image this is, as far as it can be read from the name; ok is false for the name of no build.
+// StageOf returns the id of the stage whose name of an image this is, as far as it can be read from
+// the name; ok is false for the name of no stage.
 func StageOf(name string) (id string, ok bool) {
 	host, rest, _ := strings.Cut(name, "/")
 	if strings.HasPrefix(host, "127.0.0.1:") {

@@ -1,7 +1,8 @@
-// Package names translates between the names that a client gives to its objects (containers, networks, volumes, images) and those that the shared Docker daemon
-// knows them by.
+// Package names translates between the names that a client gives to its objects (containers,
+// networks, volumes, images) and those that the shared Docker daemon knows them by.
 //
-// The one rule to keep: no name that a stage makes is ever a name that another stage could mean, and the daemon's names never reach a client.
+// The one rule to keep: no name that a stage makes is ever a name that another stage could mean,
+// and the daemon's names never reach a client.
 package names
 
 import (
@@ -15,18 +16,20 @@ import (
 	"github.com/docker/docker/pkg/namesgenerator"
 )
 
-// Names translates between what a client calls its containers, networks and volumes and what the daemon does. Two builds may both have a "db": the daemon
-// knows them as "ID.db", ID being each build's own.
+// Names translates between what a client calls its containers, networks and volumes and what the
+// daemon does. Two stages may both have a "db": the daemon knows them as "ID.db", ID being each
+// stage's own.
 //
-// The prefix is so unlike anything else that it may be cut out of every text that goes to a client, wherever it stands: in lists, inspections, events and errors. Streams
-// of the client's own data (logs, archives) aren't touched.
+// The prefix is so unlike anything else that it may be cut out of every text that goes to a client,
+// wherever it stands: in lists, inspections, events and errors. Streams of the client's own data
+// (logs, archives) aren't touched.
 type Names struct {
 	prefix  string // "ID."
-	network string // the build's network in the daemon
+	network string // the stage's network in the daemon
 	Tags    Tags   // what images are called
 }
 
-// New are the names of the build of that id, whose network the daemon knows by that name.
+// New returns the names of the stage of that id, whose network the daemon knows by that name.
 func New(id, network string) Names {
 	return Names{prefix: id + ".", network: network, Tags: NewTags(id)}
 }
@@ -34,10 +37,11 @@ func New(id, network string) Names {
 // Strip takes the prefix off a name, if the client wrote it with one.
 func (n Names) Strip(name string) string { return strings.TrimPrefix(name, n.prefix) }
 
-// Bridge is what a client knows the build's network as: Docker's default network, which it stands in for.
+// Bridge is what a client knows the stage's network as: Docker's default network, which it stands
+// in for.
 const Bridge = "bridge"
 
-// Valid tells whether s could be the name of a container, a network or a volume, or an id.
+// Valid reports whether s could be the name of a container, a network or a volume, or an id.
 func Valid(s string) bool {
 	if s == "" || len(s) > 255 {
 		return false
@@ -52,10 +56,10 @@ func Valid(s string) bool {
 	return true
 }
 
-// Scope is the daemon's name for the client's name. A scoped name stays as it is.
+// Scope returns the daemon's name for the client's name. A scoped name stays as it is.
 func (n Names) Scope(name string) string { return n.prefix + strings.TrimPrefix(name, n.prefix) }
 
-// Scoped tells whether a name in the daemon is one that this guard has given.
+// Scoped reports whether a name in the daemon is one that this guard has given.
 func (n Names) Scoped(name string) bool {
 	return strings.HasPrefix(strings.TrimPrefix(name, "/"), n.prefix)
 }
@@ -65,15 +69,19 @@ func (n Names) Unscope(text string) string {
 	return strings.ReplaceAll(n.Tags.ShowName(text), n.prefix, "")
 }
 
-// escape is a character of JSON that is written as a number, whose last digit may look like the first letter of a prefix. An escaped backslash is matched so that what comes
-// behind it isn't.
+// escape is a character of JSON that is written as a number, whose last digit may look like the
+// first letter of a prefix. An escaped backslash is matched so that what comes behind it isn't.
 var escape = regexp.MustCompile(`\\\\|\\u[0-9a-f]{4}`)
 
-// Answer makes an answer of the daemon's (compact JSON) one for the client: names without prefix, and the build's network under the name of the one that it stands in for.
+// Answer makes an answer of the daemon's (compact JSON) one for the client: names without prefix,
+// and the stage's network under the name of the one that it stands in for.
 func (n Names) Answer(b []byte) []byte {
 	if bytes.Contains(b, []byte(`\u`)) {
 		// In capitals it means the same, and no prefix has any.
-		b = escape.ReplaceAllFunc(b, func(match []byte) []byte { return append(match[:2:2], bytes.ToUpper(match[2:])...) })
+		b = escape.ReplaceAllFunc(
+			b,
+			func(match []byte) []byte { return append(match[:2:2], bytes.ToUpper(match[2:])...) },
+		)
 	}
 	b = bytes.ReplaceAll(n.Tags.Show(b), []byte(n.prefix), nil)
 	quoted := strconv.Quote(n.network)
@@ -81,17 +89,18 @@ func (n Names) Answer(b []byte) []byte {
 	return bytes.ReplaceAll(b, []byte(quoted+`:{`), []byte(`"bridge":{`))
 }
 
-// Random is a name like those that the daemon gives. The guard names what the client doesn't: a name with the prefix is half of the proof of ownership.
+// Random returns a name like those that the daemon gives. The guard names what the client doesn't:
+// a name with the prefix is half of the proof of ownership.
 func (n Names) Random() string {
 	b := make([]byte, 3)
 	_, _ = rand.Read(b) // never fails
 	return n.prefix + namesgenerator.GetRandomName(0) + "_" + hex.EncodeToString(b)
 }
 
-// IsHex tells whether s is all lower-case hexadecimal digits, as ids are.
+// IsHex reports whether s is all lower-case hexadecimal digits, as ids are.
 func IsHex(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
 }
 
-// IsID tells whether s is a full id.
+// IsID reports whether s is a full id.
 func IsID(s string) bool { return len(s) == 64 && IsHex(s) }

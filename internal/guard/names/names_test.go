@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// FuzzNames: scoping is undone by unscoping, never leaves the build's own names, and happens once.
+// FuzzNames: scoping is undone by unscoping, never leaves the stage's own names, and happens once.
 func FuzzNames(f *testing.F) {
 	for _, s := range []string{"db", "drone-abc.db", "drone-abc.drone-abc.x", "a..b", "/x", "", "\xa4rone-abc.", `\\\ufffdrone-abc.`, "\xff\xffrone-abc.", "\x1drone-abc.", "\x1ddrone-abc."} {
 		f.Add(s)

@@ -16,30 +16,37 @@ import (
 
 // Tags translates between what a client calls its images and what the daemon does.
 //
-// The property: no tag that a build makes is ever a name that another build, or a step of a pipeline, could mean. The daemon knows "golang:1.22" of a build as
-// "ID.build.invalid/docker.io/library/golang:1.22", ID being the build's own, and the name "golang:1.22" itself is moved by pulls alone.
+// The property: no tag that a stage makes is ever a name that another stage, or a step of a
+// pipeline, could mean. The daemon knows "golang:1.22" of a stage as
+// "ID.build.invalid/docker.io/library/golang:1.22", ID being the stage's own, and the name
+// "golang:1.22" itself is moved by pulls alone.
 //
-// The whole of an image's name is in its private one, the registry first (its port behind "__", as a path has no colons), so it can be read back from any text.
+// The whole of an image's name is in its private one, the registry first (its port behind "__", as
+// a path has no colons), so it can be read back from any text.
 type Tags struct {
 	Domain string // "ID.build.invalid"
 	inText *regexp.Regexp
 }
 
-// TagSpace ends the domain of every private tag. No registry can have such a name (RFC 2606), so nothing is ever pulled from there.
+// TagSpace ends the domain of every private tag. No registry can have such a name (RFC 2606), so
+// nothing is ever pulled from there.
 const TagSpace = ".build.invalid"
 
-// KeepName is the repository whose tags keep images that no build has a name for any longer: they are the cache of the builder. The tag is the image's id.
+// KeepName is the repository whose tags keep images that no stage has a name for any longer: they
+// are the cache of the builder. The tag is the image's id.
 const KeepName = "cache" + TagSpace + "/image"
 
-// Kept tells whether a name in the daemon is one that keeps an image. containerd's image store shows each name with the image's digest as well.
+// Kept reports whether a name in the daemon is one that keeps an image. containerd's image store
+// shows each name with the image's digest as well.
 func Kept(name string) bool {
 	return strings.HasPrefix(name, KeepName+":") || strings.HasPrefix(name, KeepName+"@")
 }
 
-// untagged is the repository, in a build's domain, of images that the build made without a name.
+// untagged is the repository, in a stage's domain, of images that the stage made without a name.
 const untagged = "untagged"
 
-// nameLimit is how long a name may be without its tag; of newer versions of the grammar, the path alone.
+// nameLimit is how long a name may be without its tag; of newer versions of the grammar, the path
+// alone.
 const nameLimit = 255
 
 // None is what Docker shows for the name of an image that has none.
@@ -54,12 +61,17 @@ func NewTags(id string) Tags {
 		host = "b-" + hex.EncodeToString(sum[:16])
 	}
 	t := Tags{Domain: host + TagSpace}
-	// A name that was pushed has the address of the push's proxy before it (push.go).
-	t.inText = regexp.MustCompile(`(?:127\.0\.0\.1:[0-9]+/)?` + regexp.QuoteMeta(t.Domain) + `/([a-z0-9._-]+)(?:/(library/)?([a-z0-9._-]+)(/)?)?`)
+	// A name that was pushed has the address of the push's proxy before it (package registryproxy).
+	t.inText = regexp.MustCompile(
+		`(?:127\.0\.0\.1:[0-9]+/)?` + regexp.QuoteMeta(
+			t.Domain,
+		) + `/([a-z0-9._-]+)(?:/(library/)?([a-z0-9._-]+)(/)?)?`,
+	)
 	return t
 }
 
-// Parse reads a client's name of an image, with its defaults. It refuses names that are the guards' own.
+// Parse reads a client's name of an image, with its defaults. It refuses names that are the guards'
+// own.
 func (t Tags) Parse(name string) (reference.Named, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -71,17 +83,26 @@ func (t Tags) Parse(name string) (reference.Named, error) {
 	return ref, nil
 }
 
-// Private is the daemon's name for what this build calls ref. A digest isn't part of it; a name without a tag stays one.
+// Private returns the daemon's name for what this stage calls ref. A digest isn't part of it; a
+// name without a tag stays one.
 func (t Tags) Private(ref reference.Named) (string, error) {
 	s := t.Repository(ref)
 	if len(s) > nameLimit {
-		return "", apierror.BadRequest("the name %.100s… is too long for an image of a build's own: it has more than %d characters", reference.FamiliarName(ref), nameLimit-len(t.Domain)-1)
+		return "", apierror.BadRequest(
+			"the name %.100s… is too long for an image of a stage's own: it has more than %d characters",
+			reference.FamiliarName(ref),
+			nameLimit-len(t.Domain)-1,
+		)
 	}
 	if tagged, ok := ref.(reference.Tagged); ok {
 		s += ":" + tagged.Tag()
 	}
 	if _, err := reference.ParseNormalizedNamed(s); err != nil {
-		return "", apierror.BadRequest("the name %s is malformed: %v", apierror.Quote(reference.FamiliarString(ref)), err)
+		return "", apierror.BadRequest(
+			"the name %s is malformed: %v",
+			apierror.Quote(reference.FamiliarString(ref)),
+			err,
+		)
 	}
 	return s, nil
 }
@@ -90,7 +111,8 @@ func (t Tags) Repository(ref reference.Named) string {
 	return t.Domain + "/" + encodeDomain(reference.Domain(ref)) + "/" + reference.Path(ref)
 }
 
-// encodeDomain makes a component of a path of a registry's address. A port goes behind "__", which no host name has; what no path can hold is written in hex behind "x_".
+// encodeDomain makes a component of a path of a registry's address. A port goes behind "__", which
+// no host name has; what no path can hold is written in hex behind "x_".
 func encodeDomain(domain string) string {
 	host, port, _ := strings.Cut(domain, ":")
 	if !pathComponent.MatchString(host) {
@@ -116,25 +138,30 @@ func decodeDomain(s string) (string, bool) {
 	return host, true
 }
 
-// Untagged is a new name for an image that has none of the client's. Every image that a build makes has a name in its domain: it's the proof of whose it is.
+// Untagged returns a new name for an image that has none of the client's. Every image that a stage
+// makes has a name in its domain: it's the proof of whose it is.
 func (t Tags) Untagged() (repo, tag string) {
 	b := make([]byte, 16)
 	_, _ = rand.Read(b) // never fails
 	return t.Domain + "/" + untagged, hex.EncodeToString(b)
 }
 
-// Owns tells whether a name in the daemon is this build's.
+// Owns reports whether a name in the daemon is this stage's.
 func (t Tags) Owns(name string) bool {
-	return strings.HasPrefix(name, t.Domain+"/") || strings.HasPrefix(name, "127.0.0.1:") && strings.Contains(name, "/"+t.Domain+"/")
+	return strings.HasPrefix(name, t.Domain+"/") ||
+		strings.HasPrefix(name, "127.0.0.1:") && strings.Contains(name, "/"+t.Domain+"/")
 }
 
-// Anonymous tells whether a name in the daemon is one that the build gave to an image without a name.
+// Anonymous reports whether a name in the daemon is one that the stage gave to an image without a
+// name.
 func (t Tags) Anonymous(name string) bool { return strings.HasPrefix(name, t.Domain+"/"+untagged+":") }
 
-// AnonymousRepository tells whether a repository in the daemon is that of the build's images without a name.
+// AnonymousRepository reports whether a repository in the daemon is that of the stage's images
+// without a name.
 func (t Tags) AnonymousRepository(name string) bool { return name == t.Domain+"/"+untagged }
 
-// Reserved tells whether a name in the daemon is any build's own, or keeps an image for the cache.
+// Reserved reports whether a name in the daemon is any stage's own, or keeps an image for the
+// cache.
 func Reserved(name string) bool {
 	host, rest, _ := strings.Cut(name, "/")
 	if strings.HasPrefix(host, "127.0.0.1:") {
@@ -143,7 +170,8 @@ func Reserved(name string) bool {
 	return strings.HasSuffix(host, TagSpace)
 }
 
-// Show makes a text for the client of one of the daemon's: private names in it become what the client calls them, in their short form.
+// Show makes a text for the client of one of the daemon's: private names in it become what the
+// client calls them, in their short form.
 func (t Tags) Show(text []byte) []byte {
 	if t.inText == nil || !bytes.Contains(text, []byte(t.Domain)) {
 		return text
@@ -164,7 +192,8 @@ func (t Tags) ShowFull(text []byte) []byte {
 	return t.rename(text, func(domain, library, first string, _ bool) string { return domain + "/" + library + first })
 }
 
-// rename replaces each private name's beginning in a text: its registry, "library/" if that is next, and the path's (next) component; more tells whether another follows.
+// rename replaces each private name's beginning in a text: its registry, "library/" if that is
+// next, and the path's (next) component; more reports whether another follows.
 func (t Tags) rename(text []byte, name func(domain, library, first string, more bool) string) []byte {
 	var out []byte
 	at := 0

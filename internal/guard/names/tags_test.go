@@ -39,10 +39,10 @@ func TestPrivateNames(t *testing.T) {
 				t.Errorf("shown in full as %q, want a form of %q", full, tt.client)
 			}
 			if !tags.Owns(got) || !Reserved(got) || tags.Anonymous(got) {
-				t.Errorf("%q isn't taken for the build's own", got)
+				t.Errorf("%q isn't taken for the stage's own", got)
 			}
 			if NewTags("drone-ab").Owns(got) || NewTags("c").Owns(got) {
-				t.Errorf("%q is taken for another build's", got)
+				t.Errorf("%q is taken for another stage's", got)
 			}
 		})
 	}
@@ -99,12 +99,13 @@ func TestDomains(t *testing.T) {
 			t.Errorf("the domain of %q is %q", tt.id, got)
 		}
 		if _, err := NewTags(tt.id).Target("golang:1.22"); err != nil {
-			t.Errorf("a name of build %q: %v", tt.id, err)
+			t.Errorf("a name of stage %q: %v", tt.id, err)
 		}
 	}
 }
 
-// FuzzImageNames: whatever a client calls an image, the daemon's name for it is in the build's own domain, and is shown as that again.
+// FuzzImageNames: whatever a client calls an image, the daemon's name for it is in the stage's own
+// domain, and is shown as that again.
 func FuzzImageNames(f *testing.F) {
 	for _, s := range []string{"a", "golang:1.22", "docker.io/library/a", "[::1]:5/a", "h:5000/a/b__c-d.e:x", "x_ab/y", "drone-abc.build.invalid/a:1", "docker.io/l.00000/0"} {
 		f.Add(s)
@@ -129,7 +130,7 @@ func FuzzImageNames(f *testing.F) {
 	})
 }
 
-// FuzzShow: no text breaks it, and no name of the build's own is left in a text that it has shown.
+// FuzzShow: no text breaks it, and no name of the stage's own is left in a text that it has shown.
 func FuzzShow(f *testing.F) {
 	f.Add("x drone-abc.build.invalid/docker.io/library/a/b:1 127.0.0.1:80/drone-abc.build.invalid/untagged:ab")
 	f.Add("drone-abc.build.invalid/untagged:0drone-abc.build.invalid/00")

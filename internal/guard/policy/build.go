@@ -30,7 +30,8 @@ type BuildPlan struct {
 // buildPassed are the parameters of a build that are forwarded as they are.
 var buildPassed = []string{"nocache", "target"}
 
-// Build judges the parameters of a build that both builders have, and warns of limits that are cut down.
+// Build judges the parameters of a build that both builders have, and warns of limits that are cut
+// down.
 func Build(ctx context.Context, w World, q url.Values) (BuildPlan, []string, error) {
 	p := BuildPlan{Query: url.Values{"rm": {"1"}, "forcerm": {"1"}}}
 	for _, k := range buildPassed {
@@ -62,13 +63,17 @@ func Build(ctx context.Context, w World, q url.Values) (BuildPlan, []string, err
 	return p, warnings, nil
 }
 
-// refusedInBuilds are parameters that no build may have.
+// refusedInBuilds are parameters that no stage may have.
 func refusedInBuilds(q url.Values) error {
 	if Flag(q, "squash") {
 		return apierror.Refuse("squash", "it is an experiment of the daemon's", "")
 	}
 	if v := q.Get("outputs"); v != "" && v != "[]" && v != "null" {
-		return apierror.Refuse("outputs", "the daemon would write them on its own machine, or send them", "use docker buildx build --output")
+		return apierror.Refuse(
+			"outputs",
+			"the daemon would write them on its own machine, or send them",
+			"use docker buildx build --output",
+		)
 	}
 	if len(q["securityopt"]) > 0 {
 		return apierror.Refuse("securityopt", "profiles and labels are the daemon's", "")
@@ -79,7 +84,8 @@ func refusedInBuilds(q url.Values) error {
 	return nil
 }
 
-// Flag reads a boolean of a query as the daemon does: everything but "", 0, no, false, none is true.
+// Flag reads a boolean of a query as the daemon does: everything but "", 0, no, false, none is
+// true.
 func Flag(q url.Values, key string) bool {
 	switch strings.ToLower(strings.TrimSpace(q.Get(key))) {
 	case "", "0", "no", "false", "none":
@@ -132,7 +138,8 @@ func (p *BuildPlan) limits(ctx context.Context, w World, q url.Values) (warnings
 	host := &container.HostConfig{}
 	r := &host.Resources
 	numbers := map[string]*int64{
-		"memory": &r.Memory, "memswap": &r.MemorySwap, "cpushares": &r.CPUShares, "cpuperiod": &r.CPUPeriod, "cpuquota": &r.CPUQuota, "shmsize": &host.ShmSize,
+		"memory": &r.Memory, "memswap": &r.MemorySwap, "cpushares": &r.CPUShares, "cpuperiod": &r.CPUPeriod,
+		"cpuquota": &r.CPUQuota, "shmsize": &host.ShmSize,
 	}
 	for key, v := range numbers {
 		text := q.Get(key)
@@ -188,8 +195,9 @@ func (p *BuildPlan) limits(ctx context.Context, w World, q url.Values) (warnings
 	return j.warnings, nil
 }
 
-// BuildNetwork judges the network that the steps of a build with the classic builder are on. own says that it is one where the stage's containers are; mode is empty for
-// Docker's default, for which the guard has a network of its own.
+// BuildNetwork judges the network that the steps of a build with the classic builder are on. own
+// says that it is one where the stage's containers are; mode is empty for Docker's default, for
+// which the guard has a network of its own.
 func BuildNetwork(ctx context.Context, w World, mode string) (real string, own bool, err error) {
 	switch {
 	case isDefault(mode):
@@ -216,7 +224,11 @@ func BuildKitNetwork(mode string) (string, error) {
 	case network.NetworkNone:
 		return mode, nil
 	}
-	return "", apierror.Refuse("networkmode "+apierror.Quote(mode), "BuildKit's steps have a network of their own", "leave --network out")
+	return "", apierror.Refuse(
+		"networkmode "+apierror.Quote(mode),
+		"BuildKit's steps have a network of their own",
+		"leave --network out",
+	)
 }
 
 // BuildRemote judges where a build's context comes from, if not with the request.
@@ -224,5 +236,9 @@ func BuildRemote(remote string) error {
 	if remote == "" {
 		return nil
 	}
-	return apierror.Refuse("remote "+apierror.Quote(remote), "the daemon would fetch it, from wherever it can reach", "clone or fetch it in the step, or use docker buildx build")
+	return apierror.Refuse(
+		"remote "+apierror.Quote(remote),
+		"the daemon would fetch it, from wherever it can reach",
+		"clone or fetch it in the step, or use docker buildx build",
+	)
 }

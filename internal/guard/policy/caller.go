@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Caller is what is mounted in the container that a request comes from. It answers what a path means to the client.
+// Caller is what is mounted in the container that a request comes from. It answers what a path
+// means to the client.
 type Caller struct{ Mounts []Mount }
 
 // Mount is a mount in a container, as the daemon reports it.
@@ -19,7 +20,8 @@ type Mount struct {
 	Subpath string `json:"-"`
 }
 
-// find returns the mount that a path is in, and the path below it. It fails if steps disagree on what is there.
+// find returns the mount that a path is in, and the path below it. It fails if steps disagree on
+// what is there.
 func (c Caller) find(p string) (m Mount, rel string, found bool, err error) {
 	for _, have := range c.Mounts {
 		below, ok := below(have.Destination, p)

@@ -31,7 +31,13 @@ var configRules = []fieldRule{
 
 // hostRules are for container.HostConfig: what a container gets of the machine.
 var hostRules = []fieldRule{
-	{"Privileged", deny("a stage's containers are unprivileged", "most such containers only need Docker: mount /var/run/docker.sock, which is this stage's own")},
+	{
+		"Privileged",
+		deny(
+			"a stage's containers are unprivileged",
+			"most such containers only need Docker: mount /var/run/docker.sock, which is this stage's own",
+		),
+	},
 	{"CapAdd", capAdd},
 	{"CapDrop", allow},
 	{"SecurityOpt", securityOpt},

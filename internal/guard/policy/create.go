@@ -24,15 +24,19 @@ type CreatePlan struct {
 	Body *container.CreateRequest
 	// Image is the container's.
 	Image Image
-	// Version of the API for the request to the daemon: the client's, or newer if a mount needs a field that the client's doesn't have.
+	// Version of the API for the request to the daemon: the client's, or newer if a mount needs a
+	// field that the client's doesn't have.
 	Version string
 }
 
-// Create says what becomes of a request for a container, and warns of what isn't done as the client wants it. Volumes that the container mounts are made by then.
+// Create says what becomes of a request for a container, and warns of what isn't done as the client
+// wants it. Volumes that the container mounts are made by then.
 func Create(ctx context.Context, w World, r CreateRequest) (CreatePlan, []string, error) {
 	c := r.Body
 	if c.Config == nil || c.Image == "" {
-		return CreatePlan{}, nil, apierror.BadRequest("config cannot be empty in order to create a container: it has no image")
+		return CreatePlan{}, nil, apierror.BadRequest(
+			"config cannot be empty in order to create a container: it has no image",
+		)
 	}
 	if c.HostConfig == nil {
 		c.HostConfig = &container.HostConfig{}
@@ -77,7 +81,8 @@ func (j *judgement) container(c *container.CreateRequest) error {
 	return j.judge("NetworkingConfig", c.NetworkingConfig, networkingRules)
 }
 
-// fill gives a container what is the stage's. Mounts come last: they make volumes, and nothing is made for a request that is refused.
+// fill gives a container what is the stage's. Mounts come last: they make volumes, and nothing is
+// made for a request that is refused.
 func fill(ctx context.Context, p *placing, j *judgement, r CreateRequest) error {
 	c, h := r.Body, r.Body.HostConfig
 	c.Image = p.facts.image.Ref

@@ -36,10 +36,12 @@ var endpointRules = []fieldRule{
 	{"DNSNames", drop},
 }
 
-// isDefault reports whether a network mode means Docker's default network, which the stage's own stands in for.
+// isDefault reports whether a network mode means Docker's default network, which the stage's own
+// stands in for.
 func isDefault(mode string) bool { return mode == "" || mode == "default" || mode == names.Bridge }
 
-// networkMode puts a container onto networks of the stage's own. What Docker calls its default network is the stage's.
+// networkMode puts a container onto networks of the stage's own. What Docker calls its default
+// network is the stage's.
 func networkMode(j *judgement, at string, v reflect.Value) error {
 	mode := v.String()
 	switch {
@@ -47,7 +49,11 @@ func networkMode(j *judgement, at string, v reflect.Value) error {
 		v.SetString(j.stage.Network)
 	case mode == network.NetworkNone:
 	case mode == network.NetworkHost:
-		return apierror.Refuse(at+` "host"`, "the machine's network isn't shared", "leave it out: the container joins the stage's network, where steps and services answer by name")
+		return apierror.Refuse(
+			at+` "host"`,
+			"the machine's network isn't shared",
+			"leave it out: the container joins the stage's network, where steps and services answer by name",
+		)
 	case strings.HasPrefix(mode, joinedPrefix):
 		return joined("the network namespace", true)(j, at, v)
 	default:
@@ -109,8 +115,8 @@ func cutLink(l string) (ref, alias string) {
 	return ref, alias
 }
 
-// fillEndpoints names the networks of a container as the daemon knows them, and gives the container its own name on each. Links of the default network become links
-// on the stage's.
+// fillEndpoints names the networks of a container as the daemon knows them, and gives the container
+// its own name on each. Links of the default network become links on the stage's.
 func fillEndpoints(f facts, c *container.CreateRequest, name, version string) error {
 	h := c.HostConfig
 	linked := h.Links
@@ -124,7 +130,11 @@ func fillEndpoints(f facts, c *container.CreateRequest, name, version string) er
 			out[key] = &network.EndpointSettings{}
 			continue
 		case !onBridge(h):
-			return apierror.BadRequest("conflicting options: the container has the network mode %s and can't be on the network %s", mode, apierror.Quote(key))
+			return apierror.BadRequest(
+				"conflicting options: the container has the network mode %s and can't be on the network %s",
+				mode,
+				apierror.Quote(key),
+			)
 		}
 		n, err := f.network(key)
 		if err != nil {
@@ -136,7 +146,8 @@ func fillEndpoints(f facts, c *container.CreateRequest, name, version string) er
 		out[n.Name] = alias(given[key], name)
 	}
 	if onBridge(h) {
-		// Before API 1.44 a container is created on one network only; the daemon itself adds that of the mode.
+		// Before API 1.44 a container is created on one network only; the daemon itself adds that
+		// of the mode.
 		if out[mode] == nil && (len(out) == 0 || apiversion.AtLeast(version, "1.44")) {
 			out[mode] = alias(nil, name)
 		}

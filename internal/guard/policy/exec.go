@@ -10,7 +10,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// execRules are for container.ExecOptions: a process in a container is as unprivileged as the container.
+// execRules are for container.ExecOptions: a process in a container is as unprivileged as the
+// container.
 var execRules = []fieldRule{
 	{"User", allow},
 	{"Privileged", deny("a process in a container gets no more rights than the container", "run it without the flag")},

@@ -12,26 +12,37 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// What clients ask for out of habit: what every container has anyway, and what most of them do without.
+// What clients ask for out of habit: what every container has anyway, and what most of them do
+// without.
 
-// combined judges fields of a new container that mean something together, as the client wrote them. It runs before the tables, which judge each field alone.
+// combined judges fields of a new container that mean something together, as the client wrote them.
+// It runs before the tables, which judge each field alone.
 func (j *judgement) combined(h *container.HostConfig) error {
 	const at = "HostConfig."
 	if h.Privileged && j.stage.Unprivileged {
 		j.unprivileged(at, h)
 	}
 	if slices.ContainsFunc(h.CapAdd, func(c string) bool { return capability(c) == tracing }) && h.PidMode != "" {
-		return apierror.Refuse(at+"CapAdd "+apierror.Quote(tracing), "with the process namespace of another container it would trace that one's", "")
+		return apierror.Refuse(
+			at+"CapAdd "+apierror.Quote(tracing),
+			"with the process namespace of another container it would trace that one's",
+			"",
+		)
 	}
 	if len(h.Sysctls) > 0 && h.NetworkMode.IsContainer() {
 		key := slices.Min(slices.Collect(maps.Keys(h.Sysctls)))
-		return apierror.Refuse(at+"Sysctls "+apierror.Quote(key), "it would change the network of another container", "")
+		return apierror.Refuse(
+			at+"Sysctls "+apierror.Quote(key),
+			"it would change the network of another container",
+			"",
+		)
 	}
 	return nil
 }
 
-// unprivileged runs a privileged container without, as a step of a trusted repository is: most that ask for it only want Docker, or nothing that they know of. The
-// capabilities that it asks for besides are part of that.
+// unprivileged runs a privileged container without, as a step of a trusted repository is: most that
+// ask for it only want Docker, or nothing that they know of. The capabilities that it asks for
+// besides are part of that.
 func (j *judgement) unprivileged(at string, h *container.HostConfig) {
 	h.Privileged = false
 	j.warn(at + "Privileged is not granted: a stage's containers are unprivileged, and this one runs without")
@@ -44,15 +55,17 @@ func (j *judgement) unprivileged(at string, h *container.HostConfig) {
 	})
 }
 
-// defaultCapabilities are what Docker gives an unprivileged container: to add one of them only undoes a drop.
+// defaultCapabilities are what Docker gives an unprivileged container: to add one of them only
+// undoes a drop.
 var defaultCapabilities = []string{
-	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP", "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
+	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
+	"NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 }
 
 // tracing is the capability to trace the processes of one's own namespace.
 const tracing = "SYS_PTRACE"
 
-// capability is the name of a capability in one spelling.
+// capability returns the name of a capability in one spelling.
 func capability(name string) string { return strings.TrimPrefix(strings.ToUpper(name), "CAP_") }
 
 // grantable reports whether a container may have a capability.
@@ -65,7 +78,11 @@ func grantable(name string) bool {
 func capAdd(_ *judgement, at string, v reflect.Value) error {
 	for i := range v.Len() {
 		if name := v.Index(i).String(); !grantable(name) {
-			return apierror.Refuse(at+" "+apierror.Quote(name), "a stage's containers get no more capabilities than Docker's default set", "")
+			return apierror.Refuse(
+				at+" "+apierror.Quote(name),
+				"a stage's containers get no more capabilities than Docker's default set",
+				"",
+			)
 		}
 	}
 	if v.Len() == 0 {
@@ -74,12 +91,18 @@ func capAdd(_ *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-// harmlessSysctls are of a network namespace, and change nothing outside of it. tcpSysctl and noIPv6Sysctl are more of them.
+// harmlessSysctls are of a network namespace, and change nothing outside of it. tcpSysctl and
+// noIPv6Sysctl are more of them.
 var (
-	harmlessSysctls = []string{"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ip_local_port_range", "net.ipv4.ping_group_range", "net.core.somaxconn"}
-	tcpSysctl       = regexp.MustCompile(`^net\.ipv4\.tcp_[a-z0-9_]+$`)
-	noIPv6Sysctl    = regexp.MustCompile(`^net\.ipv6\.conf\.[a-z0-9_]+\.disable_ipv6$`)
-	sysctlValue     = regexp.MustCompile(`^[a-z0-9 \t-]{0,64}$`)
+	harmlessSysctls = []string{
+		"net.ipv4.ip_unprivileged_port_start",
+		"net.ipv4.ip_local_port_range",
+		"net.ipv4.ping_group_range",
+		"net.core.somaxconn",
+	}
+	tcpSysctl    = regexp.MustCompile(`^net\.ipv4\.tcp_[a-z0-9_]+$`)
+	noIPv6Sysctl = regexp.MustCompile(`^net\.ipv6\.conf\.[a-z0-9_]+\.disable_ipv6$`)
+	sysctlValue  = regexp.MustCompile(`^[a-z0-9 \t-]{0,64}$`)
 )
 
 // sysctls lets a container set what is its own.
@@ -88,9 +111,17 @@ func sysctls(_ *judgement, at string, v reflect.Value) error {
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		switch {
 		case !slices.Contains(harmlessSysctls, key) && !tcpSysctl.MatchString(key) && !noIPv6Sysctl.MatchString(key):
-			return apierror.Refuse(at+" "+apierror.Quote(key), "kernel parameters are the runner's, apart from harmless ones of a container's own network", "")
+			return apierror.Refuse(
+				at+" "+apierror.Quote(key),
+				"kernel parameters are the runner's, apart from harmless ones of a container's own network",
+				"",
+			)
 		case !sysctlValue.MatchString(given[key]):
-			return apierror.Refuse(at+" "+apierror.Quote(key), "its value has characters that no such parameter's has", "")
+			return apierror.Refuse(
+				at+" "+apierror.Quote(key),
+				"its value has characters that no such parameter's has",
+				"",
+			)
 		}
 	}
 	return nil
@@ -120,7 +151,8 @@ func usernsMode(j *judgement, at string, v reflect.Value) error {
 // noLabelling are the options by which a container does without SELinux's labels.
 var noLabelling = []string{"label=disable", "label:disable"}
 
-// securityOpt lets a container give up gaining privileges, and say of labels that there are none where there are none.
+// securityOpt lets a container give up gaining privileges, and say of labels that there are none
+// where there are none.
 func securityOpt(j *judgement, at string, v reflect.Value) error {
 	opts, _ := v.Interface().([]string)
 	var out []string
@@ -130,7 +162,11 @@ func securityOpt(j *judgement, at string, v reflect.Value) error {
 			out = append(out, o)
 		case slices.Contains(noLabelling, o) && !j.facts.daemon.SELinux:
 		default:
-			return apierror.Refuse(at+" "+apierror.Quote(o), "profiles and labels are the daemon's", "only no-new-privileges is allowed")
+			return apierror.Refuse(
+				at+" "+apierror.Quote(o),
+				"profiles and labels are the daemon's",
+				"only no-new-privileges is allowed",
+			)
 		}
 	}
 	v.Set(reflect.ValueOf(out))

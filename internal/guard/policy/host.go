@@ -14,12 +14,17 @@ import (
 // mustBeNull is for the lists of masked and read-only paths: an empty list unmasks everything.
 func mustBeNull(_ *judgement, at string, v reflect.Value) error {
 	if !v.IsNil() {
-		return apierror.Refuse(at, "the paths of /proc and /sys that are masked or read-only are the daemon's choice", "leave the field out; an empty list would unmask them")
+		return apierror.Refuse(
+			at,
+			"the paths of /proc and /sys that are masked or read-only are the daemon's choice",
+			"leave the field out; an empty list would unmask them",
+		)
 	}
 	return nil
 }
 
-// joined is for namespaces that a container may share with another one of the stage's. steps says whether that may be a step.
+// joined is for namespaces that a container may share with another one of the stage's. steps says
+// whether that may be a step.
 func joined(what string, steps bool, values ...string) action {
 	return func(j *judgement, at string, v reflect.Value) error {
 		mode := v.String()
@@ -56,7 +61,8 @@ func groups(j *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-// restartPolicy ends with the stage: a policy that outlives a restart of the daemon becomes on-failure.
+// restartPolicy ends with the stage: a policy that outlives a restart of the daemon becomes
+// on-failure.
 func restartPolicy(j *judgement, at string, v reflect.Value) error {
 	r := v.Addr().Interface().(*container.RestartPolicy)
 	switch r.Name {
@@ -71,13 +77,28 @@ func restartPolicy(j *judgement, at string, v reflect.Value) error {
 }
 
 // logOptions of the drivers that keep logs on the daemon's disk.
-var logOptions = []string{"max-size", "max-file", "compress", "mode", "max-buffer-size", "labels", "labels-regex", "env", "env-regex", "tag"}
+var logOptions = []string{
+	"max-size",
+	"max-file",
+	"compress",
+	"mode",
+	"max-buffer-size",
+	"labels",
+	"labels-regex",
+	"env",
+	"env-regex",
+	"tag",
+}
 
 // logConfig keeps logs local: other drivers send data from the daemon to any address.
 func logConfig(_ *judgement, at string, v reflect.Value) error {
 	l := v.Addr().Interface().(*container.LogConfig)
 	if !slices.Contains([]string{"", "json-file", "local", "none"}, l.Type) {
-		return apierror.Refuse(at+".Type "+apierror.Quote(l.Type), "this driver sends data from the daemon", "use json-file, local or none")
+		return apierror.Refuse(
+			at+".Type "+apierror.Quote(l.Type),
+			"this driver sends data from the daemon",
+			"use json-file, local or none",
+		)
 	}
 	for _, k := range slices.Sorted(maps.Keys(l.Config)) {
 		if !slices.Contains(logOptions, k) {

@@ -13,10 +13,12 @@ import (
 // HostName is what reaches published ports, as with Docker Desktop.
 const HostName = "host.docker.internal"
 
-// HostGateway is Docker's word for the address of the daemon's machine. As a client knows it, that is the gateway of the stage's network.
+// HostGateway is Docker's word for the address of the daemon's machine. As a client knows it, that
+// is the gateway of the stage's network.
 const HostGateway = "host-gateway"
 
-// Host takes a line for /etc/hosts apart, "name:address" or the newer "name=address". The address may be HostGateway.
+// Host takes a line for /etc/hosts apart, "name:address" or the newer "name=address". The address
+// may be HostGateway.
 func Host(line string) (name, address string, err error) {
 	i := strings.IndexAny(line, ":=")
 	if i <= 0 || i+1 == len(line) {
@@ -46,7 +48,8 @@ func extraHosts(j *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-// fillHosts adds HostName and the names of the docker daemons that the guard answers for, unless the client has names of its own there.
+// fillHosts adds HostName and the names of the docker daemons that the guard answers for, unless
+// the client has names of its own there.
 func fillHosts(s Stage, f facts, h *container.HostConfig) {
 	if !onBridge(h) {
 		return

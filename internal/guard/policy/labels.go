@@ -8,11 +8,16 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// LabelSpace is the prefix of labels that no client may set: some of them mean that an object outlives its stage.
+// LabelSpace is the prefix of labels that no client may set: some of them mean that an object
+// outlives its stage.
 const LabelSpace = "io.drone-runner-sysbox."
 
 func reservedLabel(at, key string) error {
-	return apierror.Refuse(at+" "+apierror.Quote(key), "labels that begin with "+LabelSpace+" are the runner's own", "")
+	return apierror.Refuse(
+		at+" "+apierror.Quote(key),
+		"labels that begin with "+LabelSpace+" are the runner's own",
+		"",
+	)
 }
 
 // CheckLabels refuses labels that are the runner's own, where the stage's own labels have no place.
@@ -25,7 +30,8 @@ func CheckLabels(at string, labels map[string]string) error {
 	return nil
 }
 
-// owned returns the labels of an object that the client makes: the client's, with the stage's over them.
+// owned returns the labels of an object that the client makes: the client's, with the stage's over
+// them.
 func (s Stage) owned(at string, labels map[string]string) (map[string]string, error) {
 	out := make(map[string]string, len(labels)+len(s.Labels))
 	for k, v := range labels {
@@ -49,7 +55,8 @@ func ownLabels(j *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-// containerLabels is ownLabels for a container. Labels of its image that are the runner's own are blanked: a Dockerfile says nothing about whose a container is.
+// containerLabels is ownLabels for a container. Labels of its image that are the runner's own are
+// blanked: a Dockerfile says nothing about whose a container is.
 func containerLabels(j *judgement, at string, v reflect.Value) error {
 	if err := ownLabels(j, at, v); err != nil {
 		return err

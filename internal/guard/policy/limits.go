@@ -41,7 +41,8 @@ func cpuset(j *judgement, _ string, v reflect.Value) error {
 	return nil
 }
 
-// ulimits cuts down to the runner's limits, and to the daemon's own where it may not go above them: a container that asks for more wouldn't start.
+// ulimits cuts down to the runner's limits, and to the daemon's own where it may not go above them:
+// a container that asks for more wouldn't start.
 func ulimits(j *judgement, at string, v reflect.Value) error {
 	list, _ := v.Interface().([]*container.Ulimit)
 	for i, u := range list {

@@ -16,7 +16,17 @@ import (
 
 // mountRules are for mount.Mount.
 var mountRules = []fieldRule{
-	{"Type", oneOf("the guard doesn't know this type of mount", "use bind, volume or tmpfs", "bind", "volume", "tmpfs", "image")},
+	{
+		"Type",
+		oneOf(
+			"the guard doesn't know this type of mount",
+			"use bind, volume or tmpfs",
+			"bind",
+			"volume",
+			"tmpfs",
+			"image",
+		),
+	},
 	{"Source", allow}, // what it means depends on the type: source
 	{"Target", mountTarget},
 	{"ReadOnly", allow},
@@ -55,7 +65,20 @@ var imageOptionRules = []fieldRule{{"Subpath", allow}} // the daemon keeps it wi
 var tmpfsOptionRules = []fieldRule{{"SizeBytes", allow}, {"Mode", allow}, {"Options", tmpfsOptions}}
 
 // tmpfsFlags of a mount of memory.
-var tmpfsFlags = []string{"exec", "noexec", "suid", "nosuid", "dev", "nodev", "ro", "rw", "uid", "gid", "nr_inodes", "nr_blocks"}
+var tmpfsFlags = []string{
+	"exec",
+	"noexec",
+	"suid",
+	"nosuid",
+	"dev",
+	"nodev",
+	"ro",
+	"rw",
+	"uid",
+	"gid",
+	"nr_inodes",
+	"nr_blocks",
+}
 
 func tmpfsOptions(_ *judgement, at string, v reflect.Value) error {
 	list, _ := v.Interface().([][]string)
@@ -88,7 +111,11 @@ func source(at string, m mount.Mount) error {
 	case m.Type == mount.TypeTmpfs && m.Source != "":
 		return apierror.BadRequest("%s: a tmpfs has no source", at)
 	case m.Type == mount.TypeBind && (!path.IsAbs(m.Source) || strings.ContainsRune(m.Source, 0)):
-		return apierror.BadRequest("%s: invalid mount path: %s: mount path must be absolute", at, apierror.Quote(m.Source))
+		return apierror.BadRequest(
+			"%s: invalid mount path: %s: mount path must be absolute",
+			at,
+			apierror.Quote(m.Source),
+		)
 	case m.Type == mount.TypeVolume && m.Source != "":
 		return volumeName(m.Source)
 	}
@@ -98,7 +125,10 @@ func source(at string, m mount.Mount) error {
 // volumeName judges the name of a volume.
 func volumeName(name string) error {
 	if !names.Valid(name) {
-		return apierror.BadRequest("%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed", apierror.Quote(name))
+		return apierror.BadRequest(
+			"%s includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed",
+			apierror.Quote(name),
+		)
 	}
 	return nil
 }
@@ -121,7 +151,8 @@ func binds(_ *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-// parseBind reads the short notation of a mount, "source:target:mode". Its bind sources are created when they are missing, as Docker does.
+// parseBind reads the short notation of a mount, "source:target:mode". Its bind sources are created
+// when they are missing, as Docker does.
 func parseBind(at, s string) (m mount.Mount, create bool, err error) {
 	parts := strings.Split(s, ":")
 	malformed := apierror.BadRequest("%s: invalid volume specification: %s", at, apierror.Quote(s))
@@ -150,7 +181,16 @@ func parseBind(at, s string) (m mount.Mount, create bool, err error) {
 	nocopy := false
 	for flag := range strings.SplitSeq(mode, ",") {
 		switch flag {
-		case "", "rw", "z", "Z", "consistent", "cached", "delegated", "default", "private", "rprivate": // labels of SELinux are the daemon's
+		case "",
+			"rw",
+			"z",
+			"Z",
+			"consistent",
+			"cached",
+			"delegated",
+			"default",
+			"private",
+			"rprivate": // labels of SELinux are the daemon's
 		case "ro":
 			m.ReadOnly = true
 		case "nocopy":
@@ -215,7 +255,11 @@ func mountTarget(_ *judgement, at string, v reflect.Value) error { return checkT
 func checkTarget(at, target string) error {
 	clean := path.Clean(target)
 	if !path.IsAbs(target) || clean == "/" {
-		return apierror.BadRequest("%s: invalid mount path: %s: mount path must be absolute, and not the root", at, apierror.Quote(target))
+		return apierror.BadRequest(
+			"%s: invalid mount path: %s: mount path must be absolute, and not the root",
+			at,
+			apierror.Quote(target),
+		)
 	}
 	for _, kernel := range []string{"/proc", "/sys", "/dev"} {
 		if clean == kernel || strings.HasPrefix(clean, kernel+"/") && kernel != "/dev" {

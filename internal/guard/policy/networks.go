@@ -55,7 +55,10 @@ var ipamConfigRules = []fieldRule{
 func networkName(_ *judgement, _ string, v reflect.Value) error {
 	switch name := v.String(); {
 	case !names.Valid(name):
-		return apierror.BadRequest("invalid network name %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", apierror.Quote(name))
+		return apierror.BadRequest(
+			"invalid network name %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+			apierror.Quote(name),
+		)
 	case slices.Contains([]string{names.Bridge, network.NetworkHost, network.NetworkNone, "default"}, name):
 		return apierror.New(http.StatusForbidden, "operation is not permitted on predefined "+name+" network ")
 	}
@@ -71,15 +74,18 @@ func configFrom(_ *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-// The options of a bridge that are the guard's: the address on which ports are published by default, and the name of the interface.
+// The options of a bridge that are the guard's: the address on which ports are published by
+// default, and the name of the interface.
 const (
 	hostBinding = "com.docker.network.bridge.host_binding_ipv4"
 	bridgeName  = "com.docker.network.bridge.name"
 )
 
-// bridgeOptions concern the network alone. The name of the interface isn't among them: it could be another's.
+// bridgeOptions concern the network alone. The name of the interface isn't among them: it could be
+// another's.
 var bridgeOptions = []string{
-	"com.docker.network.bridge.enable_icc", "com.docker.network.bridge.enable_ip_masquerade", "com.docker.network.driver.mtu",
+	"com.docker.network.bridge.enable_icc", "com.docker.network.bridge.enable_ip_masquerade",
+	"com.docker.network.driver.mtu",
 	"com.docker.network.container_iface_prefix", "com.docker.network.container_interface_prefix",
 }
 
@@ -93,14 +99,19 @@ func networkOptions(_ *judgement, at string, v reflect.Value) error {
 		case slices.Contains(bridgeOptions, k):
 			out[k] = val
 		default:
-			return apierror.Refuse(at+" "+apierror.Quote(k), "the guard's policy doesn't know this option as one that concerns the network alone", "")
+			return apierror.Refuse(
+				at+" "+apierror.Quote(k),
+				"the guard's policy doesn't know this option as one that concerns the network alone",
+				"",
+			)
 		}
 	}
 	v.Set(reflect.ValueOf(out))
 	return nil
 }
 
-// NetworkCreate judges a network, and publishes its ports on the gateway of the stage's network. bridge is the name of its interface; with "", the daemon names it.
+// NetworkCreate judges a network, and publishes its ports on the gateway of the stage's network.
+// bridge is the name of its interface; with "", the daemon names it.
 func NetworkCreate(ctx context.Context, w World, r *network.CreateRequest, bridge string) error {
 	f, err := references{gateway: true}.resolve(ctx, w)
 	if err != nil {
@@ -120,7 +131,8 @@ func NetworkCreate(ctx context.Context, w World, r *network.CreateRequest, bridg
 	return nil
 }
 
-// containerRef is a container in the body of a request, where its name may have Docker's slash.
+// containerRef returns a container in the body of a request, where its name may have Docker's
+// slash.
 func containerRef(name string) string { return strings.TrimPrefix(name, "/") }
 
 // Connect judges a container's way onto a network.
@@ -140,7 +152,8 @@ func Connect(ctx context.Context, w World, r *network.ConnectOptions) error {
 	return (&judgement{stage: w.Stage(), facts: f}).judge("EndpointConfig", r.EndpointConfig, endpointRules)
 }
 
-// Disconnect judges a container's way off a network. A step stays on the stage's: it's how the runner's own services reach it.
+// Disconnect judges a container's way off a network. A step stays on the stage's: it's how the
+// runner's own services reach it.
 func Disconnect(ctx context.Context, w World, n Network, r *network.DisconnectOptions) error {
 	who, err := w.Container(ctx, containerRef(r.Container))
 	if err != nil {
@@ -153,8 +166,9 @@ func Disconnect(ctx context.Context, w World, n Network, r *network.DisconnectOp
 	return nil
 }
 
-// judgeSubnets keeps a network's addresses within the pools, and off everything that the daemon's machine has a route to or that is reserved: a network that covers
-// the address of the server would receive the runner's own traffic.
+// judgeSubnets keeps a network's addresses within the pools, and off everything that the daemon's
+// machine has a route to or that is reserved: a network that covers the address of the server would
+// receive the runner's own traffic.
 func judgeSubnets(ctx context.Context, w World, ipam *network.IPAM) error {
 	if ipam == nil || !slices.ContainsFunc(ipam.Config, func(c network.IPAMConfig) bool { return c.Subnet != "" }) {
 		return nil
@@ -185,14 +199,24 @@ func judgeSubnets(ctx context.Context, w World, ipam *network.IPAM) error {
 
 // judge judges one subnet.
 func (s Subnets) judge(what string, want netip.Prefix) error {
-	within := slices.ContainsFunc(s.Pools, func(pool netip.Prefix) bool { return pool.Bits() <= want.Bits() && pool.Contains(want.Addr()) })
+	within := slices.ContainsFunc(
+		s.Pools,
+		func(pool netip.Prefix) bool { return pool.Bits() <= want.Bits() && pool.Contains(want.Addr()) },
+	)
 	if !within {
-		return apierror.Refuse(what, "it isn't within the runner's pools for networks", fmt.Sprintf("leave the subnet out, or choose from %v", s.Pools))
+		return apierror.Refuse(
+			what,
+			"it isn't within the runner's pools for networks",
+			fmt.Sprintf("leave the subnet out, or choose from %v", s.Pools),
+		)
 	}
 	const way = "leave the subnet out, or choose another"
 	for _, t := range s.Taken {
 		if t.Overlaps(want) {
-			return apierror.New(http.StatusForbidden, "Pool overlaps with other one on this address space: "+want.String()+" is in use; "+way)
+			return apierror.New(
+				http.StatusForbidden,
+				"Pool overlaps with other one on this address space: "+want.String()+" is in use; "+way,
+			)
 		}
 	}
 	for _, r := range s.Reserved {

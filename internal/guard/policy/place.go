@@ -19,10 +19,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/mounts"
 )
 
-// subpathVersion of the API is the first one in which a part of a volume can be mounted. The daemon guards against symbolic links itself.
+// subpathVersion of the API is the first one in which a part of a volume can be mounted. The daemon
+// guards against symbolic links itself.
 const subpathVersion = "1.45"
 
-// socketPaths are where a docker socket is by custom; a container that mounts one gets this stage's guard.
+// socketPaths are where a docker socket is by custom; a container that mounts one gets this stage's
+// guard.
 var socketPaths = []string{"/var/run/docker.sock", "/run/docker.sock"}
 
 // needsCaller reports whether it takes the caller's mounts to say what a bind mount's source means.
@@ -37,8 +39,9 @@ type placing struct {
 	newest string
 }
 
-// fillMounts translates the sources of all mounts, makes mounts of Binds, and of VOLUMEs of the container and its image mounts of labelled, anonymous volumes: the
-// daemon would make volumes without labels for them.
+// fillMounts translates the sources of all mounts, makes mounts of Binds, and of VOLUMEs of the
+// container and its image mounts of labelled, anonymous volumes: the daemon would make volumes
+// without labels for them.
 func (p *placing) fillMounts(ctx context.Context, c *container.CreateRequest) error {
 	h := c.HostConfig
 	for i := range h.Mounts {
@@ -77,7 +80,8 @@ func (p *placing) mount(ctx context.Context, at string, m *mount.Mount, create b
 	return nil
 }
 
-// anonymous makes mounts of Config.Volumes and of the image's, unless something is mounted there already.
+// anonymous makes mounts of Config.Volumes and of the image's, unless something is mounted there
+// already.
 func (p *placing) anonymous(c *container.CreateRequest) {
 	h := c.HostConfig
 	taken := map[string]bool{}
@@ -97,7 +101,8 @@ func (p *placing) anonymous(c *container.CreateRequest) {
 	wanted = append(wanted, slices.Sorted(maps.Keys(p.facts.image.Volumes))...)
 	for _, target := range wanted {
 		clean := path.Clean(target)
-		if taken[clean] || checkTarget("", target) != nil { // an image that declares /sys/fs/cgroup runs without that volume
+		if taken[clean] ||
+			checkTarget("", target) != nil { // an image that declares /sys/fs/cgroup runs without that volume
 			continue
 		}
 		taken[clean] = true
@@ -128,11 +133,18 @@ func (p *placing) volume(ctx context.Context, m *mount.Mount) error {
 	if o.Subpath == "" {
 		return nil
 	}
-	return p.place(ctx, m, Mount{Type: "volume", Name: found.Name, Source: found.Mountpoint, RW: true}, o.Subpath, false)
+	return p.place(
+		ctx,
+		m,
+		Mount{Type: "volume", Name: found.Name, Source: found.Mountpoint, RW: true},
+		o.Subpath,
+		false,
+	)
 }
 
-// bind translates a path of the calling container into what is mounted there: the volume and the path in it. A docker socket is this stage's guard. Everything else
-// would be a path of the daemon's machine, which no stage reaches.
+// bind translates a path of the calling container into what is mounted there: the volume and the
+// path in it. A docker socket is this stage's guard. Everything else would be a path of the
+// daemon's machine, which no stage reaches.
 func (p *placing) bind(ctx context.Context, at string, m *mount.Mount, create bool) error {
 	s := p.stage
 	src := path.Clean(m.Source)
@@ -143,7 +155,11 @@ func (p *placing) bind(ctx context.Context, at string, m *mount.Mount, create bo
 	what := at + " of " + apierror.Quote(src)
 	switch {
 	case err != nil:
-		return apierror.Refuse(what, err.Error(), "and it can't be told which step calls; mount the volume by its name")
+		return apierror.Refuse(
+			what,
+			err.Error(),
+			"and it can't be told which step calls; mount the volume by its name",
+		)
 	case found && s.isSocket(mounted.Source) && rel == "":
 		return bindSocket(at, m, mounted.Source)
 	case found && s.SocketDir != "" && mounted.Source == s.SocketDir:
@@ -154,8 +170,11 @@ func (p *placing) bind(ctx context.Context, at string, m *mount.Mount, create bo
 		return bindSocket(at, m, s.SocketDir)
 	}
 	if !found {
-		return apierror.Refuse(what, "the path is in the step's own container, or on the docker daemon's machine, and neither can be mounted",
-			"only what is below a volume of the step can (the workspace is one): put the files there, or use a named volume and docker cp")
+		return apierror.Refuse(
+			what,
+			"the path is in the step's own container, or on the docker daemon's machine, and neither can be mounted",
+			"only what is below a volume of the step can (the workspace is one): put the files there, or use a named volume and docker cp",
+		)
 	}
 	return p.place(ctx, m, mounted, rel, create)
 }
@@ -168,13 +187,18 @@ func (s Stage) isSocket(source string) bool {
 // bindSocket mounts the stage's own docker socket, or its folder.
 func bindSocket(at string, m *mount.Mount, source string) error {
 	if source == "" {
-		return apierror.Refuse(at+" of "+apierror.Quote(m.Source), "this stage has no docker socket that could be mounted further", "")
+		return apierror.Refuse(
+			at+" of "+apierror.Quote(m.Source),
+			"this stage has no docker socket that could be mounted further",
+			"",
+		)
 	}
 	*m = mount.Mount{Type: mount.TypeBind, Source: source, Target: m.Target, ReadOnly: m.ReadOnly}
 	return nil
 }
 
-// place makes m a mount of what is at rel in a mount of the caller's. What is read-only there stays so.
+// place makes m a mount of what is at rel in a mount of the caller's. What is read-only there stays
+// so.
 func (p *placing) place(ctx context.Context, m *mount.Mount, from Mount, rel string, create bool) error {
 	out := mount.Mount{Target: m.Target, ReadOnly: m.ReadOnly || !from.RW, Consistency: m.Consistency}
 	what := "the mount of " + apierror.Quote(m.Source)
@@ -211,9 +235,17 @@ func (p *placing) place(ctx context.Context, m *mount.Mount, from Mount, rel str
 			return p.point(ctx, m, out, what, Part{Root: from.Source, Path: rel, Create: create})
 		}
 	case "tmpfs":
-		return apierror.Refuse(what, "the step's "+from.Destination+" is memory of its own container, which can't be shared", "use a volume")
+		return apierror.Refuse(
+			what,
+			"the step's "+from.Destination+" is memory of its own container, which can't be shared",
+			"use a volume",
+		)
 	default:
-		return apierror.Refuse(what, "the guard doesn't know how to share a mount of the type "+apierror.Quote(from.Type), "")
+		return apierror.Refuse(
+			what,
+			"the guard doesn't know how to share a mount of the type "+apierror.Quote(from.Type),
+			"",
+		)
 	}
 	*m = out
 	return nil
@@ -235,7 +267,11 @@ func (p *placing) point(ctx context.Context, m *mount.Mount, out mount.Mount, wh
 func wordPart(what string, err error) error {
 	switch {
 	case errors.Is(err, mounts.ErrLeadsOut):
-		return apierror.Refuse(what, "a symbolic link on the way leads out of the volume", "links inside of it are followed if they are relative")
+		return apierror.Refuse(
+			what,
+			"a symbolic link on the way leads out of the volume",
+			"links inside of it are followed if they are relative",
+		)
 	case errors.Is(err, fs.ErrNotExist):
 		return apierror.BadRequest("%s: bind source path does not exist", what)
 	case errors.Is(err, mounts.ErrUnavailable):

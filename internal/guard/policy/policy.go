@@ -1,15 +1,17 @@
-// Package policy says what a client of a guard may ask a Docker daemon for: containers (Create, Update, Exec), networks (NetworkCreate, Connect), volumes, images and
-// builds. It works on the typed bodies of requests, without HTTP and without a daemon.
+// Package policy says what a client of a guard may ask a Docker daemon for: containers (Create,
+// Update, Exec), networks (NetworkCreate, Connect), volumes, images and builds. It works on the
+// typed bodies of requests, without HTTP and without a daemon.
 //
-// The property: what passes is no more than an unprivileged container of the client's own stage could be, carries the stage's labels, and refers to nothing but the
-// stage's own objects.
+// The property: what passes is no more than an unprivileged container of the client's own stage
+// could be, carries the stage's labels, and refers to nothing but the stage's own objects.
 //
-// A request goes through three phases. In the first (resolve), every name in it is looked up by questions to the World. In the second (judge), tables of rules judge
-// each field alone, by what was found; they ask nobody, and their order doesn't matter. In the third (fill), what is the stage's own is filled in: labels, network,
-// hosts, ports, limits, mounts.
+// A request goes through three phases. In the first (resolve), every name in it is looked up by
+// questions to the World. In the second (judge), tables of rules judge each field alone, by what
+// was found; they ask no questions, and their order doesn't matter. In the third (fill), what is
+// the stage's own is filled in: labels, network, hosts, ports, limits, mounts.
 //
-// The one rule to keep: a field that no rule names must be empty. What a new version of Docker adds is refused until somebody has thought about it, and a test fails
-// until then.
+// The one rule to keep: a field that no rule names must be empty. What a new version of Docker adds
+// is refused until somebody has thought about it, and a test fails until then.
 package policy
 
 import (
@@ -19,26 +21,32 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 )
 
-// Versions of the API that the policy is written for. The newest is the one whose fields, parameters and answers the rules are tested against; a newer daemon speaks
-// it as well, so clients are offered no later one: in later versions some answers that the guard filters have another form (1.53: /system/df), and requests have
-// parts that no rule knows. Below the oldest, starting a container takes a HostConfig, which would be a second door to everything.
+// Versions of the API that the policy is written for. The newest is the one whose fields,
+// parameters and answers the rules are tested against; a newer daemon speaks it as well, so clients
+// are offered no later one: in later versions some answers that the guard filters have another form
+// (1.53: /system/df), and requests have parts that no rule knows. Below the oldest, starting a
+// container takes a HostConfig, which would be a second door to everything.
 var Versions = apiversion.Range{Oldest: "1.24", Newest: "1.51"}
 
-// World answers the questions of the rules. What isn't the stage's is not found (apierror.IsNotFound).
+// World answers the questions of the rules. What isn't the stage's is not found
+// (apierror.IsNotFound).
 type World interface {
 	// Stage returns what doesn't change while the stage runs.
 	Stage() Stage
 	// Container finds a container by what a client calls it.
 	Container(ctx context.Context, ref string) (Container, error)
-	// Network finds a network by what a client calls it; "bridge" and "default" are the stage's own network.
+	// Network finds a network by what a client calls it; "bridge" and "default" are the stage's own
+	// network.
 	Network(ctx context.Context, ref string) (Network, error)
 	// Image finds an image by what a client calls it.
 	Image(ctx context.Context, ref string) (Image, error)
-	// Volume finds a volume by what a client calls it, and makes it with these labels if there is none.
+	// Volume finds a volume by what a client calls it, and makes it with these labels if there is
+	// none.
 	Volume(ctx context.Context, ref string, labels map[string]string) (Volume, error)
 	// Caller returns what is mounted in the container that the request comes from.
 	Caller(ctx context.Context) (Caller, error)
-	// Part makes sure that a part of a volume is there and inside of it, and mounts it at a place of its own if the daemon can't.
+	// Part makes sure that a part of a volume is there and inside of it, and mounts it at a place
+	// of its own if the daemon can't.
 	Part(ctx context.Context, p Part) (source string, err error)
 	// Gateway returns the address of the daemon's machine on the stage's network.
 	Gateway(ctx context.Context) (netip.Addr, error)
@@ -58,11 +66,14 @@ type Stage struct {
 	Network string
 	// Hosts are names that containers find at the gateway, besides host.docker.internal.
 	Hosts []string
-	// Socket and SocketDir are where the stage's docker socket is, and a folder that holds it, as the daemon sees them; empty refuses mounts of them.
+	// Socket and SocketDir are where the stage's docker socket is, and a folder that holds it, as
+	// the daemon sees them; empty refuses mounts of them.
 	Socket, SocketDir string
-	// SocketGroup is the number of the group that the daemon's own socket belongs to; empty for root's.
+	// SocketGroup is the number of the group that the daemon's own socket belongs to; empty for
+	// root's.
 	SocketGroup string
-	// Unprivileged has containers that ask for privilege run without it, with a warning. Otherwise they are refused.
+	// Unprivileged has containers that ask for privilege run without it, with a warning. Otherwise
+	// they are refused.
 	Unprivileged bool
 	// Limits bound every container.
 	Limits Limits
@@ -74,7 +85,8 @@ type Daemon struct {
 	Runtime string
 	// UserNamespaces says that it maps users, SELinux that it labels.
 	UserNamespaces, SELinux bool
-	// HardLimits are those of the daemon itself, by Docker's names, where its containers can't be above.
+	// HardLimits are those of the daemon itself, by Docker's names, where its containers can't be
+	// above.
 	HardLimits map[string]int64
 }
 
@@ -83,7 +95,8 @@ type Container struct {
 	ID string
 	// Name is the daemon's, without the slash. Shown is the client's, empty for a step.
 	Name, Shown string
-	// Step says that the runner made it for the pipeline: a client may look at it and join it, and not change it.
+	// Step says that the runner made it for the pipeline: a client may look at it and join it, and
+	// not change it.
 	Step   bool
 	Mounts []Mount
 }
@@ -118,7 +131,8 @@ type Part struct {
 	Root, Path string
 	// Create makes missing folders.
 	Create bool
-	// Mount asks for a mount point, for daemons that mount no parts of volumes; otherwise only a look is taken.
+	// Mount asks for a mount point, for daemons that mount no parts of volumes; otherwise only a
+	// look is taken.
 	Mount bool
 }
 
@@ -139,7 +153,8 @@ type Reservation struct {
 	Purpose string
 }
 
-// Limits bound every container that a client makes. Zero is no bound. What a client asks for beyond is cut down to the bound, with a warning.
+// Limits bound every container that a client makes. Zero is no bound. What a client asks for beyond
+// is cut down to the bound, with a warning.
 type Limits struct {
 	Memory       int64  // bytes
 	MemorySwap   int64  // bytes, memory and swap together; 0 with Memory set: the same as Memory's default, twice the memory

@@ -10,8 +10,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// publish opens ports on the gateway of the stage's network and nowhere else: there the stage's containers find them, under host.docker.internal, and two stages
-// that publish the same port don't clash.
+// publish opens ports on the gateway of the stage's network and nowhere else: there the stage's
+// containers find them, under host.docker.internal, and two stages that publish the same port don't
+// clash.
 func publish(j *judgement, _ string, v reflect.Value) error {
 	ports, _ := v.Interface().(nat.PortMap)
 	for port, list := range ports {
@@ -26,8 +27,8 @@ func publish(j *judgement, _ string, v reflect.Value) error {
 	return nil
 }
 
-// fillPorts opens what the container and its image expose, if PublishAllPorts asks for it, each port at a random one of the gateway. The daemon itself would open them
-// on all addresses.
+// fillPorts opens what the container and its image expose, if PublishAllPorts asks for it, each
+// port at a random one of the gateway. The daemon itself would open them on all addresses.
 func fillPorts(f facts, c *container.CreateRequest) error {
 	h := c.HostConfig
 	if !h.PublishAllPorts {

@@ -9,11 +9,13 @@ import (
 	"strings"
 )
 
-// proxyArgs are arguments that every Dockerfile has and that both builders leave out of the cache's key: a build through a proxy of its own would leave, for the same steps of other builds,
-// whatever that proxy has given it.
+// proxyArgs are arguments that every Dockerfile has and that both builders leave out of the cache's
+// key: a build through a proxy of its own would leave, for the same steps of other stages, whatever
+// that proxy has given it.
 var proxyArgs = []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy"}
 
-// ProxyScope tells apart the steps of builds with different proxies, of a build's arguments; "" is that of builds without one.
+// ProxyScope tells apart the steps of builds with different proxies, of a build's arguments; "" is
+// that of builds without one.
 func ProxyScope(args map[string]*string) string {
 	sum := sha256.New()
 	found := false

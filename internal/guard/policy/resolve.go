@@ -19,13 +19,15 @@ type facts struct {
 	gateway netip.Addr
 	caller  Caller
 	daemon  Daemon
-	// containers, networks and images are by the client's words; containers are by their ids as well.
+	// containers, networks and images are by the client's words; containers are by their ids as
+	// well.
 	containers map[string]Container
 	networks   map[string]Network
 	images     map[string]Image
 }
 
-// unresolved is the error of a reference that no question was asked about: a rule reads what resolve hasn't seen.
+// unresolved is the error of a reference that no question was asked about: a rule reads what
+// resolve hasn't seen.
 func unresolved(kind, ref string) error {
 	return fmt.Errorf("judge a request: the %s %q isn't among what it refers to", kind, ref)
 }

@@ -15,7 +15,8 @@ type fieldRule struct {
 	do    action
 }
 
-// action judges one field, and may change it. at is the field's full name, for messages. It reads no other field of the request.
+// action judges one field, and may change it. at is the field's full name, for messages. It reads
+// no other field of the request.
 type action func(j *judgement, at string, v reflect.Value) error
 
 // judgement is a request being judged.
@@ -29,10 +30,12 @@ type judgement struct {
 // warn adds a warning.
 func (j *judgement) warn(text string) { j.warnings = append(j.warnings, text) }
 
-// allow is for what an unprivileged container may choose freely, and for what concerns nothing but itself.
+// allow is for what an unprivileged container may choose freely, and for what concerns nothing but
+// itself.
 func allow(*judgement, string, reflect.Value) error { return nil }
 
-// deny is for what must be empty: zero, or a list or map without elements. Empty values are normalised to zero.
+// deny is for what must be empty: zero, or a list or map without elements. Empty values are
+// normalised to zero.
 func deny(why, way string) action {
 	return func(_ *judgement, at string, v reflect.Value) error {
 		if !isEmpty(v) {
@@ -49,7 +52,8 @@ func drop(_ *judgement, _ string, v reflect.Value) error {
 	return nil
 }
 
-// clamp cuts a number down to a limit. Zero and below mean "no limit" to Docker, so they become the limit.
+// clamp cuts a number down to a limit. Zero and below mean "no limit" to Docker, so they become the
+// limit.
 func clamp(limit func(Limits) int64) action {
 	return func(j *judgement, at string, v reflect.Value) error {
 		most := limit(j.stage.Limits)
@@ -138,7 +142,8 @@ func (j *judgement) enforce(at string, v reflect.Value, rules []fieldRule) error
 	return nil
 }
 
-// placeOf returns the full name of a field as it is in JSON, where embedded structs have none of their own.
+// placeOf returns the full name of a field as it is in JSON, where embedded structs have none of
+// their own.
 func placeOf(at string, f reflect.StructField) string {
 	name, ok := strictjson.FieldName(f)
 	switch {

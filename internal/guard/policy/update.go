@@ -9,12 +9,17 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// Update judges a change of a container's limits, and warns of what is cut down. What isn't mentioned stays as it is.
+// Update judges a change of a container's limits, and warns of what is cut down. What isn't
+// mentioned stays as it is.
 func Update(ctx context.Context, w World, u *container.UpdateConfig) ([]string, error) {
 	switch u.RestartPolicy.Name {
 	case "", container.RestartPolicyDisabled, container.RestartPolicyOnFailure:
 	default:
-		return nil, apierror.Refuse("RestartPolicy", "a stage's containers end with the stage", "only no and on-failure are allowed")
+		return nil, apierror.Refuse(
+			"RestartPolicy",
+			"a stage's containers end with the stage",
+			"only no and on-failure are allowed",
+		)
 	}
 	r := &u.Resources
 	f, err := references{daemon: len(r.Ulimits) > 0}.resolve(ctx, w)

@@ -10,7 +10,13 @@ import (
 var volumeRules = []fieldRule{
 	{"Name", optionalVolumeName},
 	{"Driver", oneOf("only the local volume driver may be used", "", "", "local")},
-	{"DriverOpts", deny("the local driver's options (type, o, device) can mount anything of the machine", "leave them out; for memory, use a tmpfs mount")},
+	{
+		"DriverOpts",
+		deny(
+			"the local driver's options (type, o, device) can mount anything of the machine",
+			"leave them out; for memory, use a tmpfs mount",
+		),
+	},
 	{"Labels", ownLabels},
 	{"ClusterVolumeSpec", deny("it is for swarms", "")},
 }

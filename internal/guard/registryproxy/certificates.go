@@ -11,7 +11,8 @@ import (
 	"strings"
 )
 
-// certsDir is where the docker daemon has the certificates of registries: a folder for each, HOST:PORT, with *.crt of authorities and pairs of *.cert and *.key.
+// certsDir is where the docker daemon has the certificates of registries: a folder for each,
+// HOST:PORT, with *.crt of authorities and pairs of *.cert and *.key.
 const certsDir = "/etc/docker/certs.d"
 
 // addCertificates reads the certificates that are set for a registry. There need be none.

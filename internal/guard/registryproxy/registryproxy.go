@@ -1,7 +1,9 @@
-// Package registryproxy is a registry on loopback that stands for one repository of a real registry. The daemon pushes to it an image that has a name of the
-// stage's own; the real registry sees the client's name.
+// Package registryproxy is a registry on loopback that stands for one repository of a real
+// registry. The daemon pushes to it an image that has a name of the stage's own; the real registry
+// sees the client's name.
 //
-// The one rule to keep: only the daemon gets in, only to that repository, and the client's credentials go to the real registry alone.
+// The one rule to keep: only the daemon gets in, only to that repository, and the client's
+// credentials go to the real registry alone.
 package registryproxy
 
 import (
@@ -30,7 +32,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// Proxy is a registry on loopback that stands for one repository of a real one. It lives as long as a push.
+// Proxy is a registry on loopback that stands for one repository of a real one. It lives as long as
+// a push.
 type Proxy struct {
 	// Repository is the daemon's name for the repository.
 	Repository string
@@ -59,7 +62,8 @@ type Options struct {
 	Log *log.Logger
 }
 
-// Open signs in at the real registry, and opens the proxy. The requests that it makes end with life.
+// Open signs in at the real registry, and opens the proxy. The requests that it makes end with
+// life.
 func Open(ctx, life context.Context, o Options) (*Proxy, error) {
 	config, err := dockerregistry.DecodeAuthConfig(o.Auth)
 	if err != nil {
@@ -79,7 +83,8 @@ func Open(ctx, life context.Context, o Options) (*Proxy, error) {
 		return nil, err
 	}
 	rt, err := transport.NewWithContext(ctx, real, authn.FromConfig(authn.AuthConfig{
-		Username: config.Username, Password: config.Password, Auth: config.Auth, IdentityToken: config.IdentityToken, RegistryToken: config.RegistryToken,
+		Username: config.Username, Password: config.Password, Auth: config.Auth,
+		IdentityToken: config.IdentityToken, RegistryToken: config.RegistryToken,
 	}), secured{p.base, insecure}, []string{"repository:" + p.path + ":" + transport.PushScope})
 	if err != nil {
 		p.base.CloseIdleConnections()
@@ -96,10 +101,20 @@ func Open(ctx, life context.Context, o Options) (*Proxy, error) {
 		return nil, errors.Join(err, l.Close())
 	}
 	quiet := o.Log
-	proxy := &httputil.ReverseProxy{Rewrite: p.rewrite, ModifyResponse: p.relocate, Transport: rt, ErrorLog: quiet, ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-		writeRegistryError(w, http.StatusBadGateway, "UNKNOWN", registryError(domain, err).Error())
-	}}
-	p.server = &http.Server{Handler: p.guarded(proxy), ErrorLog: quiet, BaseContext: func(net.Listener) context.Context { return life }}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:        p.rewrite,
+		ModifyResponse: p.relocate,
+		Transport:      rt,
+		ErrorLog:       quiet,
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			writeRegistryError(w, http.StatusBadGateway, "UNKNOWN", registryError(domain, err).Error())
+		},
+	}
+	p.server = &http.Server{
+		Handler:     p.guarded(proxy),
+		ErrorLog:    quiet,
+		BaseContext: func(net.Listener) context.Context { return life },
+	}
 	p.serving.Go(func() { _ = p.server.Serve(l) }) // ends with close; what a push meets before is in its own progress
 	return p, nil
 }
@@ -148,7 +163,8 @@ func (p *Proxy) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// elsewhere begins the proxy's paths for places of the real registry outside of the repository, to which it sends uploads.
+// elsewhere begins the proxy's paths for places of the real registry outside of the repository, to
+// which it sends uploads.
 const elsewhere = "/elsewhere"
 
 // rewrite aims a request at the real registry.
@@ -199,16 +215,26 @@ func (p *Proxy) relocate(resp *http.Response) error {
 func writeRegistryError(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []map[string]string{{"code": code, "message": message}}}) // a daemon that has gone needs no answer
+	_ = json.NewEncoder(
+		w,
+	).Encode(
+		map[string]any{"errors": []map[string]string{{"code": code, "message": message}}},
+	) // a daemon that has gone needs no answer
 }
 
-// registryTransport speaks to a registry as the daemon would: with the certificates that are set for it.
+// registryTransport speaks to a registry as the daemon would: with the certificates that are set
+// for it.
 func registryTransport(domain string, insecure bool) (*http.Transport, error) {
 	config := &tls.Config{InsecureSkipVerify: insecure} //nolint:gosec // as the operator has set the daemon
 	if err := addCertificates(config, domain); err != nil {
 		return nil, err
 	}
-	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: config, ForceAttemptHTTP2: true, DisableCompression: true}, nil
+	return &http.Transport{
+		Proxy:              http.ProxyFromEnvironment,
+		TLSClientConfig:    config,
+		ForceAttemptHTTP2:  true,
+		DisableCompression: true,
+	}, nil
 }
 
 // secured refuses plain HTTP unless the daemon would speak it, too.

@@ -1,7 +1,9 @@
-// Package strictjson decodes JSON where encoding/json is too lenient for a policy: it refuses known names that come twice and differ, and trailing data, and names the fields
-// that the result doesn't hold.
+// Package strictjson decodes JSON where encoding/json is too lenient for a policy: it refuses known
+// names that come twice and differ, and trailing data, and names the fields that the result doesn't
+// hold.
 //
-// The one rule to keep: whatever is accepted means the same to every reader of the result, encoded anew.
+// The one rule to keep: whatever is accepted means the same to every reader of the result, encoded
+// anew.
 package strictjson
 
 import (
@@ -17,8 +19,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// Decode decodes b into v, a pointer. dropped are the fields that v has no place for, by their full names: clients send what other versions of Docker, or they themselves, have a
-// meaning for. Those that are null ask for nothing and aren't among them.
+// Decode decodes b into v, a pointer. dropped are the fields that v has no place for, by their full
+// names: clients send what other versions of Docker, or they themselves, have a meaning for. Those
+// that are null ask for nothing and aren't among them.
 func Decode(b []byte, v any) (dropped []string, err error) {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return nil, apierror.BadRequest("invalid JSON: got EOF while reading request body")
@@ -59,7 +62,8 @@ const maxDepth = 32
 
 var unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 
-// value walks one value. A nil type is one whose insides are unknown: there only duplicates are looked for.
+// value walks one value. A nil type is one whose insides are unknown: there only duplicates are
+// looked for.
 func (s *scanner) value(t reflect.Type, at string, depth int) error {
 	if depth > maxDepth {
 		return apierror.BadRequest("invalid JSON: it is nested deeper than %d levels at %s", maxDepth, at)
@@ -119,7 +123,10 @@ func (s *scanner) object(t reflect.Type, at string, depth int) error {
 		elem, known := field(t, key)
 		if !known && !s.nextIsNull() {
 			if s.dropped = append(s.dropped, place); len(s.dropped) > maxFields {
-				return apierror.BadRequest("invalid JSON: there are more than %d fields that Docker doesn't have", maxFields)
+				return apierror.BadRequest(
+					"invalid JSON: there are more than %d fields that Docker doesn't have",
+					maxFields,
+				)
 			}
 		}
 		now := span{key: key, begin: s.InputOffset()}
@@ -147,7 +154,8 @@ func (s *scanner) object(t reflect.Type, at string, depth int) error {
 	return nil
 }
 
-// fold is one spelling for all that encoding/json takes for the same name: strings.EqualFold's notion of it.
+// fold returns one spelling for all that encoding/json takes for the same name: strings.EqualFold's
+// notion of it.
 func fold(key string) string {
 	return strings.Map(func(r rune) rune {
 		least := r
@@ -160,10 +168,15 @@ func fold(key string) string {
 
 // same reports whether a field that comes twice says the same, letter by letter, both times.
 func (s *scanner) same(a, b span) bool {
-	return a.key == b.key && bytes.Equal(bytes.TrimLeft(s.text[a.begin:a.end], ": \t\r\n"), bytes.TrimLeft(s.text[b.begin:b.end], ": \t\r\n"))
+	return a.key == b.key &&
+		bytes.Equal(
+			bytes.TrimLeft(s.text[a.begin:a.end], ": \t\r\n"),
+			bytes.TrimLeft(s.text[b.begin:b.end], ": \t\r\n"),
+		)
 }
 
-// field is the type of an object's field by its JSON name. known is false for one that the object has no place for.
+// field returns the type of an object's field by its JSON name. known is false for one that the
+// object has no place for.
 func field(t reflect.Type, key string) (elem reflect.Type, known bool) {
 	switch {
 	case t == nil:
@@ -187,7 +200,8 @@ func (s *scanner) nextIsNull() bool {
 	return bytes.HasPrefix(bytes.TrimLeft(s.text[s.InputOffset():], ": \t\r\n"), []byte("null"))
 }
 
-// jsonField finds a field as encoding/json does: by its tag, else its name, in any case, embedded structs' fields included.
+// jsonField finds a field as encoding/json does: by its tag, else its name, in any case, embedded
+// structs' fields included.
 func jsonField(t reflect.Type, key string) (reflect.StructField, bool) {
 	for _, f := range reflect.VisibleFields(t) {
 		if name, ok := FieldName(f); ok && strings.EqualFold(name, key) {
@@ -197,7 +211,7 @@ func jsonField(t reflect.Type, key string) (reflect.StructField, bool) {
 	return reflect.StructField{}, false
 }
 
-// FieldName is the name of a field in JSON; ok is false for what isn't a field there.
+// FieldName returns the name of a field in JSON; ok is false for what isn't a field there.
 func FieldName(f reflect.StructField) (name string, ok bool) {
 	tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	switch {

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// Body returns a request's body: the archive that a client sends (in), with edit applied. The caller calls done when the daemon has answered: it ends the copying,
-// waits for it, and returns what went wrong in it.
+// Body returns a request's body: the archive that a client sends (in), with edit applied. The
+// caller calls done when the daemon has answered: it ends the copying, waits for it, and returns
+// what went wrong in it.
 func Body(w http.ResponseWriter, in io.Reader, edit Edit) (body io.Reader, done func() error) {
 	control := http.NewResponseController(w)
 	_ = control.EnableFullDuplex() // HTTP/1.1 always can
@@ -32,7 +33,8 @@ func Body(w http.ResponseWriter, in io.Reader, edit Edit) (body io.Reader, done 
 	}
 }
 
-// outgoing is an archive on its way. It writes itself to the daemon's connection: to be read, it would have to be copied twice.
+// outgoing is an archive on its way. It writes itself to the daemon's connection: to be read, it
+// would have to be copied twice.
 type outgoing struct {
 	in   io.Reader
 	edit Edit
@@ -42,7 +44,7 @@ type outgoing struct {
 	started, stopped bool
 }
 
-// stop keeps WriteTo from starting, and tells whether it has.
+// stop keeps WriteTo from starting, and reports whether it has.
 func (b *outgoing) stop() (started bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -1,6 +1,8 @@
-// Package tarfile edits tar archives while they are streamed: it takes some files out, has them changed, and appends them.
+// Package tarfile edits tar archives while they are streamed: it takes some files out, has them
+// changed, and appends them.
 //
-// The one rule to keep: what isn't taken out is copied byte for byte, and what is put in comes last, so that it is what a reader of the archive ends up with.
+// The one rule to keep: what isn't taken out is copied byte for byte, and what is put in comes
+// last, so that it is what a reader of the archive ends up with.
 package tarfile
 
 import (
@@ -41,9 +43,11 @@ type Edit struct {
 	Rest func(taken []File) ([]File, error)
 }
 
-// Copy copies a tar archive, byte by byte, except for the files that it takes out, and appends others.
+// Copy copies a tar archive, byte by byte, except for the files that it takes out, and appends
+// others.
 //
-// What is appended comes last, so that it's what a reader ends up with, whatever else an archive holds at that place: duplicates, links, a folder that is a link.
+// What is appended comes last, so that it's what a reader ends up with, whatever else an archive
+// holds at that place: duplicates, links, a folder that is a link.
 func (e Edit) Copy(in io.Reader, out io.Writer) error {
 	w := bufio.NewWriterSize(sink{out}, bufferSize)
 	var pending bytes.Buffer
@@ -54,7 +58,8 @@ func (e Edit) Copy(in io.Reader, out io.Writer) error {
 	var size int64
 	dropped := false // the file before
 	for {
-		// The header is held back until it's known whether its file stays. The padding of the file before it comes first, and goes with that.
+		// The header is held back until it's known whether its file stays. The padding of the file
+		// before it comes first, and goes with that.
 		pending.Reset()
 		padding := int(-tee.offset & 511)
 		drop := dropped
@@ -75,7 +80,10 @@ func (e Edit) Copy(in io.Reader, out io.Writer) error {
 			break
 		}
 		if sparse(h) {
-			return apierror.BadRequest("the archive's %s is a sparse file: make the archive without sparse files", apierror.Quote(h.Name))
+			return apierror.BadRequest(
+				"the archive's %s is a sparse file: make the archive without sparse files",
+				apierror.Quote(h.Name),
+			)
 		}
 		name := path.Clean("/" + h.Name)[1:]
 		if !e.Wanted(name) {
@@ -89,7 +97,11 @@ func (e Edit) Copy(in io.Reader, out io.Writer) error {
 			continue
 		}
 		if size += h.Size; h.Typeflag != tar.TypeReg || size > Limit {
-			return apierror.BadRequest("the archive's %s is no regular file of at most %d bytes", apierror.Quote(name), Limit)
+			return apierror.BadRequest(
+				"the archive's %s is no regular file of at most %d bytes",
+				apierror.Quote(name),
+				Limit,
+			)
 		}
 		tee.to = io.Discard
 		b, err := io.ReadAll(tr)
@@ -127,7 +139,8 @@ func (e Edit) Copy(in io.Reader, out io.Writer) error {
 	return err
 }
 
-// broken words an error of the stream that an archive comes in; one of the side that it goes to stays as it is.
+// broken words an error of the stream that an archive comes in; one of the side that it goes to
+// stays as it is.
 func broken(err error) error {
 	if errors.Is(err, errSink) {
 		return err
@@ -150,7 +163,7 @@ func (s sink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// sparse tells whether a file has holes, which take no room in an archive and may be of any size.
+// sparse reports whether a file has holes, which take no room in an archive and may be of any size.
 func sparse(h *tar.Header) bool {
 	if h.Typeflag == tar.TypeGNUSparse {
 		return true
@@ -196,7 +209,7 @@ func (c *capped) Write(p []byte) (int, error) {
 	return c.Buffer.Write(p)
 }
 
-// decompress is the plain form of an archive that may be compressed.
+// decompress returns the plain form of an archive that may be compressed.
 func decompress(in io.Reader) (io.Reader, error) {
 	b := bufio.NewReaderSize(in, bufferSize)
 	magic, err := b.Peek(6)
@@ -214,7 +227,9 @@ func decompress(in io.Reader) (io.Reader, error) {
 	case has("BZh"):
 		return bzip2.NewReader(b), nil
 	case has("\x28\xb5\x2f\xfd"), has("\xfd7zXZ\x00"):
-		return nil, apierror.BadRequest("the archive is compressed with zstd or xz, which the guard can't look into: send it plain, or with gzip")
+		return nil, apierror.BadRequest(
+			"the archive is compressed with zstd or xz, which the guard can't look into: send it plain, or with gzip",
+		)
 	}
 	return b, nil
 }

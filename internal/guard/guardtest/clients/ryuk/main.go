@@ -1,6 +1,8 @@
-// Command ryuk stands in for testcontainers/ryuk, whose image no test machine may be able to pull. It speaks the same protocol: on port 8080 a client says
-// "label=a=b&label=c=d\n" and is answered "ACK\n"; when no client has been connected for RYUK_RECONNECTION_TIMEOUT (10s), what bears all labels of a line is removed, and
-// ryuk ends. It asks the docker daemon by the plain API, as the real one does through its client.
+// Command ryuk stands in for testcontainers/ryuk, whose image no test machine may be able to pull.
+// It speaks the same protocol: on port 8080 a client says "label=a=b&label=c=d\n" and is answered
+// "ACK\n"; when no client has been connected for RYUK_RECONNECTION_TIMEOUT (10s), what bears all
+// labels of a line is removed, and ryuk ends. It asks the docker daemon by the plain API, as the
+// real one does through its client.
 package main
 
 import (

@@ -1,5 +1,7 @@
-// Command testcontainers does with Testcontainers for Go what a test suite of a user does: it starts a container that is ready when it listens, finds its port on the
-// docker host, talks to it, runs a command in it, copies a file, reads its log, uses a network of its own, and leaves without cleaning up: that is Ryuk's part.
+// Command testcontainers does with Testcontainers for Go what a test suite of a user does: it
+// starts a container that is ready when it listens, finds its port on the docker host, talks to it,
+// runs a command in it, copies a file, reads its log, uses a network of its own, and leaves without
+// cleaning up: that is Ryuk's part.
 package main
 
 import (

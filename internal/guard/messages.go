@@ -38,7 +38,8 @@ func (o *messages) send(b []byte) error {
 	return nil
 }
 
-// warn tells the client what isn't done as it wants it, in the words of the builder. A client that wants no progress prints all that comes as the image's id.
+// warn tells the client what isn't done as it wants it, in the words of the builder. A client that
+// wants no progress prints all that comes as the image's id.
 func (o *messages) warn(warnings []string) error {
 	if o.quiet {
 		return nil
@@ -66,8 +67,9 @@ func (o *messages) fail(err error) error {
 	return o.endStream(err)
 }
 
-// end ends the answer to an archive: copied is the error of copy, sent that of the archive. A daemon that has begun to answer stops when its archive does, so of both it's the latter
-// that the client is told.
+// end ends the answer to an archive: copied is the error of copy, sent that of the archive. A
+// daemon that has begun to answer stops when its archive does, so of both it's the latter that the
+// client is told.
 func (o *messages) end(copied, sent error) error {
 	if sent != nil && (copied == nil || errors.Is(copied, dockerd.ErrBroken)) {
 		return o.fail(sent)

@@ -22,7 +22,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 )
 
-// classic has the daemon's classic builder build. The client's archive is streamed, with a Dockerfile that names no images but by id (build_dockerfile.go).
+// classic has the daemon's classic builder build. The client's archive is streamed, with a
+// Dockerfile that names no images but by id (package dockerfile).
 func (b *buildRequest) classic(ctx context.Context) error {
 	if err := policy.BuildRemote(b.query.Get("remote")); err != nil {
 		return err
@@ -68,12 +69,25 @@ func (b *buildRequest) classic(ctx context.Context) error {
 	// The builder goes from one image without a name to the next.
 	b.g.runner.BuilderBusy(ctx, true)
 	defer b.g.runner.BuilderBusy(context.WithoutCancel(ctx), false)
-	file := dockerfile.NewClassic(dockerfile.Options{Args: given(b.Args), Target: b.query.Get("target"), Scoped: scope != ""}, bases)
+	file := dockerfile.NewClassic(
+		dockerfile.Options{Args: given(b.Args), Target: b.query.Get("target"), Scoped: scope != ""},
+		bases,
+	)
 	edit, ours := buildContext(ctx, path, file)
 	b.Query.Set("dockerfile", ours)
 
 	body, done := tarfile.Body(b.w, b.r.Body, edit)
-	resp, err := b.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build", Query: b.Query, Header: dockerd.TarHeader(), Body: body, Length: -1})
+	resp, err := b.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/build",
+			Query:  b.Query,
+			Header: dockerd.TarHeader(),
+			Body:   body,
+			Length: -1,
+		},
+	)
 	if err != nil {
 		if e := done(); e != nil {
 			err = e
@@ -103,8 +117,10 @@ func (b *buildRequest) settle() {
 	}
 }
 
-// network puts the builder's containers onto a network: by default one that only they are on. scope is what keeps the steps of another one apart in the cache: on one of the
-// build's, its containers may answer by any name, "github.com" for one; and a step that does its best without a network has made something else.
+// network puts the builder's containers onto a network: by default one that only they are on. scope
+// is what keeps the steps of another one apart in the cache: on one of the stage's, its containers
+// may answer by any name, such as "github.com"; and a step that does its best without a network has
+// made something else.
 func (b *buildRequest) network(ctx context.Context) (scope string, err error) {
 	mode, own, err := policy.BuildNetwork(ctx, world{b.g}, b.query.Get("networkmode"))
 	if err != nil {
@@ -124,8 +140,10 @@ func (b *buildRequest) network(ctx context.Context) (scope string, err error) {
 	return scope, nil
 }
 
-// builderNetwork is the network of the builder's containers; it's created with the first build. It has the owner's labels, so it goes with the build, and not the guard's, so
-// no client sees it or joins it: what is built there goes into the cache of all builds, and mustn't meet names that one build has made up.
+// builderNetwork returns the network of the builder's containers; it's created with the first
+// build. It has the owner's labels, so it goes with the stage, and not the guard's, so no client
+// sees it or joins it: what is built there goes into the cache of all stages, and mustn't meet
+// names that one stage has made up.
 func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 	unlock, err := g.lock.lock(ctx, "the builder's network")
 	if err != nil {
@@ -149,14 +167,18 @@ func (g *Guard) builderNetwork(ctx context.Context) (string, error) {
 	var made struct {
 		ID string `json:"Id"`
 	}
-	o := network.CreateRequest{Name: name, CreateOptions: network.CreateOptions{Driver: names.Bridge, Labels: g.opts.Labels}}
+	o := network.CreateRequest{
+		Name:          name,
+		CreateOptions: network.CreateOptions{Driver: names.Bridge, Labels: g.opts.Labels},
+	}
 	if err := g.up.Call(ctx, http.MethodPost, "/networks/create", nil, o, &made); err != nil {
 		return "", fmt.Errorf("create the network for docker builds: %w", err)
 	}
 	return made.ID, nil
 }
 
-// cacheFrom has the images that a build may take steps from, by id; those that don't exist are left out, as the daemon does.
+// cacheFrom has the images that a build may take steps from, by id; those that don't exist are left
+// out, as the daemon does.
 func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	var names []string
 	if text := b.query.Get("cachefrom"); text != "" && text != "null" {
@@ -186,7 +208,7 @@ func (b *buildRequest) cacheFrom(ctx context.Context) error {
 	return nil
 }
 
-// message is the daemon's message as the client sees it; nil leaves it out.
+// message returns the daemon's message as the client sees it; nil leaves it out.
 func (b *buildRequest) message(m []byte, file *dockerfile.Classic) []byte {
 	var v struct {
 		Stream string

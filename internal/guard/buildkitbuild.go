@@ -24,7 +24,8 @@ const (
 	imageMessage = "moby.image.id"
 )
 
-// buildKit has BuildKit build, asked for by POST /build: the way of clients before buildx, and of those that only send an archive.
+// buildKit has BuildKit build, asked for by POST /build: the way of clients before buildx, and of
+// those that only send an archive.
 func (b *buildRequest) buildKit(ctx context.Context) error {
 	q := b.Query
 	mode, err := policy.BuildKitNetwork(b.query.Get("networkmode"))
@@ -75,7 +76,9 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 		q.Set("session", id)
 	case "":
 		if b.query.Get("session") != "" {
-			return apierror.BadRequest("a build with a session takes its context from there: remote is no client-session")
+			return apierror.BadRequest(
+				"a build with a session takes its context from there: remote is no client-session",
+			)
 		}
 		out.Header.Set("Content-Type", "application/x-tar")
 		out.Body, done = tarfile.Body(b.w, b.r.Body, b.mapped(ctx, dockerfile))
@@ -93,7 +96,7 @@ func (b *buildRequest) buildKit(ctx context.Context) error {
 	return m.end(copied, done())
 }
 
-// given are the build arguments that have a value.
+// given returns the build arguments that have a value.
 func given(args map[string]*string) map[string]string {
 	out := map[string]string{}
 	for k, v := range args {
@@ -104,7 +107,7 @@ func given(args map[string]*string) map[string]string {
 	return out
 }
 
-// mapped puts the names of the build's own images into the Dockerfile of a context.
+// mapped puts the names of the stage's own images into the Dockerfile of a context.
 func (b *buildRequest) mapped(ctx context.Context, dockerfile string) tarfile.Edit {
 	name := cleanFile(dockerfile)
 	lower := name
@@ -112,18 +115,21 @@ func (b *buildRequest) mapped(ctx context.Context, dockerfile string) tarfile.Ed
 		lower = "dockerfile" // BuildKit's own fallback
 	}
 	args := given(b.Args)
-	return tarfile.Edit{Wanted: func(n string) bool { return n == name || n == lower }, Rest: func(taken []tarfile.File) ([]tarfile.File, error) {
-		for i := range taken {
-			var err error
-			if taken[i].Data, err = b.g.kit.Dockerfile(ctx, taken[i].Data, args); err != nil {
-				return nil, err
+	return tarfile.Edit{
+		Wanted: func(n string) bool { return n == name || n == lower },
+		Rest: func(taken []tarfile.File) ([]tarfile.File, error) {
+			for i := range taken {
+				var err error
+				if taken[i].Data, err = b.g.kit.Dockerfile(ctx, taken[i].Data, args); err != nil {
+					return nil, err
+				}
 			}
-		}
-		return taken, nil
-	}}
+			return taken, nil
+		},
+	}
 }
 
-// traced is a message of BuildKit's as the client sees it.
+// traced returns a message of BuildKit's as the client sees it.
 func (b *buildRequest) traced(raw []byte) []byte {
 	var m struct {
 		ID  string          `json:"id"`
@@ -160,11 +166,14 @@ func (b *buildRequest) traced(raw []byte) []byte {
 	return b.message(raw, nil)
 }
 
-// cancelBuild cancels one of the build's own builds with BuildKit.
+// cancelBuild cancels one of the stage's own builds with BuildKit.
 func cancelBuild(ctx context.Context, c *call) error {
 	id := c.query.Get("id")
 	if id == "" {
 		return apierror.BadRequest("build ID not provided")
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/build/cancel", Query: url.Values{"id": {c.g.kit.Ref(id)}}})
+	return c.send(
+		ctx,
+		dockerd.Request{Method: http.MethodPost, Path: "/build/cancel", Query: url.Values{"id": {c.g.kit.Ref(id)}}},
+	)
 }

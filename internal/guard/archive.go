@@ -19,7 +19,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/tarfile"
 )
 
-// loadImages streams an archive of images into the daemon. Their names are replaced in it by private ones on the way, so not for a moment do they touch those that others see.
+// loadImages streams an archive of images into the daemon. Their names are replaced in it by
+// private ones on the way, so not for a moment do they touch those that others see.
 func loadImages(ctx context.Context, c *call) error {
 	q := url.Values{"quiet": {"0"}}
 	for _, k := range []string{"quiet", "platform"} {
@@ -28,7 +29,17 @@ func loadImages(ctx context.Context, c *call) error {
 		}
 	}
 	body, done := tarfile.Body(c.w, c.r.Body, imagetar.Hide(c.g.tags))
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/load", Query: q, Header: dockerd.TarHeader(), Body: body, Length: -1})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/images/load",
+			Query:  q,
+			Header: dockerd.TarHeader(),
+			Body:   body,
+			Length: -1,
+		},
+	)
 	if err != nil {
 		if ours := done(); ours != nil {
 			return ours
@@ -59,7 +70,7 @@ func loadImages(ctx context.Context, c *call) error {
 	return err
 }
 
-// loadedID is the message about an image that was loaded without a name.
+// loadedID returns the message about an image that was loaded without a name.
 func (g *Guard) loadedID(ctx context.Context, name string) []byte {
 	found, err := g.inspectImage(ctx, name)
 	if err != nil {
@@ -107,7 +118,8 @@ func saveImages(ctx context.Context, c *call) error {
 	return nil
 }
 
-// savedRefs is what the daemon knows an image by that is to be saved. A name without a tag means all its tags.
+// savedRefs returns what the daemon knows an image by that is to be saved. A name without a tag
+// means all its tags.
 func (g *Guard) savedRefs(ctx context.Context, name string) ([]string, error) {
 	named, err := reference.ParseNormalizedNamed(name)
 	if _, whole := names.ImageID(name); err == nil && !whole && reference.IsNameOnly(named) {

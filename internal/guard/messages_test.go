@@ -15,7 +15,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
-// earlyDaemon answers what takes an archive before it has read it, as BuildKit does from Docker 29 on.
+// earlyDaemon answers what takes an archive before it has read it, as BuildKit does from Docker 29
+// on.
 type earlyDaemon struct {
 	fakeDaemon
 	breaks bool // it then breaks off
@@ -43,7 +44,8 @@ func (d *earlyDaemon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, `{"stream":"done"}`+"\n")
 }
 
-// An archive that is refused while the daemon answers already: the client reads why. Only an answer that the daemon broke off breaks off.
+// An archive that is refused while the daemon answers already: the client reads why. Only an answer
+// that the daemon broke off breaks off.
 func TestArchiveIsRefusedBehindTheAnswersBegin(t *testing.T) {
 	file := func(name, text string) []byte {
 		var b bytes.Buffer

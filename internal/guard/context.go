@@ -25,7 +25,8 @@ import (
 	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
-// buildContext puts the rewritten Dockerfile into a build's context, beside the client's, and into the list of what isn't part of it: no COPY ever meets it. ours is its name.
+// buildContext puts the rewritten Dockerfile into a build's context, beside the client's, and into
+// the list of what isn't part of it: no COPY ever meets it. ours is its name.
 func buildContext(ctx context.Context, path string, file *dockerfile.Classic) (edit tarfile.Edit, ours string) {
 	ours = ".dockerfile." + strings.ToLower(rand.Text())
 	wanted := cleanFile(path)
@@ -86,7 +87,8 @@ type base struct {
 	onBuild []string
 }
 
-// bases resolves the images of a Dockerfile, and pulls those that are missing, as the builder would.
+// bases resolves the images of a Dockerfile, and pulls those that are missing, as the builder
+// would.
 type bases struct {
 	*buildRequest
 	out   *messages
@@ -172,7 +174,7 @@ func (b *bases) get(ctx context.Context, name, platform string) (imageFound, err
 	return b.g.findImage(ctx, name)
 }
 
-// fits tells whether an image is of the platform that is wanted.
+// fits reports whether an image is of the platform that is wanted.
 func (b *bases) fits(ctx context.Context, found imageFound, platform string) (bool, error) {
 	if platform == "" {
 		return true, nil
@@ -186,7 +188,8 @@ func (b *bases) fits(ctx context.Context, found imageFound, platform string) (bo
 	return found.platform == os+"/"+arch, nil
 }
 
-// registryConfig reads the credentials for all registries that come with a build, by the registries' names.
+// registryConfig reads the credentials for all registries that come with a build, by the
+// registries' names.
 func registryConfig(header string) (map[string]registry.AuthConfig, error) {
 	out := map[string]registry.AuthConfig{}
 	if header == "" {
@@ -212,7 +215,7 @@ func registryConfig(header string) (map[string]registry.AuthConfig, error) {
 	return out, nil
 }
 
-// cleanFile is a path below a build context, or "" if it leads out.
+// cleanFile returns a path below a build context, or "" if it leads out.
 func cleanFile(name string) string {
 	clean := path.Clean("/" + strings.ReplaceAll(name, `\`, "/"))[1:]
 	if strings.ContainsAny(name, "\x00\n") {

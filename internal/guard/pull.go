@@ -33,7 +33,7 @@ func createImage(ctx context.Context, c *call) error {
 	return apierror.BadRequest("there is no image to pull: fromImage is empty")
 }
 
-// importImage makes an image of a stream, under a name of the build's own.
+// importImage makes an image of a stream, under a name of the stage's own.
 func importImage(ctx context.Context, c *call) error {
 	to, err := c.target(c.query.Get("repo"), c.query.Get("tag"))
 	if err != nil {
@@ -49,7 +49,17 @@ func importImage(ctx context.Context, c *call) error {
 		return err
 	}
 	body, length := c.body()
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/create", Query: names.RepoTag(q, to), Header: dockerd.TarHeader(), Body: body, Length: length})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/images/create",
+			Query:  names.RepoTag(q, to),
+			Header: dockerd.TarHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 	if err != nil {
 		return err
 	}
@@ -65,7 +75,8 @@ func importImage(ctx context.Context, c *call) error {
 	})
 }
 
-// pullImage has the daemon pull an image under its own name, which all builds share. It then takes the place of an image of the build's own with that name.
+// pullImage has the daemon pull an image under its own name, which all stages share. It then takes
+// the place of an image of the stage's own with that name.
 func pullImage(ctx context.Context, c *call) error {
 	ref, err := c.pullRef()
 	if err != nil {
@@ -88,7 +99,7 @@ func pullImage(ctx context.Context, c *call) error {
 	return c.endStream(finish(ctx))
 }
 
-// isFailure tells whether a message of a stream says that what was asked for has failed.
+// isFailure reports whether a message of a stream says that what was asked for has failed.
 func isFailure(b []byte) bool {
 	var m struct {
 		Error       string
@@ -97,7 +108,8 @@ func isFailure(b []byte) bool {
 	return json.Unmarshal(b, &m) == nil && (m.Error != "" || m.ErrorDetail != nil)
 }
 
-// endStream ends a stream of messages with an error, if there is one: it's too late for another status.
+// endStream ends a stream of messages with an error, if there is one: it's too late for another
+// status.
 func (c *call) endStream(err error) error {
 	if err == nil {
 		return nil
@@ -111,7 +123,7 @@ func (c *call) endStream(err error) error {
 	return dockerd.ErrAnswered
 }
 
-// pullRef is the image that a request wants pulled, all tags of it if it has none.
+// pullRef returns the image that a request wants pulled, all tags of it if it has none.
 func (c *call) pullRef() (reference.Named, error) {
 	name := c.query.Get("fromImage")
 	if tag := c.query.Get("tag"); tag != "" {
@@ -137,11 +149,15 @@ type pull struct {
 	version  string // of the API; empty is the daemon's newest
 }
 
-// startPull asks the daemon for a pull. The answer is its progress; finish settles the build's names when it has ended well.
+// startPull asks the daemon for a pull. The answer is its progress; finish settles the stage's
+// names when it has ended well.
 //
-// What is pulled for another platform than the daemon's is the build's own: under its shared name all builds would get it. It's pulled by its digest, so that the shared
-// name isn't touched.
-func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, finish func(context.Context) error, err error) {
+// What is pulled for another platform than the daemon's is the stage's own: under its shared name
+// all stages would get it. It's pulled by its digest, so that the shared name isn't touched.
+func (g *Guard) startPull(
+	ctx context.Context,
+	p pull,
+) (resp *http.Response, finish func(context.Context) error, err error) {
 	foreign := false
 	if p.platform != "" {
 		if foreign, err = g.foreign(ctx, p.platform); err != nil {
@@ -153,7 +169,11 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 	_, isDigested := ref.(reference.Digested)
 	if foreign && !isDigested {
 		if !isTagged {
-			return nil, nil, apierror.Refuse("a pull of all tags for platform "+apierror.Quote(p.platform), "it would change what other builds have", "pull one tag")
+			return nil, nil, apierror.Refuse(
+				"a pull of all tags for platform "+apierror.Quote(p.platform),
+				"it would change what other stages have",
+				"pull one tag",
+			)
 		}
 		want, err := g.remoteDigest(ctx, p)
 		if err != nil {
@@ -174,7 +194,16 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 	}
 	g.shown.addPull(p)
 	g.images.rememberPull(ref.String())
-	resp, err = g.up.Do(ctx, dockerd.Request{Method: http.MethodPost, Version: p.version, Path: "/images/create", Query: q, Header: p.header})
+	resp, err = g.up.Do(
+		ctx,
+		dockerd.Request{
+			Method:  http.MethodPost,
+			Version: p.version,
+			Path:    "/images/create",
+			Query:   q,
+			Header:  p.header,
+		},
+	)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -195,7 +224,7 @@ func (g *Guard) startPull(ctx context.Context, p pull) (resp *http.Response, fin
 	}, nil
 }
 
-// unshadow takes the build's own names away that hide what has just been pulled.
+// unshadow takes the stage's own names away that hide what has just been pulled.
 func (g *Guard) unshadow(ctx context.Context, ref reference.Named) error {
 	if _, ok := ref.(reference.Digested); ok {
 		return nil
@@ -221,7 +250,8 @@ func (g *Guard) unshadow(ctx context.Context, ref reference.Named) error {
 	return nil
 }
 
-// adopt gives an image that was pulled by its digest a name of the build's own, in place of the digest.
+// adopt gives an image that was pulled by its digest a name of the stage's own, in place of the
+// digest.
 func (g *Guard) adopt(ctx context.Context, digested reference.Named, as reference.Named) error {
 	var in imageInspection
 	if err := g.up.Call(ctx, http.MethodGet, "/images/"+digested.String()+"/json", nil, nil, &in); err != nil {
@@ -231,7 +261,9 @@ func (g *Guard) adopt(ctx context.Context, digested reference.Named, as referenc
 	if err != nil {
 		return err
 	}
-	if err := g.up.Call(ctx, http.MethodPost, "/images/"+in.ID+"/tag", names.RepoTag(url.Values{}, private), nil, nil); err != nil {
+	if err := g.up.Call(
+		ctx, http.MethodPost, "/images/"+in.ID+"/tag", names.RepoTag(url.Values{}, private), nil, nil,
+	); err != nil {
 		return err
 	}
 	g.images.remember(in.ID)
@@ -240,7 +272,10 @@ func (g *Guard) adopt(ctx context.Context, digested reference.Named, as referenc
 
 // remoteDigest asks the registry which content a name has.
 func (g *Guard) remoteDigest(ctx context.Context, p pull) (digest.Digest, error) {
-	resp, err := g.up.Do(ctx, dockerd.Request{Method: http.MethodGet, Path: "/distribution/" + p.ref.String() + "/json", Header: p.header})
+	resp, err := g.up.Do(
+		ctx,
+		dockerd.Request{Method: http.MethodGet, Path: "/distribution/" + p.ref.String() + "/json", Header: p.header},
+	)
 	if err != nil {
 		return "", err
 	}
@@ -261,7 +296,7 @@ func (g *Guard) remoteDigest(ctx context.Context, p pull) (digest.Digest, error)
 	return d.Descriptor.Digest, d.Descriptor.Digest.Validate()
 }
 
-// foreign tells whether a platform is another than the daemon's.
+// foreign reports whether a platform is another than the daemon's.
 func (g *Guard) foreign(ctx context.Context, platform string) (bool, error) {
 	var v struct{ Os, Arch string }
 	if err := g.up.Call(ctx, http.MethodGet, "/version", nil, nil, &v); err != nil {

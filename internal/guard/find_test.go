@@ -48,7 +48,8 @@ const (
 	imageOther = "sha256:3333333333333333333333333333333333333333333333333333333333333333"
 )
 
-// imageDaemon answers look-ups of three images: one of the build's own, a shared one, and one of another build's.
+// imageDaemon answers look-ups of three images: one of the stage's own, a shared one, and one of
+// another stage's.
 func imageDaemon(t testing.TB) *Guard {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "g") // the path of a unix socket is short

@@ -16,8 +16,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/policy"
 )
 
-// createContainer answers POST /containers/create: it has the policy judge the request and fill in what is the stage's, and sends the daemon what came out, encoded
-// from the struct.
+// createContainer answers POST /containers/create: it has the policy judge the request and fill in
+// what is the stage's, and sends the daemon what came out, encoded from the struct.
 func createContainer(ctx context.Context, c *call) error {
 	var body container.CreateRequest
 	if err := c.decode(&body); err != nil {
@@ -32,7 +32,11 @@ func createContainer(ctx context.Context, c *call) error {
 		return err
 	}
 	defer done()
-	plan, warnings, err := policy.Create(ctx, world{c.g}, policy.CreateRequest{Body: &body, Name: name, Version: c.version})
+	plan, warnings, err := policy.Create(
+		ctx,
+		world{c.g},
+		policy.CreateRequest{Body: &body, Name: name, Version: c.version},
+	)
 	if err != nil {
 		return err
 	}
@@ -64,14 +68,18 @@ func createContainer(ctx context.Context, c *call) error {
 	})
 }
 
-// newName returns the name that the client wants for a container, and the daemon's name for that. Without one, the container gets a name that the client doesn't know.
+// newName returns the name that the client wants for a container, and the daemon's name for that.
+// Without one, the container gets a name that the client doesn't know.
 func (c *call) newName() (name, real string, err error) {
 	name = c.g.names.Strip(strings.TrimPrefix(c.query.Get("name"), "/"))
 	switch {
 	case name == "":
 		return "", c.g.names.Random(), nil
 	case !names.Valid(name):
-		return "", "", apierror.BadRequest("Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed", name)
+		return "", "", apierror.BadRequest(
+			"Invalid container name (%.200s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+			name,
+		)
 	}
 	return name, c.g.names.Scope(name), nil
 }

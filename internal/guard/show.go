@@ -16,12 +16,14 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// imageFilters of GET /images/json. What is about names is applied by the guard, to the names that the client sees.
+// imageFilters of GET /images/json. What is about names is applied by the guard, to the names that
+// the client sees.
 var imageFilters = map[string]filterRule{
-	"label": passed, "label!": passed, "until": passed, "before": thereImage, "since": thereImage, "reference": local, "dangling": local,
+	"label": passed, "label!": passed, "until": passed, "before": thereImage, "since": thereImage,
+	"reference": local, "dangling": local,
 }
 
-// listImages answers with the shared images and the build's own.
+// listImages answers with the shared images and the stage's own.
 func listImages(ctx context.Context, c *call) error {
 	up, mine, err := c.rewriteFilters(ctx, imageFilters)
 	if err != nil {
@@ -78,7 +80,7 @@ func listImages(ctx context.Context, c *call) error {
 	})
 }
 
-// fitsAny tells whether a name is one of those that patterns mean.
+// fitsAny reports whether a name is one of those that patterns mean.
 func fitsAny(name string, patterns []string) (bool, error) {
 	ref, err := reference.ParseNormalizedNamed(name)
 	if err != nil {
@@ -96,7 +98,8 @@ func fitsAny(name string, patterns []string) (bool, error) {
 	return false, nil
 }
 
-// showList is a JSON list of images as a client sees it; keep judges each by its names there, and may leave some out.
+// showList returns a JSON list of images as a client sees it; keep judges each by its names there,
+// and may leave some out.
 func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (bool, error)) ([]byte, error) {
 	var raws []json.RawMessage
 	if err := json.Unmarshal(b, &raws); err != nil {
@@ -121,7 +124,7 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 		}
 		n := g.show(i.names, mine)
 		if len(i.names.Own) == 0 && len(n.tags)+len(n.digests) == 0 && !g.images.knows(i.ID) {
-			continue // all its names are hidden by the build's own
+			continue // all its names are hidden by the stage's own
 		}
 		ok, err := keep(&n)
 		if err != nil {
@@ -139,7 +142,8 @@ func (g *Guard) showList(ctx context.Context, b []byte, keep func(*shownNames) (
 	return json.Marshal(out)
 }
 
-// ownTags are the names, as clients write them, of which the build has an image of its own: shared images of the same names are hidden behind them.
+// ownTags returns the names, as clients write them, of which the stage has an image of its own:
+// shared images of the same names are hidden behind them.
 func (g *Guard) ownTags(ctx context.Context) (map[string]bool, error) {
 	list, err := g.images.listOwn(ctx)
 	if err != nil {
@@ -162,7 +166,7 @@ func (g *Guard) hidden(ctx context.Context, n names.ImageNames) (map[string]bool
 	for _, name := range n.Shared {
 		private, err := g.tags.Private(names.MustParse(name))
 		if err != nil {
-			continue // no build can have it
+			continue // no stage can have it
 		}
 		err = g.up.Call(ctx, http.MethodGet, "/images/"+private+"/json", nil, nil, nil)
 		if err != nil && !apierror.IsNotFound(err) {
@@ -176,11 +180,12 @@ func (g *Guard) hidden(ctx context.Context, n names.ImageNames) (map[string]bool
 // shownNames are an image's names for the client.
 type shownNames struct{ tags, digests []string }
 
-// show is what a client sees of an image's names; mine are ownTags.
+// show returns what a client sees of an image's names; mine are ownTags.
 func (g *Guard) show(n names.ImageNames, mine map[string]bool) shownNames {
 	tags, digests := []string{}, []string{}
 	for _, name := range n.Own {
-		if shown := g.tags.ShowName(name); !g.tags.Anonymous(name) && !slices.Contains(tags, shown) { // one that is being pushed has another beside it
+		if shown := g.tags.ShowName(name); !g.tags.Anonymous(name) &&
+			!slices.Contains(tags, shown) { // one that is being pushed has another beside it
 			tags = append(tags, shown)
 		}
 	}
@@ -210,7 +215,7 @@ func withNames(raw json.RawMessage, n shownNames) (json.RawMessage, error) {
 		}
 		o[key] = b
 	}
-	for _, key := range []string{"Manifests", "Descriptor"} { // annotations in them have names, too, which nobody asked for
+	for _, key := range []string{"Manifests", "Descriptor"} { // their annotations have names, too
 		delete(o, key)
 	}
 	return json.Marshal(o)
@@ -224,7 +229,8 @@ func (g *Guard) showImages(ctx context.Context, raw json.RawMessage) (json.RawMe
 	return g.showList(ctx, raw, func(*shownNames) (bool, error) { return true, nil })
 }
 
-// ownImageEvent tells whether a client may see an event of an image: those of its own images, and of what it has pulled.
+// ownImageEvent reports whether a client may see an event of an image: those of its own images, and
+// of what it has pulled.
 func (g *Guard) ownImageEvent(_ context.Context, m message) bool {
 	name := m.Actor.Attributes["name"]
 	switch {
@@ -248,7 +254,10 @@ func showImage(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/images/" + found.ref + "/json", Query: c.query})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{Method: http.MethodGet, Path: "/images/" + found.ref + "/json", Query: c.query},
+	)
 	if err != nil {
 		return err
 	}
@@ -259,13 +268,17 @@ func showImage(ctx context.Context, c *call) error {
 	})
 }
 
-// imageHistory answers GET /images/{name}/history: layers that other builds have named show no names.
+// imageHistory answers GET /images/{name}/history: layers that other stages have named show no
+// names.
 func imageHistory(ctx context.Context, c *call) error {
 	found, err := c.g.findImage(ctx, c.vars["name"])
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodGet, Path: "/images/" + found.ref + "/history", Query: c.query})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{Method: http.MethodGet, Path: "/images/" + found.ref + "/history", Query: c.query},
+	)
 	if err != nil {
 		return err
 	}
@@ -299,10 +312,17 @@ func distribution(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.send(ctx, dockerd.Request{Method: http.MethodGet, Path: "/distribution/" + reference.FamiliarString(ref) + "/json", Header: c.registryAuth()})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodGet,
+			Path:   "/distribution/" + reference.FamiliarString(ref) + "/json",
+			Header: c.registryAuth(),
+		},
+	)
 }
 
-// registryAuth is the header with the client's credentials for a registry, if it sent any.
+// registryAuth returns the header with the client's credentials for a registry, if it sent any.
 func (c *call) registryAuth() http.Header {
 	h := http.Header{}
 	for _, k := range []string{"X-Registry-Auth", "X-Registry-Config"} {

@@ -20,7 +20,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/strictjson"
 )
 
-// target is the daemon's name for the image that a client wants to call repo:tag; a name of its own for one that it doesn't name.
+// target returns the daemon's name for the image that a client wants to call repo:tag; a name of
+// its own for one that it doesn't name.
 func (c *call) target(repo, tag string) (string, error) {
 	if repo == "" {
 		if tag != "" {
@@ -38,7 +39,7 @@ func (c *call) target(repo, tag string) (string, error) {
 	return c.g.tags.Target(repo)
 }
 
-// tagImage gives an image that the client sees another name, of the build's own.
+// tagImage gives an image that the client sees another name, of the stage's own.
 func tagImage(ctx context.Context, c *call) error {
 	found, err := c.g.findImage(ctx, c.vars["name"])
 	if err != nil {
@@ -57,17 +58,29 @@ func tagImage(ctx context.Context, c *call) error {
 	}
 	defer done()
 	c.g.images.remember(found.id)
-	return c.send(ctx, dockerd.Request{Method: http.MethodPost, Path: "/images/" + found.id + "/tag", Query: names.RepoTag(url.Values{}, to)})
+	return c.send(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/images/" + found.id + "/tag",
+			Query:  names.RepoTag(url.Values{}, to),
+		},
+	)
 }
 
-// deleteImage takes names away from an image of the build's. The image itself stays in the daemon without a name: its layers are the cache for the next build.
+// deleteImage takes names away from an image of the stage's. The image itself stays in the daemon
+// without a name: its layers are the cache for the next stage.
 func deleteImage(ctx context.Context, c *call) error {
 	found, err := c.g.findImage(ctx, c.vars["name"])
 	if err != nil {
 		return err
 	}
 	if found.tag == "" && len(found.names.Own) == 0 {
-		return apierror.Refuse("removal of image "+apierror.Quote(c.vars["name"]), "it is shared by all builds", "the runner removes it when its disk runs short")
+		return apierror.Refuse(
+			"removal of image "+apierror.Quote(c.vars["name"]),
+			"it is shared by all stages",
+			"the runner removes it when its disk runs short",
+		)
 	}
 	ctx, done, err := c.g.begin(ctx)
 	if err != nil {
@@ -77,10 +90,19 @@ func deleteImage(ctx context.Context, c *call) error {
 	gone := []string{found.tag}
 	if found.tag == "" {
 		if gone = found.names.Own; len(gone) > 1 && !c.flag("force") {
-			return apierror.New(http.StatusConflict, fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", names.Short(found.id)))
+			return apierror.New(
+				http.StatusConflict,
+				fmt.Sprintf(
+					"conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories",
+					names.Short(found.id),
+				),
+			)
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(found.names.Own), func(n string) bool { return slices.Contains(gone, n) || c.g.tags.Anonymous(n) })
+	left := slices.DeleteFunc(
+		slices.Clone(found.names.Own),
+		func(n string) bool { return slices.Contains(gone, n) || c.g.tags.Anonymous(n) },
+	)
 	last := len(left) == 0
 	if last {
 		if !c.flag("force") {
@@ -112,12 +134,20 @@ func (g *Guard) unused(ctx context.Context, found imageFound) error {
 		if found.tag != "" {
 			name = strconv.Quote(g.tags.ShowName(found.tag))
 		}
-		return apierror.New(http.StatusConflict, fmt.Sprintf("conflict: unable to remove repository reference %s (must force) - container %s is using its referenced image %s", name, id[:12], names.Short(found.id)))
+		return apierror.New(
+			http.StatusConflict,
+			fmt.Sprintf(
+				"conflict: unable to remove repository reference %s (must force) - container %s is using its referenced image %s",
+				name,
+				id[:12],
+				names.Short(found.id),
+			),
+		)
 	}
 	return nil
 }
 
-// users are the client's containers by their image.
+// users returns the client's containers by their image.
 func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 	var list []struct {
 		ID      string `json:"Id"`
@@ -125,7 +155,9 @@ func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 		Names   []string
 		Labels  map[string]string
 	}
-	if err := g.up.Call(ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {g.own.filter()}}, nil, &list); err != nil {
+	if err := g.up.Call(
+		ctx, http.MethodGet, "/containers/json", url.Values{"all": {"1"}, "filters": {g.own.filter()}}, nil, &list,
+	); err != nil {
 		return nil, err
 	}
 	users := map[string]string{}
@@ -137,18 +169,23 @@ func (g *Guard) users(ctx context.Context) (map[string]string, error) {
 	return users, nil
 }
 
-// pruneImages untags images of the build's own that no container of it uses: those without a name, or with dangling=false all.
+// pruneImages untags images of the stage's own that no container of it uses: those without a name,
+// or with dangling=false all.
 func pruneImages(ctx context.Context, c *call) error {
-	up, mine, err := c.rewriteFilters(ctx, map[string]filterRule{"dangling": local, "label": passed, "label!": local, "until": local})
+	up, mine, err := c.rewriteFilters(
+		ctx,
+		map[string]filterRule{"dangling": local, "label": passed, "label!": local, "until": local},
+	)
 	if err != nil {
 		return err
 	}
-	all := mine.ExactMatch("dangling", "false") && mine.Contains("dangling") || mine.Contains("dangling") && mine.ExactMatch("dangling", "0")
+	all := mine.ExactMatch("dangling", "false") && mine.Contains("dangling") ||
+		mine.Contains("dangling") && mine.ExactMatch("dangling", "0")
 	result := struct {
 		ImagesDeleted  []deleted
 		SpaceReclaimed uint64
 	}{ImagesDeleted: []deleted{}}
-	if mine.Contains("label!") || mine.Contains("until") { // all that could be meant is this build's, and young
+	if mine.Contains("label!") || mine.Contains("until") { // all that could be meant is this stage's, and young
 		return c.answerJSON(http.StatusOK, result)
 	}
 	ctx, done, err := c.g.begin(ctx)
@@ -190,7 +227,11 @@ func commit(ctx context.Context, c *call) error {
 		return err
 	}
 	if found.standing != ofClient {
-		return apierror.Refuse("commit of container "+apierror.Quote(c.query.Get("container")), "it is a step of the pipeline, and may hold secrets", "")
+		return apierror.Refuse(
+			"commit of container "+apierror.Quote(c.query.Get("container")),
+			"it is a step of the pipeline, and may hold secrets",
+			"",
+		)
 	}
 	to, err := c.target(c.query.Get("repo"), c.query.Get("tag"))
 	if err != nil {
@@ -234,7 +275,17 @@ func commit(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	resp, err := c.ask(ctx, dockerd.Request{Method: http.MethodPost, Path: "/commit", Query: names.RepoTag(q, to), Header: dockerd.JSONHeader(), Body: body, Length: length})
+	resp, err := c.ask(
+		ctx,
+		dockerd.Request{
+			Method: http.MethodPost,
+			Path:   "/commit",
+			Query:  names.RepoTag(q, to),
+			Header: dockerd.JSONHeader(),
+			Body:   body,
+			Length: length,
+		},
+	)
 	if err != nil {
 		return err
 	}
