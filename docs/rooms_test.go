@@ -209,6 +209,7 @@ var rooms = []room{
 	{
 		folder: "internal/drone/journal",
 		is:     "what the runner has accepted, on disk, for the time after a crash",
+		may:    []string{"internal/drone/livelog"},
 	},
 	{
 		folder: "internal/drone/livelog",

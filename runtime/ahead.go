@@ -9,10 +9,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// fetchers is how many images of a stage are fetched at a time. More share one line to the registries.
+// fetchers is how many images of a stage are fetched at a time. More share one line to the
+// registries.
 const fetchers = 3
 
-// ahead fetches the images of a stage's steps while the steps before them run, in the order in which the graph needs them.
+// ahead fetches the images of a stage's steps while the steps before them run, in the order in
+// which the graph needs them.
 type ahead struct {
 	run *stageRun
 	// succeeding ends when no step runs any more that runs in success alone.
@@ -41,7 +43,8 @@ func (r *stageRun) fetchAhead(nodes []*node) *ahead {
 	return a
 }
 
-// inOrder are the nodes whose steps may run and need an image, those first that depend on least, each image once.
+// inOrder are the nodes whose steps may run and need an image, those first that depend on least,
+// each image once.
 func inOrder(nodes []*node) []*node {
 	depth := map[*node]int{}
 	var measure func(n *node) int

@@ -10,7 +10,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// Causes for which a stage ends before its time. They are the cause of its context (context.Cause), so that each is told for what it is.
+// Causes for which a stage ends before its time. They are the cause of its context (context.Cause),
+// so that each is told for what it is.
 var (
 	// ErrCancelled is the cause when somebody cancelled the build.
 	ErrCancelled = errors.New("the build was cancelled")
@@ -19,7 +20,8 @@ var (
 
 	// errFailFast is the cause when a step with failure: fast has failed.
 	errFailFast = errors.New("a step that fails fast has failed")
-	// errGraphEnded is the cause for which services and detached steps are stopped when no other step is left. What they would do in a grace period nobody waits for.
+	// errGraphEnded is the cause for which services and detached steps are stopped when no other
+	// step is left. What they would do in a grace period nobody waits for.
 	errGraphEnded = fmt.Errorf("all steps have ended: %w", spec.ErrKill)
 )
 

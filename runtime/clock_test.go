@@ -9,7 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 )
 
-// A clock that is set back while a stage runs makes nothing end before it began: neither in this life nor, if it is killed, in the next.
+// A clock that is set back while a stage runs makes nothing end before it began: neither in this
+// life nor, if it is killed, in the next.
 func TestClockIsSetBack(t *testing.T) {
 	later := time.Now().Add(time.Hour).Unix() // when everything began, as the clock had it then
 	s := NewState(nil, &drone.Stage{ID: 1}, specOf(step("a"), step("b"), step("c")))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
@@ -17,23 +16,24 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
-// courier delivers what there is to tell of one step.
+// courier delivers the reports of one step.
 type courier struct {
 	remote *Remote
 	log    logrus.FieldLogger
 	// id of the step, and of its stage; number of it in the stage.
 	id, stage int64
 	number    int
+	name      string
 	// end takes one ending, and never blocks its sender.
 	end chan ending
-	// ready is closed when the server knows that the step runs, or won't be told: live lines make sense then.
+	// ready is closed when the server knows that the step runs, or won't be told: live lines make
+	// sense then.
 	ready chan struct{}
-	// started is set before the courier sets off. spool is the step's log, nil if there is none; lost is why a step that ran has none.
+	// started is set before the courier sets off. spool is the step's log, nil if there is none;
+	// lost is why a step that ran has none.
 	started bool
 	spool   *livelog.Log
 	lost    error
-	// closed is closed when nothing more is written to the log.
-	closed chan struct{}
 
 	// mu guards the server's view of the step, and that it is told one thing at a time.
 	mu   sync.Mutex
@@ -48,22 +48,23 @@ type ending struct {
 	card *drone.CardInput
 }
 
-// newCourier is the courier of a step as the server knows it.
+// newCourier is a courier for a step as the server knows it.
 func newCourier(r *Remote, step drone.Step) *courier {
 	return &courier{
 		remote: r,
 		id:     step.ID,
 		stage:  step.StageID,
 		number: step.Number,
+		name:   step.Name,
 		log:    r.log.WithFields(logrus.Fields{"step.id": step.ID, "step": step.Name}),
 		end:    make(chan ending, 1),
 		ready:  make(chan struct{}),
-		closed: make(chan struct{}),
 		step:   step,
 	}
 }
 
-// open makes the step's log. Without one, because of the disk, the step runs and is reported all the same.
+// open makes the step's log. Without one, because of the disk, the step runs and is reported all
+// the same.
 func (c *courier) open() Log {
 	c.started = true
 	spool, err := livelog.New(livelog.Options{
@@ -82,12 +83,13 @@ func (c *courier) open() Log {
 		return nil
 	}
 	c.spool = spool
-	return &spooled{courier: c}
+	return spool
 }
 
-// guard makes deliveries in a goroutine of their own, where nobody else catches a panic. What a panic leaves untold about the step comes with the stage's end.
+// guard makes deliveries in a goroutine of their own, where nobody else catches a panic. What a
+// panic leaves untold about the step comes with the stage's end.
 func (c *courier) guard(deliver func()) {
-	err := protect("deliver what there is to tell of a step", func() error {
+	err := protect("deliver the reports of a step", func() error {
 		deliver()
 		return nil
 	})
@@ -128,9 +130,15 @@ func (c *courier) finish() {
 	case <-c.remote.ctx.Done():
 		// The stage was given up.
 	}
-	c.upload()
+	lost := c.upload()
 	if end.step.Status == "" {
 		return
+	}
+	if lost != nil {
+		c.remote.lose(lost)
+		if end.step.Error == "" {
+			end.step.Error = lost.Error()
+		}
 	}
 	if end.card != nil {
 		if err := c.remote.client.UploadCard(c.remote.ctx, c.id, end.card); err != nil {
@@ -142,32 +150,44 @@ func (c *courier) finish() {
 	c.update(end.step)
 }
 
-// upload delivers the whole log, if there is one, and forgets it. A log that can't be delivered changes nothing for the build.
-func (c *courier) upload() {
-	ctx, remote := c.remote.ctx, c.remote.client
+// upload delivers the whole log, if there is one, and forgets it. A log that can't be delivered
+// doesn't change the outcome of the step: the error, a *LostLogError, says that the server refused
+// it for good.
+func (c *courier) upload() error {
+	ctx, remote := c.remote.ctx, c.remote
 	var err error
 	switch {
-	case c.spool != nil && ctx.Err() == nil:
-		if err := c.spool.Close(); err != nil {
-			c.log.WithError(err).Warn("the log of a step is incomplete")
-		}
-		err = remote.UploadFrom(ctx, c.id, c.spool.Open)
-	case c.spool != nil:
-		err = context.Cause(ctx)
-	case c.lost != nil:
+	case c.spool == nil && c.lost != nil:
 		line := &drone.Line{Message: fmt.Sprintf("the log of this step is lost: the runner had no place for it: %v\n", c.lost)}
-		err = remote.Upload(ctx, c.id, []*drone.Line{line})
+		err = remote.client.Upload(ctx, c.id, []*drone.Line{line})
+	case c.spool == nil:
+		return nil
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	default:
+		err = delivery{client: remote.client, keep: remote.logs.Lost, step: drone.Step{ID: c.id, StageID: c.stage, Number: c.number, Name: c.name}, log: c.log}.deliver(ctx, c.spool)
 	}
-	if err != nil {
+	var lost *LostLogError
+	if err != nil && !errors.As(err, &lost) {
 		c.log.WithError(err).Warn("the log of a step couldn't be uploaded: the server has what it got live")
 	}
-	switch {
-	case c.spool == nil:
-		return
-	case (ctx.Err() != nil || errors.Is(err, rpc.ErrUnauthorized)) && c.remote.entry != nil:
-		// The journal knows of it: another try comes, since the end of the stage can't be told either, and the spool goes with the journal's entry.
-		err = c.spool.Close()
-	default:
+	if c.spool != nil {
+		c.forget(err)
+	}
+	if lost != nil {
+		return lost
+	}
+	return nil
+}
+
+// forget closes or removes the spool after its upload.
+func (c *courier) forget(upload error) {
+	var err error
+	if (c.remote.ctx.Err() != nil || errors.Is(upload, rpc.ErrUnauthorized)) && c.remote.entry != nil {
+		// The journal knows of it: another try comes, since the end of the stage can't be reported
+		// either, and the spool goes with the journal's entry.
+		err = c.spool.Wait()
+	} else {
 		err = c.spool.Remove()
 	}
 	if err != nil {
@@ -190,7 +210,8 @@ func (c *courier) versioned(step drone.Step, version int64) drone.Step {
 	return step
 }
 
-// update tells the server the state of the step. That the server knows better, after a cancel, is no trouble.
+// update tells the server the state of the step. That the server knows better, after a cancel, is
+// no trouble.
 func (c *courier) update(step drone.Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,8 +246,9 @@ func (c *courier) put(step drone.Step) {
 	}
 }
 
-// batch shows lines to who watches. A server that has lost the stream, by a restart, is told once more that the step runs, which opens it anew; if it
-// still doesn't want the lines they come with the upload.
+// batch shows lines to those who watch the step. A server that has lost the stream, by a restart,
+// gets the state of the step once more, which opens it anew; if it still doesn't want the lines
+// they come with the upload.
 func (c *courier) batch(ctx context.Context, lines []*drone.Line) error {
 	select {
 	case <-c.ready:
@@ -254,33 +276,13 @@ func (c *courier) batch(ctx context.Context, lines []*drone.Line) error {
 	return nil
 }
 
-// stamp gives the record the id and the version that the server knows the step by, and the schema of its card.
+// stamp gives the record the id and the version that the server knows the step by, and the schema
+// of its card.
 func (c *courier) stamp(step *drone.Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	step.ID, step.StageID, step.Version, step.Schema = c.step.ID, c.step.StageID, c.step.Version, c.step.Schema
-}
-
-// spooled is a step's log as its writer sees it: Close doesn't wait for the server, the courier does.
-type spooled struct {
-	courier *courier
-	once    sync.Once
-}
-
-var _ Log = (*spooled)(nil)
-
-// Write adds to the log.
-func (s *spooled) Write(p []byte) (int, error) {
-	select {
-	case <-s.courier.closed:
-		return 0, os.ErrClosed
-	default:
-		return s.courier.spool.Write(p)
+	if step.Error == "" {
+		step.Error = c.step.Error
 	}
-}
-
-// Close ends the log; what is left is the courier's.
-func (s *spooled) Close() error {
-	s.once.Do(func() { close(s.courier.closed) })
-	return nil
 }

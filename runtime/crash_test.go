@@ -23,7 +23,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// severed is the server as a runner sees it that is killed at its n-th call, before that arrives or before its answer does. From then on it says and hears nothing.
+// severed is the server as a runner sees it that is killed at its n-th call, before that arrives or
+// before its answer does. From then on it says and hears nothing.
 type severed struct {
 	*fake
 	at    int
@@ -135,8 +136,9 @@ func journalIn(t *testing.T, state string) *journal.Journal {
 	return j
 }
 
-// TestCrashAtEveryCall kills a runner at each of its calls to the server, just before and just after the server has done what was asked, and starts it
-// again: whenever it was, the server ends up with a final record that is right, whole logs, and nothing is left.
+// TestCrashAtEveryCall kills a runner at each of its calls to the server, just before and just
+// after the server has done what was asked, and starts it again: whenever it was, the server ends
+// up with a final record that is right, whole logs, and nothing is left.
 func TestCrashAtEveryCall(t *testing.T) {
 	crashes := map[string]int{}
 	for _, after := range []bool{false, true} {
@@ -155,7 +157,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 	}
 }
 
-// crashOnce is one crash, and tells whether the runner's life was over before it.
+// crashOnce is one crash, and reports whether the runner's life was over before it.
 func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole bool) {
 	state, copied := t.TempDir(), t.TempDir()
 	e := enginetest.New(t)
@@ -180,7 +182,7 @@ func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole 
 		Logs:     LogOptions{Dir: j.Logs()},
 	}
 	offered := drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}
-	err := r.Run(ctx, &offered)
+	err := r.Run(ctx, &offered, func() {})
 	const truth = "db:success a:success b:failure/3 c:skipped => failure"
 	if !s.dead {
 		if err != nil || render(server.final()) != truth || len(j.Orphans()) > 0 || j.Running() > 0 {

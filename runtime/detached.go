@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -14,9 +15,7 @@ import (
 type detached struct {
 	step      *spec.Step
 	container spec.Container
-	out       *output
-	// last are the last lines of its log.
-	last *tail
+	out       *livelog.Output
 }
 
 // String names it for the logs of others.
@@ -28,8 +27,9 @@ func (d *detached) String() string {
 	return fmt.Sprintf("%s %q", kind, d.step.Name)
 }
 
-// detach runs a service or a detached step in the background, and returns when it has started (or never will). What it returns waits until it is ready, if it will ever be: those
-// that depend on it may go on then. It ends by itself, with the stage, or when no other step is left.
+// detach runs a service or a detached step in the background, and returns when it has started (or
+// never will). What it returns waits until it is ready, if it will ever be: those that depend on it
+// may go on then. It ends by itself, with the stage, or when no other step is left.
 func (r *stageRun) detach(d *detached) (settle func()) {
 	started := make(chan struct{})
 	announce := sync.OnceFunc(func() { close(started) })
@@ -42,7 +42,8 @@ func (r *stageRun) detach(d *detached) (settle func()) {
 			exit, err = d.container.Run(r.detachedCtx, d.out, announce)
 			return err
 		})
-		// The conclusion calls the reporter, so it is guarded as well: here is nobody else to catch its panic.
+		// The conclusion calls the reporter, so it is guarded as well: here is nobody else to catch
+		// its panic.
 		guarded := protect(fmt.Sprintf("end step %q", d.step.Name), func() error {
 			if isPanic(err) || err != nil && r.ctx.Err() != nil {
 				r.broken(d.step, d.out, err)
@@ -60,8 +61,10 @@ func (r *stageRun) detach(d *detached) (settle func()) {
 	return func() { r.settle(lives, d) }
 }
 
-// settle waits until a detached step is healthy, so that the steps that follow find it ready. One that has no health check is ready when it has started. One whose check doesn't pass in time
-// is of use all the same, maybe, as it was to Drone, which never asks: the stage goes on, with a warning. lives ends when the step has ended.
+// settle waits until a detached step is healthy, so that the steps that follow find it ready. One
+// that has no health check is ready when it has started. One whose check doesn't pass in time is of
+// use all the same, maybe, as it was to Drone, which never asks: the stage goes on, with a warning.
+// lives ends when the step has ended.
 func (r *stageRun) settle(lives context.Context, d *detached) {
 	limit := r.executor.ServiceWait
 	if limit <= 0 || lives.Err() != nil {
@@ -82,23 +85,26 @@ func (r *stageRun) settle(lives context.Context, d *detached) {
 	}
 }
 
-// warn keeps a line for the log of the step that follows, and the last lines of the detached step's log unless they are
-// on the same screen. The last of them is left out if it is the error that the line has.
+// warn keeps a line for the log of the step that follows, and the last lines of the detached step's
+// log unless they are on the same screen. The last of them is left out if it is the error that the
+// line has.
 func (r *stageRun) warn(d *detached, shown, line string) {
 	r.warnings.add(line)
 	if r.failed != nil {
 		return
 	}
-	last := d.last.of(d.step.Name)
+	last := d.out.Tail()
 	if n := len(last); n > 0 && shown != "" && strings.HasSuffix(last[n-1], shown) {
 		last = last[:n-1]
 	}
-	r.warnings.add(last...)
+	for _, text := range last {
+		r.warnings.add("  " + d.step.Name + ": " + text)
+	}
 }
 
-// concludeDetached ends a detached step. As on Drone's runner it has passed, however it ended: being stopped is its usual
-// end, and a stage whose service fails goes on. But the log of the step that follows, where a service is missed,
-// says that one has failed, or has ended.
+// concludeDetached ends a detached step. As on Drone's runner it has passed, however it ended:
+// being stopped is its usual end, and a stage whose service fails goes on. But the log of the step
+// that follows, where a service is missed, says that one has failed, or has ended.
 func (r *stageRun) concludeDetached(d *detached, exit spec.Exit, err error) {
 	var end, line, shown string
 	switch {
@@ -108,7 +114,7 @@ func (r *stageRun) concludeDetached(d *detached, exit spec.Exit, err error) {
 		end = r.masked(err).Error()
 		if r.failed == nil {
 			shown = "error: " + end
-			d.out.lines(shown)
+			d.out.Note(shown)
 		}
 	case exit.OOMKilled:
 		end = "it ran out of memory and was killed"

@@ -161,7 +161,8 @@ func leftovers(t *testing.T, daemon *dockerclient.Client, s string) []string {
 	return out
 }
 
-// trigger is a recorder that does something once a text, unless it is "", is in a log, and makes a file in the folder ended for each step that has ended.
+// trigger is a recorder that does something once a text, unless it is "", is in a log, and makes a
+// file in the folder ended for each step that has ended.
 type trigger struct {
 	*recorder
 	on    string
@@ -185,9 +186,9 @@ type triggerLog struct {
 	trigger *trigger
 }
 
-func (l *triggerLog) Write(p []byte) (int, error) {
-	if l.trigger.on != "" && strings.Contains(string(p), l.trigger.on) {
+func (l *triggerLog) Line(text []byte) {
+	if l.trigger.on != "" && strings.Contains(string(text), l.trigger.on) {
 		l.trigger.do()
 	}
-	return l.Log.Write(p)
+	l.Log.Line(text)
 }

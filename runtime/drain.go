@@ -9,8 +9,10 @@ import (
 	"github.com/sirupsen/logrus"
 )
 
-// Drain makes the contexts of a Poller that ends in two phases. The first signal ends poll: no new build begins, and those that run go on. The second one, or the end of timeout after
-// the first (0 waits without limit), ends builds, with the cause ErrStopped. ctx, when it ends, counts as the first signal.
+// Drain makes the contexts of a Poller that ends in two phases. The first signal ends poll: no new
+// build begins, and those that run go on. The second one, or the end of timeout after the first (0
+// waits without limit), ends builds, with the cause ErrStopped. ctx, when it ends, counts as the
+// first signal.
 //
 // release frees what this holds, and ends both contexts. It is called when the Poller has returned.
 func Drain(ctx context.Context, signals <-chan os.Signal, timeout time.Duration, log logrus.FieldLogger) (poll, builds context.Context, release func()) {

@@ -21,7 +21,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// rig is a whole runner, from the poll to the last report, against a server on loopback and an engine in memory.
+// rig is a whole runner, from the poll to the last report, against a server on loopback and an
+// engine in memory.
 type rig struct {
 	server *rpctest.Server
 	engine *enginetest.Engine
@@ -29,6 +30,9 @@ type rig struct {
 	steps []*spec.Step
 	// callTimeout is the client's; 0 is its default.
 	callTimeout time.Duration
+	// refusedFor is how long it is refused by the server; logs are the options of logs.
+	refusedFor time.Duration
+	logs       LogOptions
 
 	stop, kill context.CancelCauseFunc
 	done       sync.WaitGroup
@@ -48,10 +52,11 @@ func (r *rig) start(t *testing.T, capacity int, options ...rpctest.Option) {
 	}
 	c := rpc.New(rpc.Options{
 		Endpoint: r.server.URL(), Secret: r.server.Secret(), CallTimeout: r.callTimeout, PollTimeout: 2 * r.callTimeout,
-		Backoff: rpc.Backoff{Initial: 5 * time.Millisecond, Max: rigPause},
+		Backoff: rpc.Backoff{Initial: 5 * time.Millisecond, Max: rigPause}, RefusedFor: r.refusedFor,
 	})
+	r.logs.Dir, r.logs.Interval = t.TempDir(), 10*time.Millisecond
 	runner := &Runner{
-		Client: c, Machine: "me", Log: quiet(), Logs: LogOptions{Dir: t.TempDir(), Interval: 10 * time.Millisecond},
+		Client: c, Machine: "me", Log: quiet(), Logs: r.logs,
 		Executor: &Executor{Engine: r.engine, Log: quiet()},
 		Compile: func(_ context.Context, d *client.Context) (*spec.Spec, error) {
 			if strings.Contains(string(d.Config.Data), "broken") {
@@ -228,7 +233,8 @@ func TestEndToEndCancelBetweenTwoWatches(t *testing.T) {
 	t.Parallel()
 	r := &rig{steps: chain(step("a"))}
 	r.engine = enginetest.New(t).Script("a", blocks)
-	// Nobody is told of a cancel by a watch that begins after it: this one doesn't get there before, and so is it with those that follow.
+	// Nobody is told of a cancel by a watch that begins after it: this one doesn't get there
+	// before, and so is it with those that follow.
 	r.server = rpctest.NewServer(t, rpctest.WithHold(5*time.Second))
 	cancelled := make(chan struct{})
 	r.server.Fault(rpctest.Fault{Call: rpctest.CallWatch, Hold: cancelled})
@@ -291,7 +297,8 @@ func TestEndToEndAcceptedElsewhere(t *testing.T) {
 	}
 }
 
-// TestEndToEndFaults shows that no single failure of the server leaves a stage behind, or changes how its build ends.
+// TestEndToEndFaults shows that no single failure of the server leaves a stage behind, or changes
+// how its build ends.
 func TestEndToEndFaults(t *testing.T) {
 	calls := []string{rpctest.CallRequest, rpctest.CallAccept, rpctest.CallDetail, rpctest.CallUpdate, rpctest.CallUpdateStep, rpctest.CallBatch, rpctest.CallUpload, rpctest.CallWatch, rpctest.CallCard}
 	type fault struct {

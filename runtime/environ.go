@@ -7,8 +7,8 @@ import (
 )
 
 // refreshed returns the step with the current status of the build and the stage in its environment:
-// DRONE_BUILD_STATUS, DRONE_STAGE_STATUS, DRONE_FAILED_STEPS and the like. As on Drone's runner they win over
-// what the step has, and those without a value are unset.
+// DRONE_BUILD_STATUS, DRONE_STAGE_STATUS, DRONE_FAILED_STEPS and the like. As on Drone's runner
+// they win over what the step has, and those without a value are unset.
 func (r *stageRun) refreshed(step *spec.Step) *spec.Step {
 	out := step.Clone()
 	build, stage := r.state.Build(), r.state.Stage()

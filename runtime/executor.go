@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -19,19 +18,23 @@ import (
 // DefaultDestroyTimeout is how long the clean-up of a stage may take.
 const DefaultDestroyTimeout = 2 * time.Minute
 
-// DefaultServiceWait is how long steps wait for a service that has a health check, unless the operator says otherwise.
+// DefaultServiceWait is how long steps wait for a service that has a health check, unless the
+// operator says otherwise.
 const DefaultServiceWait = time.Minute
 
 // Executor runs the step graphs of stages. It may run any number of them at once.
 type Executor struct {
 	Engine Engine
-	// Procs limits how many steps run at once, over all stages that share it; nil is no limit. A detached step counts only until it has started:
-	// otherwise a service would keep the step that needs it from ever starting.
+	// Procs limits how many steps run at once, over all stages that share it; nil is no limit. A
+	// detached step counts only until it has started: otherwise a service would keep the step that
+	// needs it from ever starting.
 	Procs *semaphore.Weighted
-	// StepTimeout limits how long the container of a step runs, a detached one excepted, which runs as long as the stage; 0 is no limit.
+	// StepTimeout limits how long the container of a step runs, a detached one excepted, which runs
+	// as long as the stage; 0 is no limit.
 	StepTimeout time.Duration
-	// ServiceWait is how long the steps that follow a service or a detached step wait for its health check to pass, if it has one; 0 doesn't wait. The stage
-	// goes on without it then, with a warning.
+	// ServiceWait is how long the steps that follow a service or a detached step wait for its
+	// health check to pass, if it has one; 0 doesn't wait. The stage goes on without it then, with
+	// a warning.
 	ServiceWait time.Duration
 	// DestroyTimeout limits the clean-up; 0 is DefaultDestroyTimeout.
 	DestroyTimeout time.Duration
@@ -42,27 +45,33 @@ type Executor struct {
 // Job is one stage to run.
 type Job struct {
 	Spec *spec.Spec
-	// Build and Stage are the server's records; they aren't changed. Build may be nil: the steps then see no DRONE_BUILD_*.
+	// Build and Stage are the server's records; they aren't changed. Build may be nil: the steps
+	// then see no DRONE_BUILD_*.
 	Build *drone.Build
 	Stage *drone.Stage
 	// Timeout of the stage; 0 is none.
 	Timeout  time.Duration
 	Reporter Reporter
-	// Ended, unless it is nil, is called as soon as it is known how the stage ended, before the clean-up.
+	// Ended, unless it is nil, is called as soon as it is known how the stage ended, before its
+	// report and the clean-up.
 	Ended func(drone.Stage)
-	// DetachedFailed is for a Reporter that shows all logs in one place. Unless it is nil it gets why a service or a
-	// detached step has failed, before StepFinished, whose record has passed, as Drone's has. The logs don't say why
-	// then, nor repeat the last lines of that step.
+	// DetachedFailed is for a Reporter that shows all logs in one place. Unless it is nil it gets
+	// why a service or a detached step has failed, before StepFinished, whose record has passed, as
+	// Drone's has. The logs don't say why then, nor repeat the last lines of that step.
 	DetachedFailed func(step, why string)
+	// Cleaned, unless it is nil, is called when the clean-up is done, whether the report is or not.
+	Cleaned func()
 }
 
-// Run runs the stage to its end and is the final record of it. It returns when every step is final, everything that the run made is destroyed, and the
-// Reporter's End has returned.
+// Run runs the stage to its end and is the final record of it. It returns when every step is final,
+// everything that the run made is destroyed, and the Reporter's End has returned.
 //
-// A cancelled context stops the stage: steps that run are killed, the others skipped; its cause (ErrCancelled, ErrStopped) decides how that is
-// recorded. Clean-up and reports go on after a cancel.
+// A cancelled context stops the stage: steps that run are killed, the others skipped; its cause
+// (ErrCancelled, ErrStopped) decides how that is recorded. Clean-up and reports go on after a
+// cancel.
 //
-// The error says that the stage couldn't be reported, to begin with (then no step ran) or at the end; how the build itself went is in the record alone.
+// The error says that the stage couldn't be reported, to begin with (then no step ran) or at the
+// end; how the build itself went is in the record alone.
 func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 	if job.Reporter == nil {
 		return drone.Stage{}, errors.New("run stage: there is no reporter")
@@ -86,8 +95,7 @@ func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 		log:      orStandard(e.Log),
 		reporter: job.Reporter,
 		spec:     s,
-		secrets:  s.Secrets(),
-		masker:   livelog.NewMasker(io.Discard, s.Secrets()),
+		mask:     livelog.NewMask(s.Secrets()),
 		state:    NewState(job.Build, job.Stage, s),
 		hasBuild: job.Build != nil,
 		failed:   job.DetachedFailed,
@@ -111,9 +119,18 @@ func (e *Executor) Run(ctx context.Context, job Job) (drone.Stage, error) {
 	if job.Ended != nil {
 		job.Ended(copyStage(stage))
 	}
-	if graphErr == nil {
-		r.destroy()
-	}
+	// The clean-up doesn't wait for the report, which may wait for a server that is away, nor the
+	// report for the clean-up.
+	var cleaning sync.WaitGroup
+	cleaning.Go(func() {
+		if graphErr == nil {
+			r.destroy()
+		}
+		if job.Cleaned != nil {
+			job.Cleaned()
+		}
+	})
+	defer cleaning.Wait()
 	if err := protect("report the end of the stage", func() error { return r.reporter.End(r.reportCtx, copyStage(stage)) }); err != nil {
 		return stage, fmt.Errorf("report the end of the stage: %w", err)
 	}
@@ -127,9 +144,8 @@ type stageRun struct {
 	log      logrus.FieldLogger
 	reporter Reporter
 	spec     *spec.Spec
-	secrets  []string
-	// masker is for texts that don't go through a log.
-	masker   *livelog.Masker
+	// mask is that of all logs, and for texts that don't go through one.
+	mask     *livelog.Mask
 	state    *State
 	hasBuild bool
 	failed   func(step, why string)
@@ -144,7 +160,8 @@ type stageRun struct {
 	ahead       *ahead
 }
 
-// execute sets up, runs the graph and waits for its last step. The error is one of Setup's: no step has run then.
+// execute sets up, runs the graph and waits for its last step. The error is one of Setup's: no step
+// has run then.
 func (r *stageRun) execute(nodes []*node) error {
 	r.ahead = r.fetchAhead(nodes)
 	defer r.ahead.stop()
@@ -181,7 +198,8 @@ func (r *stageRun) destroy() {
 	}
 }
 
-// finished reports a final step. A reporter that panics spoils the step: what nobody could be told of isn't green.
+// finished reports a final step. A reporter that panics spoils the step: what nobody could be told
+// of isn't green.
 func (r *stageRun) finished(step drone.Step, card *drone.CardInput) {
 	err := protect("report the end of the step", func() error {
 		r.reporter.StepFinished(r.reportCtx, step, card)
@@ -193,19 +211,20 @@ func (r *stageRun) finished(step drone.Step, card *drone.CardInput) {
 	}
 }
 
-// masked is the error without the secrets of the stage: it is shown on the build's page. A nil error stays nil.
+// masked is the error without the secrets of the stage: it is shown on the build's page. A nil
+// error stays nil.
 func (r *stageRun) masked(err error) error {
 	if err == nil {
 		return nil
 	}
-	return errors.New(r.masker.Mask(err.Error()))
+	return errors.New(r.mask.Text(err.Error()))
 }
 
 // logPanic writes a panic's stack to the runner's log.
 func (r *stageRun) logPanic(err error) {
 	var panicked *PanicError
 	if errors.As(err, &panicked) {
-		r.log.WithField("stack", string(panicked.Stack)).WithField("spec", r.spec.ID).Error(r.masker.Mask(panicked.Error()))
+		r.log.WithField("stack", string(panicked.Stack)).WithField("spec", r.spec.ID).Error(r.mask.Text(panicked.Error()))
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -301,9 +302,9 @@ func TestExecutor(t *testing.T) {
 	}
 }
 
-// TestExecutorReporterPanics shows that no panic of a reporter ends the runner, or leaves a step green that nobody was told of.
-// TestExecutorDetachedFailures holds that the reason why a detached step failed is in each log once, and in none where the
-// reporter shows all of them in one place.
+// TestExecutorReporterPanics shows that no panic of a reporter ends the runner, or leaves a step
+// green that nobody was told of. TestExecutorDetachedFailures holds that the reason why a detached
+// step failed is in each log once, and in none where the reporter shows all of them in one place.
 func TestExecutorDetachedFailures(t *testing.T) {
 	run := func(t *testing.T, failed func(step, why string)) *recorder {
 		e := enginetest.New(t).Script("gone", enginetest.Script{PrepareErr: noSuchImage}).Script("dies", enginetest.Script{RunErr: noProgram})
@@ -416,7 +417,7 @@ func TestExecutorBeginFails(t *testing.T) {
 func TestExecutorLogsFail(t *testing.T) {
 	for name, change := range map[string]func(*recorder){
 		"a reporter without logs":  func(r *recorder) { r.noLogs = true },
-		"a log that can't be kept": func(r *recorder) { r.writeErr = errors.New("no space left on device") },
+		"a log that can't be kept": func(r *recorder) { r.closeErr = errors.New("no space left on device") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			reports := newRecorder(t)
@@ -430,7 +431,8 @@ func TestExecutorLogsFail(t *testing.T) {
 	}
 }
 
-// TestExecutorCards shows that cards arrive, from steps that fail or break as well, and leave nothing in the log.
+// TestExecutorCards shows that cards arrive, from steps that fail or break as well, and leave
+// nothing in the log.
 func TestExecutorCards(t *testing.T) {
 	const card = "before\n\x1b]1338;eyJzY2hlbWEiOiJodHRwczovL2V4YW1wbGUuY29tL2NhcmQuanNvbiIsImRhdGEiOnsiYSI6MX19\x1b]0m\nafter\n"
 	for name, row := range map[string]struct {
@@ -519,7 +521,8 @@ func TestExecutorReportsDependencies(t *testing.T) {
 	}
 }
 
-// TestExecutorManyStages runs 20 stages at once that share an engine and its slots; with -race it finds what they share besides.
+// TestExecutorManyStages runs 20 stages at once that share an engine and its slots; with -race it
+// finds what they share besides.
 func TestExecutorManyStages(t *testing.T) {
 	e := enginetest.New(t)
 	e.Script("work", enginetest.Script{Output: []string{"one\n", "two\n"}, Delay: time.Millisecond})
@@ -572,7 +575,8 @@ func TestExecutorProcs(t *testing.T) {
 	})
 }
 
-// TestExecutorLateOutput shows that an engine which writes after Run, or from two sides, does no harm.
+// TestExecutorLateOutput shows that an engine which writes after Run, or from two sides, does no
+// harm.
 func TestExecutorLateOutput(t *testing.T) {
 	var late io.Writer
 	e := enginetest.New(t).Script("a", enginetest.Script{Do: func(_ context.Context, _ *spec.Step, w io.Writer) error {
@@ -596,4 +600,50 @@ func TestExecutorLateOutput(t *testing.T) {
 	if got := reports.text("a"); got != strings.Repeat("line\n", 200) {
 		t.Errorf("got a log of %d bytes: %.60q", len(got), got)
 	}
+}
+
+// The report of a stage's end doesn't wait for the clean-up, nor the clean-up for the report.
+func TestTheLastReportAndTheCleanUpGoOnAtOnce(t *testing.T) {
+	for _, row := range []struct {
+		name            string
+		destroy, report time.Duration
+	}{
+		{name: "a slow daemon", destroy: time.Minute, report: time.Second},
+		{name: "a slow server", destroy: time.Second, report: time.Hour},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := enginetest.New(t)
+				e.DestroyDelay = row.destroy
+				began := time.Now()
+				var cleaned time.Duration
+				reports := &slowEnd{recorder: newRecorder(t), delay: row.report}
+				_, err := (&Executor{Engine: e, Log: quiet()}).Run(t.Context(), Job{
+					Spec: specOf(step("a")), Reporter: reports, Cleaned: func() { cleaned = time.Since(began) },
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if cleaned != row.destroy || reports.reported.Sub(began) != row.report {
+					t.Errorf("cleaned after %s and reported after %s, want %s and %s", cleaned, reports.reported.Sub(began), row.destroy, row.report)
+				}
+				if took := time.Since(began); took != max(row.destroy, row.report) {
+					t.Errorf("Run returned after %s, want both to be done", took)
+				}
+			})
+		})
+	}
+}
+
+// slowEnd is a reporter whose server takes its time for the end of a stage.
+type slowEnd struct {
+	*recorder
+	delay    time.Duration
+	reported time.Time
+}
+
+func (s *slowEnd) End(ctx context.Context, stage drone.Stage) error {
+	err := pause.For(ctx, s.delay)
+	s.reported = time.Now()
+	return errors.Join(err, s.recorder.End(ctx, stage))
 }

@@ -15,10 +15,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
-// fake is a Client without a network: a server with one stage. rpctest is the faithful one; this one works on synctest's clock, panics and answers nonsense.
+// fake is a Client without a network: a server with one stage. rpctest is the faithful one; this
+// one works on synctest's clock, panics and answers nonsense.
 type fake struct {
 	t *testing.T
-	// before is asked before each call, by the call's name and its subject: "update running", "update step a running", "batch a", "upload a".
+	// before is asked before each call, by the call's name and its subject: "update running",
+	// "update step a running", "batch a", "upload a".
 	before func(ctx context.Context, call string) error
 	// details are what Detail answers.
 	details *client.Context

@@ -13,14 +13,15 @@ import (
 type node struct {
 	step *spec.Step
 	deps []*node
-	// released is closed when the steps that depend on this one may go on: it has ended or, detached, started, or it doesn't run.
+	// released is closed when the steps that depend on this one may go on: it has ended or,
+	// detached, started, or it doesn't run.
 	released chan struct{}
 	// visited is set when its turn has come.
 	visited atomic.Bool
 }
 
-// newGraph ties the steps of a spec together. A spec whose graph could never end, or whose records would be ambiguous, is an error: the compiler doesn't make
-// one, but nothing may hang if it did.
+// newGraph ties the steps of a spec together. A spec whose graph could never end, or whose records
+// would be ambiguous, is an error: the compiler doesn't make one, but nothing may hang if it did.
 func newGraph(s *spec.Spec) ([]*node, error) {
 	if s == nil {
 		return nil, errors.New("run stage: there is no spec")

@@ -12,7 +12,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// outageLasts is thirty of the rig's longest pauses between two attempts of a call: as many as ten minutes have of the runner's own.
+// outageLasts is thirty of the rig's longest pauses between two attempts of a call: as many as ten
+// minutes have of the runner's own.
 const outageLasts = 30 * rigPause
 
 // outage is a way in which a server is away.
@@ -54,7 +55,8 @@ func (o outage) begin(s *rpctest.Server) (end func()) {
 	return s.Fault(each)
 }
 
-// TestEndToEndOutage has the server go away in each way, at each kind of call, for a long time. When it is back it learns all, once, and a cancel works as ever.
+// TestEndToEndOutage has the server go away in each way, at each kind of call, for a long time.
+// When it is back it learns all, once, and a cancel works as ever.
 func TestEndToEndOutage(t *testing.T) {
 	moments := []struct {
 		name string
@@ -118,7 +120,8 @@ func TestEndToEndOutage(t *testing.T) {
 	}
 }
 
-// TestEndToEndCancelDuringAnOutage cancels a build while nobody can hear of it: the runner learns of it when the server is back.
+// TestEndToEndCancelDuringAnOutage cancels a build while nobody can hear of it: the runner learns
+// of it when the server is back.
 func TestEndToEndCancelDuringAnOutage(t *testing.T) {
 	for _, o := range outages() {
 		t.Run(o.name, func(t *testing.T) {

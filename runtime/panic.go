@@ -5,7 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// PanicError is a panic of the runner's own code, caught: it ends the step or stage in which it happened as an error, and nothing else.
+// PanicError is a panic of the runner's own code, caught: it ends the step or stage in which it
+// happened as an error, and nothing else.
 type PanicError struct {
 	// Doing is what was being done.
 	Doing string
@@ -13,7 +14,8 @@ type PanicError struct {
 	Stack []byte
 }
 
-// Error is fit for the build's page: what happened and that it isn't the pipeline's fault. The stack is for the runner's log.
+// Error is fit for the build's page: what happened and that it isn't the pipeline's fault. The
+// stack is for the runner's log.
 func (e *PanicError) Error() string {
 	return fmt.Sprintf("%s: the runner panicked: %v (this is a fault of the runner; its log has the stack)", e.Doing, e.Value)
 }

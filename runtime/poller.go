@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
@@ -18,14 +19,20 @@ import (
 
 // The pauses of a Poller.
 const (
+	// firstPause and mostPause follow failed polls. The longest, jittered by half, is short enough
+	// that the poller is there within 5 s of the return of a server that was away.
 	firstPause = 500 * time.Millisecond
-	mostPause  = 30 * time.Second
-	// quick is how fast an empty answer comes that no server has held; patience is how many of them in a row are answered with a poll at once.
+	mostPause  = 2 * time.Second
+	// refusedPause follows a poll whose secret the server refuses: only a person can change that.
+	refusedPause = 30 * time.Second
+	// quick is how fast an empty answer comes that no server has held. patience is how many of them
+	// in a row are answered with a poll at once.
 	quick    = 50 * time.Millisecond
 	patience = 3
 )
 
-// Poller asks a Drone server for stages and hands them out. There is one poll at a time, and only while there is a free slot, so a stage that was asked for is lived at once.
+// Poller asks a Drone server for stages and hands them out. There is one poll at a time, and only
+// while a slot is free, so that a stage that the server offers begins at once.
 type Poller struct {
 	Client interface {
 		// Request waits for a stage; (nil, nil) says that there was none.
@@ -34,29 +41,30 @@ type Poller struct {
 	// Wait returns when stages can be run here, before each poll; nil never waits. Its error ends Run as
 	// the end of poll does.
 	Wait func(ctx context.Context) error
-	// Filter tells what kind of stages this runner lives.
+	// Filter says what kind of stages this runner takes.
 	Filter *client.Filter
 	// Capacity is the number of slots, that is of stages at once; less than 1 is 1.
 	Capacity int
-	// Dispatch lives a stage; it returns when that is over.
-	Dispatch func(ctx context.Context, stage *drone.Stage) error
+	// Dispatch runs a stage and returns when it is over and reported. It calls free when the stage
+	// no longer needs its slot; the slot is free in any case when it returns.
+	Dispatch func(ctx context.Context, stage *drone.Stage, free func()) error
+	// Heard, unless it is nil, is called after each poll: with its error, or with nil when the
+	// server answered.
+	Heard func(error)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
 }
 
-// Run polls until poll is over and then waits for the stages that it handed out, which live in the context builds. Drain makes the two contexts.
+// Run polls until the context poll ends and then waits for the stages that it handed out, whose
+// context is stages. Drain makes the two contexts.
 //
-// An empty answer is followed by the next poll at once. After an error comes a pause, from half a second to thirty, doubled each time and jittered, and over as
-// soon as poll is; a secret that the server refuses is asked about every half minute.
-func (p *Poller) Run(poll, builds context.Context) {
-	log := orStandard(p.Log)
-	capacity := int64(max(p.Capacity, 1))
-	slots := semaphore.NewWeighted(capacity)
-	var stages sync.WaitGroup
-	defer stages.Wait()
-
-	errorPauses, emptyPauses := pause.Growing(firstPause, mostPause), pause.Growing(firstPause/5, 2*time.Second)
-	empty := 0
+// An empty answer is followed by the next poll at once, and an error by a pause, which ends as soon
+// as poll does.
+func (p *Poller) Run(poll, stages context.Context) {
+	slots := semaphore.NewWeighted(int64(max(p.Capacity, 1)))
+	var running sync.WaitGroup
+	defer running.Wait()
+	pace := newPace(orStandard(p.Log))
 	for slots.Acquire(poll, 1) == nil {
 		if p.Wait != nil {
 			if err := p.Wait(poll); err != nil {
@@ -70,45 +78,83 @@ func (p *Poller) Run(poll, builds context.Context) {
 			stage, err = p.Client.Request(poll, p.Filter)
 			return err
 		})
-		wait := time.Duration(0)
-		switch {
-		case poll.Err() != nil:
-			// Whatever came is not ours: it wasn't accepted, so the server offers it again.
+		if poll.Err() != nil {
+			// The stage that may have come isn't accepted, so the server offers it again.
 			slots.Release(1)
 			return
-		case err != nil:
-			wait = errorPauses.NextBackOff()
-			if errors.Is(err, rpc.ErrUnauthorized) {
-				wait = mostPause
-			}
-			log.WithError(err).Errorf("no stage can be fetched; next try in %s", wait.Round(time.Second/10))
-		case stage == nil && time.Since(began) < quick:
-			errorPauses.Reset()
-			if empty++; empty > patience {
-				wait = emptyPauses.NextBackOff()
-			}
-		default:
-			errorPauses.Reset()
-			emptyPauses.Reset()
-			empty = 0
 		}
+		if p.Heard != nil {
+			p.Heard(err)
+		}
+		wait := pace.after(stage, err, time.Since(began))
 		if stage == nil || err != nil {
 			slots.Release(1)
-			if wait > 0 && pause.For(poll, wait) != nil {
+			if pause.For(poll, wait) != nil {
 				return
 			}
 			continue
 		}
-		stages.Go(func() {
-			defer slots.Release(1)
-			err := protect(fmt.Sprintf("run stage %d", stage.ID), func() error { return p.Dispatch(builds, stage) })
-			var panicked *PanicError
-			switch {
-			case errors.As(err, &panicked):
-				log.WithField("stack", string(panicked.Stack)).Error(err)
-			case err != nil:
-				log.Warn(err)
-			}
-		})
+		running.Go(func() { p.dispatch(stages, stage, sync.OnceFunc(func() { slots.Release(1) })) })
 	}
+}
+
+// dispatch runs a stage and gives its slot back.
+func (p *Poller) dispatch(ctx context.Context, stage *drone.Stage, free func()) {
+	defer free()
+	log := orStandard(p.Log).WithField("stage.id", stage.ID)
+	err := protect(fmt.Sprintf("run stage %d", stage.ID), func() error { return p.Dispatch(ctx, stage, free) })
+	var panicked *PanicError
+	switch {
+	case errors.As(err, &panicked):
+		log.WithError(err).WithField("stack", string(panicked.Stack)).Error("the run of a stage panicked")
+	case err != nil:
+		log.WithError(err).Warn("a stage didn't run as it should")
+	}
+}
+
+// pace decides how long the poller waits before its next poll.
+type pace struct {
+	log           logrus.FieldLogger
+	errors, empty *backoff.ExponentialBackOff
+	inARow        int // quick empty answers
+	reminder      pause.Reminder
+}
+
+// newPace returns the pace of a new poller.
+func newPace(log logrus.FieldLogger) *pace {
+	return &pace{log: log, errors: pause.Growing(firstPause, mostPause), empty: pause.Growing(firstPause/5, mostPause)}
+}
+
+// after returns the pause that follows a poll which took so long.
+func (p *pace) after(stage *drone.Stage, err error, took time.Duration) time.Duration {
+	if err != nil {
+		return p.failed(err)
+	}
+	p.errors.Reset()
+	p.reminder.Reset()
+	if stage != nil || took >= quick {
+		p.empty.Reset()
+		p.inARow = 0
+		return 0
+	}
+	if p.inARow++; p.inARow <= patience {
+		return 0
+	}
+	return p.empty.NextBackOff()
+}
+
+// failed returns the pause that follows a failed poll, and logs the failure.
+func (p *pace) failed(err error) time.Duration {
+	wait := p.errors.NextBackOff()
+	if errors.Is(err, rpc.ErrUnauthorized) {
+		wait = refusedPause
+	}
+	const text = "no stage can be fetched"
+	log := p.log.WithError(err).WithField("pause", wait.Round(time.Second/10).String())
+	if p.reminder.Next() {
+		log.Error(text)
+	} else {
+		log.Debug(text)
+	}
+	return wait
 }

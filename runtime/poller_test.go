@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -66,7 +67,7 @@ func poll(t *testing.T, d time.Duration, p *Poller) {
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	if p.Dispatch == nil {
-		p.Dispatch = func(context.Context, *drone.Stage) error { return nil }
+		p.Dispatch = func(context.Context, *drone.Stage, func()) error { return nil }
 	}
 	if p.Log == nil {
 		p.Log = quiet()
@@ -127,11 +128,11 @@ func TestPollerBacksOff(t *testing.T) {
 				if at[1] < 250*time.Millisecond || at[1] > 750*time.Millisecond {
 					t.Errorf("the first pause was %s, want about half a second", at[1])
 				}
-				if n := len(at); n < 15 || n > 50 {
+				if n := len(at); n < 200 || n > 400 {
 					t.Errorf("%d polls in 10 minutes", n)
 				}
 				for i := 1; i < len(at); i++ {
-					if pause := at[i] - at[i-1]; pause > 45*time.Second {
+					if pause := at[i] - at[i-1]; pause > 3*time.Second {
 						t.Errorf("pause %d was %s", i, pause)
 					}
 				}
@@ -213,7 +214,7 @@ func TestPollerNeverExceedsItsCapacity(t *testing.T) {
 			return &drone.Stage{ID: next}, nil
 		}}
 		var at, most, all atomic.Int32
-		poll(t, time.Minute, &Poller{Client: q, Capacity: 3, Dispatch: func(context.Context, *drone.Stage) error {
+		poll(t, time.Minute, &Poller{Client: q, Capacity: 3, Dispatch: func(context.Context, *drone.Stage, func()) error {
 			most.Store(max(most.Load(), at.Add(1)))
 			time.Sleep(10 * time.Second)
 			at.Add(-1)
@@ -242,7 +243,7 @@ func TestPollerWaitsForItsStages(t *testing.T) {
 			return holds(ctx)
 		}}
 		began := time.Now()
-		poll(t, time.Second, &Poller{Client: q, Capacity: 2, Dispatch: func(ctx context.Context, _ *drone.Stage) error {
+		poll(t, time.Second, &Poller{Client: q, Capacity: 2, Dispatch: func(ctx context.Context, _ *drone.Stage, _ func()) error {
 			return pause.For(ctx, time.Hour)
 		}})
 		if took := time.Since(began); took != time.Hour {
@@ -260,7 +261,7 @@ func TestPollerSurvivesAStageThatPanics(t *testing.T) {
 			return holds(ctx)
 		}}
 		var lived atomic.Int32
-		poll(t, time.Minute, &Poller{Client: q, Dispatch: func(context.Context, *drone.Stage) error {
+		poll(t, time.Minute, &Poller{Client: q, Dispatch: func(context.Context, *drone.Stage, func()) error {
 			lived.Add(1)
 			panic("nil dereference")
 		}})
@@ -276,9 +277,86 @@ func TestPollerDropsAStageThatComesTooLate(t *testing.T) {
 			<-ctx.Done()
 			return &drone.Stage{ID: 1}, nil
 		}}
-		poll(t, time.Second, &Poller{Client: q, Dispatch: func(context.Context, *drone.Stage) error {
+		poll(t, time.Second, &Poller{Client: q, Dispatch: func(context.Context, *drone.Stage, func()) error {
 			t.Error("a stage was dispatched while the runner drains")
 			return nil
 		}})
+	})
+}
+
+// After an outage of any length the next poll comes within 5 s of the server's return.
+func TestPollerIsThereSoonAfterAnOutage(t *testing.T) {
+	for try := range 50 {
+		for _, away := range []time.Duration{2 * time.Second, 60 * time.Second, time.Hour} {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				var late time.Duration
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				q := &queue{answer: func(context.Context, int) (*drone.Stage, error) {
+					if since := time.Since(began); since >= away {
+						late = since - away
+						cancel()
+					}
+					return nil, errors.New("connection refused")
+				}}
+				(&Poller{Client: q, Log: quiet()}).Run(ctx, t.Context())
+				if late > 5*time.Second {
+					t.Errorf("try %d: the poll came %s after an outage of %s", try, late, away)
+				}
+			})
+		}
+	}
+}
+
+// A slot is free when a stage says so, though its report is still under way, and is free once.
+func TestPollerFreesASlotBeforeTheReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		q := &queue{answer: func(ctx context.Context, n int) (*drone.Stage, error) {
+			if n > 2 {
+				return holds(ctx)
+			}
+			return &drone.Stage{ID: int64(n)}, nil
+		}}
+		var begins, ends []time.Duration
+		var mu sync.Mutex
+		note := func(to *[]time.Duration) {
+			mu.Lock()
+			defer mu.Unlock()
+			*to = append(*to, time.Since(began))
+		}
+		poll(t, time.Minute, &Poller{Client: q, Dispatch: func(ctx context.Context, _ *drone.Stage, free func()) error {
+			note(&begins)
+			err := pause.For(ctx, time.Second)
+			free()
+			free()
+			err = errors.Join(err, pause.For(ctx, time.Hour))
+			note(&ends)
+			return err
+		}})
+		if want := []time.Duration{0, time.Second}; !slices.Equal(begins, want) {
+			t.Errorf("the stages began after %v, want %v", begins, want)
+		}
+		if want := []time.Duration{time.Hour + time.Second, time.Hour + 2*time.Second}; !slices.Equal(ends, want) {
+			t.Errorf("the stages ended after %v, want %v: Run waits for the reports", ends, want)
+		}
+	})
+}
+
+// Each poll is heard of, whatever it came to.
+func TestPollerIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := &queue{answer: func(ctx context.Context, n int) (*drone.Stage, error) {
+			if n == 1 {
+				return nil, errors.New("connection refused")
+			}
+			return holds(ctx)
+		}}
+		var heard []string
+		poll(t, 50*time.Second, &Poller{Client: q, Heard: func(err error) { heard = append(heard, fmt.Sprint(err)) }})
+		if want := []string{"connection refused", "<nil>"}; !slices.Equal(heard, want) {
+			t.Errorf("heard %q, want %q", heard, want)
+		}
 	})
 }

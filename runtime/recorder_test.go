@@ -3,7 +3,6 @@ package runtime
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -12,16 +11,18 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// recorder is a Reporter that keeps what it is told, and fails the test when it is told things that the contract of Reporter excludes.
+// recorder is a Reporter that keeps what it is told, and fails the test when it is told things that
+// the contract of Reporter excludes.
 type recorder struct {
 	t *testing.T
 	// beginErr and endErr are what these calls fail with.
 	beginErr, endErr error
-	// panicOn names a call ("Begin", "StepStarted a", "Write a", "Close a", "StepFinished a", "End") that panics.
+	// panicOn names a call ("Begin", "StepStarted a", "Write a", "Close a", "StepFinished a",
+	// "End") that panics.
 	panicOn string
-	// noLogs gives no step a log, and writeErr is what writing to one fails with.
+	// noLogs gives no step a log, and closeErr is what closing one fails with.
 	noLogs   bool
-	writeErr error
+	closeErr error
 
 	mu       sync.Mutex
 	calls    []string
@@ -86,7 +87,7 @@ func (r *recorder) StepFinished(ctx context.Context, step drone.Step, card *dron
 	if _, twice := r.finished[step.Name]; twice || r.ended != nil {
 		r.t.Errorf("step %q finished twice, or after the stage ended", step.Name)
 	}
-	if log := r.logs[step.Name]; log != nil && !log.closed && !r.noLogs && r.panicOn == "" && r.writeErr == nil {
+	if log := r.logs[step.Name]; log != nil && !log.closed && !r.noLogs && r.panicOn == "" {
 		r.t.Errorf("step %q finished while its log was open", step.Name)
 	}
 	if ctx.Err() != nil {
@@ -139,27 +140,26 @@ type recordedLog struct {
 	closed   bool
 }
 
-func (l *recordedLog) Write(p []byte) (int, error) {
+func (l *recordedLog) Line(line []byte) {
 	if l.recorder.panicOn == "Write "+l.step {
 		panic("the log is broken")
-	}
-	if l.recorder.writeErr != nil {
-		return 0, l.recorder.writeErr
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
-		return 0, errors.New("closed")
+		l.recorder.t.Errorf("step %q: a line after the end of its log", l.step)
 	}
-	return l.text.Write(p)
+	l.text.Write(line)
 }
+
+func (l *recordedLog) Flush() {}
 
 func (l *recordedLog) Close() error {
 	l.recorder.call("Close %s", l.step)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closed = true
-	return nil
+	return l.recorder.closeErr
 }
 
 // render is a stage in one line: "a:success b:failure/3 c:skipped => failure".

@@ -16,18 +16,20 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
-// ErrInterrupted is how a stage ended that ran when the runner was killed, and so is each of its steps that ran.
+// ErrInterrupted is how a stage ended that ran when the runner was killed, and so is each of its
+// steps that ran.
 var ErrInterrupted = errors.New("the runner stopped while this ran")
 
-// The pauses between two attempts at telling the server of a stage, and how many stages are told of at once.
+// The pauses between two attempts at telling the server of a stage, and how many stages are told of
+// at once.
 const (
 	firstRecoveryPause = time.Second
 	mostRecoveryPause  = 5 * time.Minute
 	recoveriesAtOnce   = 4
 )
 
-// Recovery ends what the journal's orphans speak of: stages that a former life of the runner was killed in, and those of this one whose end couldn't
-// be told.
+// Recovery ends what the journal's orphans speak of: stages that an earlier process of the runner
+// was killed in, and those of this one whose end couldn't be told.
 //
 //  1. Sweep, once, before anything new is accepted: what they left in the daemon is removed.
 //  2. Run, until its context ends: the server is told of each, and then its entry goes.
@@ -36,15 +38,19 @@ type Recovery struct {
 	Client  Client
 	// Sweep removes the containers, networks and volumes of the spec of that id.
 	Sweep func(ctx context.Context, spec string) error
-	// LogLimit is that of LogOptions.
-	LogLimit int64
+	// Logs are the options of the stages' logs.
+	Logs LogOptions
 	// SweepTimeout limits the removal for one stage; 0 is DefaultDestroyTimeout.
 	SweepTimeout time.Duration
+	// Ended, unless it is nil, is called with the status of each stage whose end the server knows
+	// by this.
+	Ended func(status string)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
 }
 
-// SweepAll removes what the stages of the orphans left. What can't be removed is for the operator's log, and for the reaper.
+// SweepAll removes what the stages of the orphans left. What can't be removed is for the operator's
+// log, and for the reaper.
 func (r *Recovery) SweepAll(ctx context.Context) {
 	atOnce(r.Journal.Orphans(), func(e *journal.Entry) { r.sweep(ctx, e) })
 }
@@ -69,8 +75,9 @@ func (r *Recovery) sweep(ctx context.Context, e *journal.Entry) {
 	log.Info("what an interrupted stage left is removed")
 }
 
-// Run tells the server of every orphan, those that come while it runs included, until the context ends. One that can't be told of is tried again, with growing pauses; what is
-// left then is there at the next start.
+// Run tells the server of every orphan, those that come while it runs included, until the context
+// ends. One that can't be told of is tried again, with growing pauses; what is left then is there
+// at the next start.
 func (r *Recovery) Run(ctx context.Context) {
 	var telling sync.WaitGroup
 	defer telling.Wait()
@@ -148,14 +155,15 @@ func (r *Recovery) tell(ctx context.Context, e *journal.Entry, log logrus.FieldL
 		// The accept never arrived; whoever has it now tells of it.
 		return nil
 	}
-	ended := final(there.Status) // by a cancel, or by the last that the former life said
+	ended := final(there.Status) // by a cancel, or by the last that the earlier process said
 	if !ended && there.Status != drone.StatusRunning {
 		record.Steps = nil // it never began
 	}
 	at := now()
+	var lost []error
 	for i := range record.Steps {
 		s := &recovered{Recovery: r, Step: record.Steps[i], path: e.Spool(record.Steps[i]), log: log.WithField("step", record.Steps[i].State.Name)}
-		s.tell(ctx, record.Stage, at, ended)
+		lost = append(lost, s.tell(ctx, record.Stage, at, ended))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -164,21 +172,29 @@ func (r *Recovery) tell(ctx context.Context, e *journal.Entry, log logrus.FieldL
 		return nil
 	}
 	conclude(&there, record.Stage, at)
+	if err := errors.Join(lost...); err != nil && there.Error == "" {
+		there.Error = err.Error()
+	}
 	err = r.Client.Update(ctx, &there)
 	if err != nil && !errors.Is(err, client.ErrOptimisticLock) && !forgotten(err) {
 		return err
+	}
+	if r.Ended != nil && err == nil {
+		r.Ended(there.Status)
 	}
 	log.WithField("status", there.Status).Info("the server knows how an interrupted stage ended")
 	return nil
 }
 
-// forgotten tells whether the server itself says that there is no such stage. A proxy whose server is away may say 404.
+// forgotten reports whether the server itself says that there is no such stage. A proxy whose
+// server is away may say 404.
 func forgotten(err error) bool {
 	var status *rpc.StatusError
 	return errors.Is(err, rpc.ErrNotFound) && errors.As(err, &status) && status.Status == http.StatusInternalServerError
 }
 
-// conclude ends the server's record of a stage: as it ended here, if it did, or as the crash ended it.
+// conclude ends the server's record of a stage: as it ended here, if it did, or as the crash ended
+// it.
 func conclude(there *drone.Stage, here drone.Stage, at int64) {
 	there.Started = here.Started
 	if final(here.Status) {

@@ -26,7 +26,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// interruptedStage is a journal with the entry of a stage whose step a ran, and the server that knows of it.
+// interruptedStage is a journal with the entry of a stage whose step a ran, and the server that
+// knows of it.
 func interruptedStage(t *testing.T) (*journal.Journal, *fake) {
 	t.Helper()
 	state := t.TempDir()
@@ -44,7 +45,7 @@ func interruptedStage(t *testing.T) (*journal.Journal, *fake) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := log.Write([]byte("one\ntwo\n")); err != nil {
+	if _, err := livelog.NewOutput(log, livelog.NewMask(nil)).Write([]byte("one\ntwo\n")); err != nil {
 		t.Fatal(err)
 	}
 	a.Version = 1 // That is how the last telling was tried.
@@ -218,7 +219,8 @@ func TestRecoveryEnds(t *testing.T) {
 	})
 }
 
-// A stage whose log and end the server refused, not knowing the runner's secret any more, is told of later, by the same runner.
+// A stage whose log and end the server refused, not knowing the runner's secret any more, is told
+// of later, by the same runner.
 func TestRecoveryOfThisLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		state := t.TempDir()
@@ -248,7 +250,7 @@ func TestRecoveryOfThisLife(t *testing.T) {
 			Compile:  func(context.Context, *client.Context) (*spec.Spec, error) { return specOf(step("a")), nil },
 			Executor: &Executor{Engine: enginetest.New(t).Script("a", enginetest.Script{Output: []string{"one\n"}}), Log: quiet()},
 		}
-		if err := r.Run(t.Context(), &drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}); err == nil {
+		if err := r.Run(t.Context(), &drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}, func() {}); err == nil {
 			t.Error("the refusal is no error")
 		}
 		synctest.Wait()
@@ -264,7 +266,8 @@ func TestRecoveryOfThisLife(t *testing.T) {
 	})
 }
 
-// A stage that can't be written down is left to others; one that can't be from the moment on when there would be something to clean up has failed.
+// A stage that can't be written down is left to others; one that can't be from the moment on when
+// there would be something to clean up has failed.
 func TestRunnerWithoutRoom(t *testing.T) {
 	for _, row := range []struct {
 		when, want, fails string
@@ -294,7 +297,7 @@ func TestRunnerWithoutRoom(t *testing.T) {
 					full()
 				}
 				began := time.Now()
-				err := r.Run(t.Context(), &drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1})
+				err := r.Run(t.Context(), &drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}, func() {})
 				if err == nil || !strings.Contains(err.Error(), row.fails) || time.Since(began) != row.took {
 					t.Errorf("after %s: %v", time.Since(began), err)
 				}

@@ -15,26 +15,32 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 )
 
-// Client is the Drone server: runner-go's interface, and an upload of logs that needn't be in memory. It repeats by itself what can be repeated, until its
-// context ends (Request and Batch excepted).
+// Client is the Drone server: runner-go's interface, and an upload of logs that needn't be in
+// memory. It repeats by itself what can be repeated, until its context ends (Request and Batch
+// excepted).
 type Client interface {
 	client.Client
-	// UploadFrom stores the whole log of a step, a JSON array of lines, from what open gives; open may be called again for another attempt.
+	// UploadFrom stores the whole log of a step, a JSON array of lines, from what open gives; open
+	// may be called again for another attempt.
 	UploadFrom(ctx context.Context, step int64, open func() (io.ReadCloser, error)) error
 }
 
 // LogOptions say how the logs of steps are kept until the server has them.
 type LogOptions struct {
-	// Dir is the folder for logs that aren't delivered yet; "" is the system's folder for temporary files.
+	// Dir is the folder for logs that aren't delivered yet; "" is the system's folder for temporary
+	// files.
 	Dir string
 	// Limit is how many bytes of a log are kept; 0 is livelog's default.
 	Limit int64
+	// Lost stores the logs that the server refuses for good; nil keeps none.
+	Lost LostLogs
 	// Interval between live batches; 0 is livelog's default.
 	Interval time.Duration
 }
 
-// Remote reports one stage to a Drone server. Each step has a courier of its own, a goroutine that delivers in order what there is to tell of the
-// step: that it runs, its log while it grows, the whole log, its card, how it ended. The stage waits for the server at its begin and end alone.
+// Remote reports one stage to a Drone server. Each step has a courier of its own, a goroutine that
+// delivers in order what there is to tell of the step: that it runs, its log while it grows, the
+// whole log, its card, how it ended. The stage waits for the server at its begin and end alone.
 type Remote struct {
 	client Client
 	logs   LogOptions
@@ -49,13 +55,15 @@ type Remote struct {
 	mu       sync.Mutex
 	stage    drone.Stage
 	couriers map[int]*courier // by the number of the step
+	lost     []error          // the logs that the server refused
 	running  sync.WaitGroup
 }
 
 var _ Reporter = (*Remote)(nil)
 
-// NewRemote makes a reporter whose deliveries go on until End returns, Close is called or ctx is over. ctx isn't the stage's: a cancelled stage has to be
-// reported as well. A nil log is logrus's standard logger.
+// NewRemote makes a reporter whose deliveries go on until End returns, Close is called or ctx is
+// over. ctx isn't the stage's: a cancelled stage has to be reported as well. A nil log is logrus's
+// standard logger.
 func NewRemote(ctx context.Context, c Client, logs LogOptions, log logrus.FieldLogger) *Remote {
 	ctx, cancel := context.WithCancel(ctx)
 	return &Remote{client: c, logs: logs, log: orStandard(log), ctx: ctx, cancel: cancel, couriers: map[int]*courier{}}
@@ -118,7 +126,8 @@ func (r *Remote) StepFinished(_ context.Context, step drone.Step, card *drone.Ca
 	}
 }
 
-// End waits until everything about the steps has been delivered, and then tells the server how the stage ended.
+// End waits until everything about the steps has been delivered, and then tells the server how the
+// stage ended.
 func (r *Remote) End(ctx context.Context, stage drone.Stage) error {
 	defer r.cancel()
 	defer context.AfterFunc(ctx, r.cancel)()
@@ -132,6 +141,9 @@ func (r *Remote) End(ctx context.Context, stage drone.Stage) error {
 			c.stamp(step)
 		}
 	}
+	if len(r.lost) > 0 && stage.Error == "" {
+		stage.Error = errors.Join(r.lost...).Error()
+	}
 	r.mu.Unlock()
 
 	err := r.client.Update(r.ctx, &stage)
@@ -141,6 +153,13 @@ func (r *Remote) End(ctx context.Context, stage drone.Stage) error {
 		return nil
 	}
 	return err
+}
+
+// lose notes a log that the server refused for good, for the report of the stage.
+func (r *Remote) lose(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = append(r.lost, err)
 }
 
 // Stage is the newest record that the server has confirmed.

@@ -23,34 +23,52 @@ const (
 	DefaultReportGrace = 30 * time.Second
 )
 
-// Runner lives stages, from the server's offer to the last report. It may live any number of them at once.
+// Runner runs stages, from the server's offer to the last report. It may run any number of them at
+// once.
 type Runner struct {
 	Client Client
 	// Machine is the runner's name, by which the server knows who has a stage.
 	Machine string
 	// Compile makes a spec of the server's details. Its error is shown on the build's page.
 	Compile func(context.Context, *client.Context) (*spec.Spec, error)
-	// Permit says why this runner doesn't run a build, by an error that is shown on its page; nil permits all.
+	// Permit says why this runner doesn't run a build, by an error that is shown on its page; nil
+	// permits all.
 	Permit   func(*drone.Repo, *drone.Build) error
 	Executor *Executor
 	Logs     LogOptions
-	// Journal takes what a next start has to know of the stages that this one was killed in; nil keeps none. The folder of Logs is its Logs then.
+	// Journal takes what a next start has to know of the stages that this one was killed in; nil
+	// keeps none. The folder of Logs is its Logs then.
 	Journal *journal.Journal
 	// Timeout of stages whose repository has none; 0 is DefaultTimeout.
 	Timeout time.Duration
-	// ReportGrace is how long reports go on after the context ended; 0 is DefaultReportGrace. Before that there is no limit: a server that
-	// is away is waited for.
+	// ReportGrace is how long reports go on after the context ended; 0 is DefaultReportGrace.
+	// Before that there is no limit: a server that is away is waited for.
 	ReportGrace time.Duration
+	// Ended, unless it is nil, is called with the status of each stage whose end the server knows.
+	Ended func(status string)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
 }
 
-// Run lives one stage that the server has offered. A stage that somebody else has accepted already is none of ours, and no error.
+// counts tells Ended of a stage.
+func (r *Runner) counts(status string) {
+	if r.Ended != nil {
+		r.Ended(status)
+	}
+}
+
+// Run runs one stage that the server has offered. A stage that another runner has accepted already
+// is no error.
 //
-// When ctx ends the stage is stopped: its steps are killed, and it is reported as an error if the cause is ErrStopped, as killed otherwise. Whatever
-// goes wrong once the stage was accepted is reported as its error, a panic too, so that no stage stays pending or running for a reason
-// that lies here; what Run returns then says what it was, for the operator. A stage whose end couldn't be reported is left to Recovery.
-func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
+// When ctx ends the stage is stopped: its steps are killed, and it is reported as an error if the
+// cause is ErrStopped, as killed otherwise. Whatever goes wrong once the stage was accepted is
+// reported as its error, a panic too, so that no stage stays pending or running for a reason that
+// lies here; what Run returns then says what it was, for the operator. A stage whose end couldn't
+// be reported is left to Recovery.
+//
+// free is called when the stage needs its slot no longer: nothing of it is left in the daemon,
+// though its report may still be under way. It may be called more than once.
+func (r *Runner) Run(ctx context.Context, stage *drone.Stage, free func()) error {
 	log := orStandard(r.Log).WithFields(logrus.Fields{"stage.id": stage.ID, "stage.name": stage.Name})
 	reportCtx, release := lingering(ctx, r.ReportGrace)
 	defer release()
@@ -77,9 +95,10 @@ func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	l := &life{runner: r, log: log, stage: accepted, entry: entry, reportCtx: reportCtx, cancel: cancel}
+	l := &life{runner: r, log: log, stage: accepted, entry: entry, reportCtx: reportCtx, cancel: cancel, free: free}
 	leave = l.leave
 	err = protect("run the stage", func() error { return l.live(ctx) })
+	free()
 	switch {
 	case err == nil:
 		return nil
@@ -97,7 +116,8 @@ func (r *Runner) Run(ctx context.Context, stage *drone.Stage) error {
 	return fmt.Errorf("stage %d: %w", stage.ID, err)
 }
 
-// enter writes a stage into the journal, before it is accepted. A runner that can't keep what it takes on doesn't take it on, and waits a moment so that others may.
+// enter writes a stage into the journal, before it is accepted. A runner that can't keep what it
+// takes on doesn't take it on, and waits a moment so that others may.
 func (r *Runner) enter(ctx context.Context, stage drone.Stage) (*journal.Entry, error) {
 	if r.Journal == nil {
 		return nil, nil
@@ -112,7 +132,8 @@ func (r *Runner) enter(ctx context.Context, stage drone.Stage) (*journal.Entry, 
 	return entry, err
 }
 
-// noRoomPause is how long a slot is held whose stage couldn't be written down: the server offers the stage again at once.
+// noRoomPause is how long a slot is held whose stage couldn't be written down: the server offers
+// the stage again at once.
 const noRoomPause = 10 * time.Second
 
 // life is one stage that was accepted.
@@ -124,6 +145,8 @@ type life struct {
 	reportCtx context.Context
 	// cancel ends the life's context for a cause.
 	cancel context.CancelCauseFunc
+	// free gives the slot back.
+	free func()
 	// told is set when the server knows how the stage ended, or can't be told.
 	told bool
 }
@@ -137,7 +160,8 @@ func (l *life) leave() {
 	}
 }
 
-// live gets the details, compiles and executes. What it returns is still to be reported, unless told is set.
+// live gets the details, compiles and executes. What it returns is still to be reported, unless
+// told is set.
 func (l *life) live(ctx context.Context) error {
 	r := l.runner
 	details, err := r.Client.Detail(ctx, &l.stage)
@@ -148,7 +172,8 @@ func (l *life) live(ctx context.Context) error {
 		return err
 	}
 	if final(details.Stage.Status) {
-		// Between the accept and now. To begin it would be to undo that: the server takes it, since the version is the newest.
+		// Between the accept and now. To begin it would be to undo that: the server takes it, since
+		// the version is the newest.
 		l.told = true
 		return fmt.Errorf("%w before it began", ErrCancelled)
 	}
@@ -197,10 +222,12 @@ func (l *life) live(ctx context.Context) error {
 		Timeout:  limit,
 		Reporter: &begun{Remote: remote, life: l, endWatch: endWatch},
 		Ended:    l.ended,
+		Cleaned:  l.free,
 	})
 	if err != nil {
 		if final(record.Status) {
-			// It ran, and its end couldn't be told. Once more, and just that: the steps were told of one by one.
+			// It ran, and its end couldn't be told. Once more, and just that: the steps were told
+			// of one by one.
 			l.stage, l.stage.Version = record, remote.Stage().Version
 			l.stage.Steps = nil
 		}
@@ -208,10 +235,12 @@ func (l *life) live(ctx context.Context) error {
 	}
 	l.told = true
 	l.log.WithField("status", record.Status).Info("stage ended")
+	r.counts(record.Status)
 	return nil
 }
 
-// ended writes down how the stage ended: should the runner be killed while it cleans up, that is what the server is to be told.
+// ended writes down how the stage ended: should the runner be killed while it cleans up, that is
+// what the server is to be told.
 func (l *life) ended(stage drone.Stage) {
 	l.entry.Note(func(record *journal.Record) { record.Stage, record.Stage.Steps = stage, nil })
 }
@@ -247,8 +276,8 @@ func check(details *client.Context) error {
 	return nil
 }
 
-// fail reports how a stage ended that couldn't be run to its end: by the error, or by what ended its context. A stage that the server has ended
-// already stays as it is.
+// fail reports how a stage ended that couldn't be run to its end: by the error, or by what ended
+// its context. A stage that the server has ended already stays as it is.
 func (l *life) fail(ctx context.Context, err error) error {
 	if !final(l.stage.Status) {
 		l.stage.Status, l.stage.ExitCode, l.stage.Error = drone.StatusError, exitError, err.Error()
@@ -266,21 +295,24 @@ func (l *life) fail(ctx context.Context, err error) error {
 	put := protect("report the error of the stage", func() error { return l.runner.Client.Update(l.reportCtx, &l.stage) })
 	if put == nil || errors.Is(put, client.ErrOptimisticLock) {
 		l.told = true
+		l.runner.counts(l.stage.Status)
 		return nil
 	}
 	return fmt.Errorf("report it: %w", put)
 }
 
-// begun is a Remote that lets its life know the newest record, so that a stage whose end couldn't be reported in the usual way can still be failed, and that
-// ends the watch before the server writes the end itself, which the watch would take for a cancel.
+// begun is a Remote that lets its life know the newest record, so that a stage whose end couldn't
+// be reported in the usual way can still be failed, and that ends the watch before the server
+// writes the end itself, which the watch would take for a cancel.
 type begun struct {
 	*Remote
 	life     *life
 	endWatch func()
 }
 
-// Begin is the Remote's. A lock error says that the server has ended the stage in the meantime, by a cancel; if it hasn't, the newest version is taken
-// from it, so that the error that this is can be reported.
+// Begin is the Remote's. A lock error says that the server has ended the stage in the meantime, by
+// a cancel; if it hasn't, the newest version is taken from it, so that the error that this is can
+// be reported.
 func (b *begun) Begin(ctx context.Context, stage drone.Stage) error {
 	err := b.Remote.Begin(ctx, stage)
 	if err == nil {

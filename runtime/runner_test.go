@@ -36,7 +36,8 @@ func compilesForever(r *Runner) {
 	}
 }
 
-// TestRunner lives stages against a server in memory: what the server has in the end, whatever goes wrong on the way.
+// TestRunner lives stages against a server in memory: what the server has in the end, whatever goes
+// wrong on the way.
 func TestRunner(t *testing.T) {
 	refused := errors.New("400 Bad Request")
 	rows := []struct {
@@ -148,9 +149,9 @@ func TestRunner(t *testing.T) {
 				return nil
 			}
 		}, want: "a:success b:success => success"},
-		{name: "a log that is too large changes nothing", steps: chain(step("a")), scripts: scripts{"a": {Output: []string{"x\n"}}},
+		{name: "a log that the server refuses changes nothing for its step", steps: chain(step("a")), scripts: scripts{"a": {Output: []string{"x\n"}}},
 			server: func(f *fake) { f.before = on(errors.New("413 Request Entity Too Large"), "upload a") },
-			want:   "a:success => success"},
+			want:   "a:success => success", wantError: `the log of step "a" is lost (the runner couldn't keep it): 413`},
 		{name: "a log that there is no place for", steps: chain(step("a")), scripts: scripts{"a": {Output: []string{"x\n"}}},
 			runner: func(r *Runner) { r.Logs.Dir = "/dev/null/spool" },
 			want:   "a:success => success", logs: map[string]string{"a": "the log of this step is lost"}},
@@ -258,7 +259,7 @@ func TestRunner(t *testing.T) {
 				}
 				began := time.Now()
 				offered := drone.Stage{ID: 1, BuildID: 3, Number: 1, Name: "default", Status: drone.StatusPending, Version: 1}
-				err := r.Run(ctx, &offered)
+				err := r.Run(ctx, &offered, func() {})
 				if (err == nil) != (row.fails == "") || err != nil && !strings.Contains(err.Error(), row.fails) {
 					t.Errorf("got the error %v, want %q", err, row.fails)
 				}

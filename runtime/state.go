@@ -15,13 +15,14 @@ import (
 const (
 	exitKilled = 137
 	exitError  = 255
-	// exitSkip is the exit code of a step that asks to skip the steps after it, but for those that run whatever
-	// the status of the stage.
+	// exitSkip is the exit code of a step that asks to skip the steps after it, but for those that
+	// run whatever the status of the stage.
 	exitSkip = 78
 )
 
-// State is the record of a stage while it runs: the stage with its steps, and the build's status as the steps see it. It may be used
-// concurrently; what it gives out are copies. A step that is final stays as it is, but for a panic found later.
+// State is the record of a stage while it runs: the stage with its steps, and the build's status as
+// the steps see it. It may be used concurrently; what it gives out are copies. A step that is final
+// stays as it is, but for a panic found later.
 type State struct {
 	mu sync.Mutex
 	// build is zero when there is none.
@@ -29,14 +30,16 @@ type State struct {
 	stage drone.Stage
 	// steps are those of the stage, by name.
 	steps map[string]*drone.Step
-	// skipRest is set once a step has ended with exitSkip: only steps that run whatever the status run then.
+	// skipRest is set once a step has ended with exitSkip: only steps that run whatever the status
+	// run then.
 	skipRest bool
 	// interrupted is why steps were killed or skipped that would have run.
 	interrupted error
 }
 
-// NewState is the record of a stage at its start, every step pending. build may be nil. The steps of the spec that never run are left out, as Drone
-// shows them nowhere; what depended on them depends on their dependencies instead.
+// NewState is the record of a stage at its start, every step pending. build may be nil. The steps
+// of the spec that never run are left out, as Drone shows them nowhere; what depended on them
+// depends on their dependencies instead.
 func NewState(build *drone.Build, stage *drone.Stage, sp *spec.Spec) *State {
 	s := &State{steps: map[string]*drone.Step{}}
 	if build != nil {
@@ -77,7 +80,8 @@ func NewState(build *drone.Build, stage *drone.Stage, sp *spec.Spec) *State {
 	return s
 }
 
-// reported are the dependencies of a step that the server is told of: a step that never runs is replaced by its own.
+// reported are the dependencies of a step that the server is told of: a step that never runs is
+// replaced by its own.
 func reported(steps map[string]*spec.Step, step *spec.Step, seen map[string]bool) []string {
 	var out []string
 	for _, name := range step.DependsOn {
@@ -109,7 +113,8 @@ func (s *State) Build() drone.Build {
 	return s.build
 }
 
-// Step is the record of the named step as it is now; ok is false for a step that is reported to nobody.
+// Step is the record of the named step as it is now; ok is false for a step that is reported to
+// nobody.
 func (s *State) Step(name string) (step drone.Step, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -175,7 +180,8 @@ func (s *State) kill(name string, cause error) drone.Step {
 	})
 }
 
-// expire ends a step that was stopped because it took too long. Unlike kill that stops nothing but the step: the stage has failed then, and goes on as after a failure.
+// expire ends a step that was stopped because it took too long. Unlike kill that stops nothing but
+// the step: the stage has failed then, and goes on as after a failure.
 func (s *State) expire(name string, err error) drone.Step {
 	return s.change(name, func(step *drone.Step) {
 		s.stop(step)
@@ -223,7 +229,7 @@ func (s *State) skipAll(cause error) []drone.Step {
 	return out
 }
 
-// runs tells whether a step of that policy runs, as things are now.
+// runs reports whether a step of that policy runs, as things are now.
 func (s *State) runs(policy spec.RunPolicy) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -241,7 +247,8 @@ func (s *State) runs(policy spec.RunPolicy) bool {
 
 // end makes the stage final. err is what kept its steps from being run at all, or nil.
 //
-// The worst decides: what stopped the stage, then an error, then a failure that isn't ignored. A step that fails fast stops the others, but the stage has failed then, it wasn't killed.
+// The worst decides: what stopped the stage, then an error, then a failure that isn't ignored. A
+// step that fails fast stops the others, but the stage has failed then, it wasn't killed.
 func (s *State) end(err error) drone.Stage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -283,8 +290,8 @@ func (s *State) change(name string, f func(*drone.Step)) drone.Step {
 // stop sets the time of a step's end. The caller holds the lock.
 func (s *State) stop(step *drone.Step) { step.Started, step.Stopped = span(step.Started, now()) }
 
-// span is the time of something that began at one moment of the clock, if it did (0: at its end), and ended at another. A clock that was set back meanwhile doesn't make
-// it end before it began.
+// span is the time of something that began at one moment of the clock, if it did (0: at its end),
+// and ended at another. A clock that was set back meanwhile doesn't make it end before it began.
 func span(started, stopped int64) (from, to int64) {
 	if started == 0 {
 		return stopped, stopped
@@ -316,11 +323,12 @@ func (s *State) refresh() {
 	}
 }
 
-// failed tells whether the stage is failing so far. The caller holds the lock.
+// failed reports whether the stage is failing so far. The caller holds the lock.
 func (s *State) failed() bool { return slices.ContainsFunc(s.stage.Steps, failing) }
 
-// failing tells whether a step makes its stage fail. An error isn't ignored whatever the policy says, as Drone doesn't: failure: ignore is about what the
-// commands return, not about an image that isn't there.
+// failing reports whether a step makes its stage fail. An error isn't ignored whatever the policy
+// says, as Drone doesn't: failure: ignore is about what the commands return, not about an image
+// that isn't there.
 func failing(step *drone.Step) bool {
 	switch step.Status {
 	case drone.StatusFailing:
@@ -331,7 +339,7 @@ func failing(step *drone.Step) bool {
 	return false
 }
 
-// final tells whether a stage or step of that status is over.
+// final reports whether a stage or step of that status is over.
 func final(status string) bool {
 	switch status {
 	case drone.StatusPassing, drone.StatusFailing, drone.StatusKilled, drone.StatusError, drone.StatusSkipped, drone.StatusDeclined:

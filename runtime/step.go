@@ -7,10 +7,12 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// visit lives one step of the graph: it waits for its dependencies, runs it or not, and releases those that wait for it, whatever happens.
+// visit runs one step of the graph: it waits for its dependencies, runs it or not, and releases
+// those that wait for it, whatever happens.
 func (r *stageRun) visit(n *node) {
 	defer close(n.released)
 	for _, dep := range n.deps {
@@ -32,7 +34,8 @@ func (r *stageRun) visit(n *node) {
 	}
 }
 
-// admit runs the step if its policy allows it and once there is a free slot, and skips it otherwise. What it returns, unless it is nil, is still to be waited for, without a slot.
+// admit runs the step if its policy allows it and once there is a free slot, and skips it
+// otherwise. What it returns, unless it is nil, is still to be waited for, without a slot.
 func (r *stageRun) admit(step *spec.Step) (settle func()) {
 	if r.skipped(step) {
 		return nil
@@ -47,7 +50,7 @@ func (r *stageRun) admit(step *spec.Step) (settle func()) {
 	return r.run(step)
 }
 
-// skipped tells whether the step doesn't run, and has reported that then.
+// skipped reports whether the step doesn't run, and has reported that then.
 func (r *stageRun) skipped(step *spec.Step) bool {
 	var cause error
 	if r.ctx.Err() != nil {
@@ -73,22 +76,17 @@ func (r *stageRun) acquire() (release func(), err error) {
 	return func() { procs.Release(1) }, nil
 }
 
-// run runs the step; a detached one until it has started, and then returns what waits until it is ready. A panic on the way ends it as an error, its log closed.
+// run runs the step; a detached one until it has started, and then returns what waits until it is
+// ready. A panic on the way ends it as an error, its log closed.
 func (r *stageRun) run(step *spec.Step) (settle func()) {
-	var out *output
-	var last *tail
+	var out *livelog.Output
 	var container spec.Container
 	err := protect(fmt.Sprintf("prepare step %q", step.Name), func() (err error) {
 		record := r.state.start(step.Name)
-		log := r.reporter.StepStarted(r.reportCtx, record)
-		if step.Detach {
-			last = &tail{}
-			log = &tailed{Log: log, tail: last}
-		}
-		out = newOutput(log, r.secrets, r.log.WithField("step", step.Name))
-		out.lines(step.Notes...)
+		out = livelog.NewOutput(r.reporter.StepStarted(r.reportCtx, record), r.mask)
+		out.Note(step.Notes...)
 		if !step.Detach {
-			out.lines(r.warnings.take()...)
+			out.Note(r.warnings.take()...)
 		}
 		container, err = r.engine.Prepare(r.ctx, r.spec, r.refreshed(step), out)
 		if err == nil && container == nil {
@@ -98,7 +96,7 @@ func (r *stageRun) run(step *spec.Step) (settle func()) {
 	})
 	switch {
 	case err == nil && step.Detach:
-		return r.detach(&detached{step: step, container: container, out: out, last: last})
+		return r.detach(&detached{step: step, container: container, out: out})
 	case err == nil:
 		var exit spec.Exit
 		err = protect(fmt.Sprintf("run step %q", step.Name), func() (err error) {
@@ -115,7 +113,7 @@ func (r *stageRun) run(step *spec.Step) (settle func()) {
 			return nil
 		}
 	case step.Detach && !isPanic(err) && r.ctx.Err() == nil:
-		r.concludeDetached(&detached{step: step, out: out, last: last}, spec.Exit{}, err)
+		r.concludeDetached(&detached{step: step, out: out}, spec.Exit{}, err)
 		return nil
 	}
 	r.broken(step, out, err)
@@ -132,29 +130,29 @@ func (r *stageRun) limited() (context.Context, context.CancelFunc) {
 }
 
 // conclude ends a step whose process has ended.
-func (r *stageRun) conclude(step *spec.Step, out *output, exit spec.Exit) {
+func (r *stageRun) conclude(step *spec.Step, out *livelog.Output, exit spec.Exit) {
 	code := exit.Code
 	if exit.OOMKilled {
 		code = exitKilled
-		out.lines("the step ran out of memory and was killed")
+		out.Note("the step ran out of memory and was killed")
 	}
 	record := r.state.finish(step.Name, code)
 	r.afterwards(step, out, record)
 }
 
 // broken ends a step that has no exit code: it was stopped, or it couldn't be run.
-func (r *stageRun) broken(step *spec.Step, out *output, err error) {
+func (r *stageRun) broken(step *spec.Step, out *livelog.Output, err error) {
 	r.logPanic(err)
 	var record drone.Step
 	var late *StepTimeoutError
 	if errors.As(err, &late) {
 		record = r.state.expire(step.Name, late)
-		out.lines("stopped: " + late.Error())
+		out.Note("stopped: " + late.Error())
 	} else if r.ctx.Err() != nil && !isPanic(err) {
 		cause := context.Cause(r.ctx)
 		record = r.state.kill(step.Name, cause)
 		if line := explain(cause); line != "" {
-			out.lines(line)
+			out.Note(line)
 		}
 	} else {
 		record = r.state.fail(step.Name, r.masked(err))
@@ -162,8 +160,9 @@ func (r *stageRun) broken(step *spec.Step, out *output, err error) {
 	r.afterwards(step, out, record)
 }
 
-// afterwards is what follows the end of a step of any kind: others are stopped if it failed fast, its log is closed, the reporter told.
-func (r *stageRun) afterwards(step *spec.Step, out *output, record drone.Step) {
+// afterwards is what follows the end of a step of any kind: others are stopped if it failed fast,
+// its log is closed, the reporter told.
+func (r *stageRun) afterwards(step *spec.Step, out *livelog.Output, record drone.Step) {
 	if step.ErrPolicy == spec.ErrFailFast && record.Status != drone.StatusPassing {
 		r.cancel(errFailFast) // which does nothing where the step was stopped with the others
 	}
@@ -171,17 +170,24 @@ func (r *stageRun) afterwards(step *spec.Step, out *output, record drone.Step) {
 		r.ahead.giveUp()
 	}
 	if !step.Detach {
-		out.lines(r.warnings.take()...)
+		out.Note(r.warnings.take()...)
 	}
-	card, err := out.close()
-	if err != nil {
+	var card *drone.CardInput
+	err := protect("close the log of a step", func() (err error) {
+		card, err = out.Close()
+		return err
+	})
+	switch {
+	case isPanic(err):
 		r.logPanic(err)
 		record = r.state.spoil(step.Name, r.masked(err))
+	case err != nil:
+		r.log.WithError(err).WithField("step", step.Name).Warn("the log of a step is incomplete")
 	}
 	r.finished(record, card)
 }
 
-// isPanic tells whether the error is a panic that was caught.
+// isPanic reports whether the error is a panic that was caught.
 func isPanic(err error) bool {
 	var panicked *PanicError
 	return errors.As(err, &panicked)

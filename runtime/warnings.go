@@ -2,8 +2,9 @@ package runtime
 
 import "sync"
 
-// warnings are what went wrong with services, until a step's log can tell it. A failed service doesn't fail its stage, so the log of the step that
-// meets its absence is the place where a reader looks.
+// warnings are what went wrong with services, until a step's log can tell it. A failed service
+// doesn't fail its stage, so the log of the step that meets its absence is the place where a reader
+// looks.
 type warnings struct {
 	mu    sync.Mutex
 	lines []string

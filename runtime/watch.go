@@ -12,7 +12,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
-// settle is how long after the begin of a watch the server is asked for the state of the stage: the watch has reached it by then.
+// settle is how long after the begin of a watch the server is asked for the state of the stage: the
+// watch has reached it by then.
 const settle = time.Second
 
 // watcher is what watch needs of the server.
@@ -21,11 +22,13 @@ type watcher interface {
 	Detail(ctx context.Context, stage *drone.Stage) (*client.Context, error)
 }
 
-// watch calls cancelled, at most once, when the server says that the build was cancelled. It goes on in the background until the function that it returns is called, which
-// waits for its end and may be called again, or ctx is over.
+// watch calls cancelled, at most once, when the server says that the build was cancelled. It goes
+// on in the background until the function that it returns is called, which waits for its end and
+// may be called again, or ctx is over.
 //
-// The server tells of a cancel only those who watch at that moment, for 30 s at a time. So each time a watch has begun, the first included, the stage's
-// state is read, while the watch stands: a cancel either meets the watch or is seen in the state.
+// The server tells of a cancel only those who watch at that moment, for 30 s at a time. So each
+// time a watch has begun, the first included, the stage's state is read, while the watch stands: a
+// cancel either meets the watch or is seen in the state.
 func watch(ctx context.Context, c watcher, stage *drone.Stage, build int64, log logrus.FieldLogger, cancelled func()) (end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	w := &watching{client: c, stage: drone.Stage{ID: stage.ID, Name: stage.Name, Machine: stage.Machine, Version: stage.Version}, build: build, log: log, once: sync.OnceFunc(cancelled)}
@@ -50,7 +53,8 @@ type watching struct {
 	once   func()
 }
 
-// loop watches again and again: at once after the server's own timeout, with a growing pause after errors.
+// loop watches again and again: at once after the server's own timeout, with a growing pause after
+// errors.
 func (w *watching) loop(ctx context.Context) {
 	pauses := pause.Growing(time.Second, 30*time.Second)
 	for ctx.Err() == nil {
@@ -90,12 +94,13 @@ func (w *watching) round(ctx context.Context) (bool, error) {
 	if cancelled {
 		cancel()
 	}
-	// A watch that fails, or is answered faster than it should, doesn't get around the look, nor makes this spin.
+	// A watch that fails, or is answered faster than it should, doesn't get around the look, nor
+	// makes this spin.
 	looked.Wait()
 	return cancelled || over, err
 }
 
-// over tells whether the server has ended the stage.
+// over reports whether the server has ended the stage.
 func (w *watching) over(ctx context.Context) bool {
 	stage := w.stage
 	details, err := w.client.Detail(ctx, &stage)

@@ -16,7 +16,7 @@ import (
 // clean removes what interrupted stages left and, when it has returned, goes on in the background: the server is told of those stages, and the reaper looks around at each interval.
 // ctx bounds the former. The function that it returns ends the latter and waits for it; it may be called again.
 func (w wiring) clean(ctx context.Context, c *rpc.Client, e *engine.Docker) (end func()) {
-	recovery := &runtime.Recovery{Journal: w.journal, Client: countedClient{c, w.metrics}, Sweep: e.Sweep, LogLimit: int64(w.cfg.Runner.LogLimit), Log: w.log}
+	recovery := &runtime.Recovery{Journal: w.journal, Client: c, Ended: w.metrics.BuildEnded, Sweep: e.Sweep, Logs: w.logs(), Log: w.log}
 	reaper := &janitor.Janitor{
 		Engine: e,
 		Runner: w.cfg.Runner.Name,

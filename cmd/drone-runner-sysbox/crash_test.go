@@ -132,7 +132,7 @@ func TestCrashDuringAStep(t *testing.T) {
 			m.kill(t)
 			if row.down {
 				m.process = m.again.start(t)
-				m.stderr.await(t, "the server can't be reached")
+				m.stderr.await(t, "the drone server can't be reached")
 				if left := objects(t, spec.LabelRunner+"="+m.name); len(left) > 0 {
 					t.Errorf("before the server is back there is left: %q", left)
 				}

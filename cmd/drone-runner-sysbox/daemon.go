@@ -24,10 +24,11 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// The pauses between two attempts to reach the server.
+// The pauses between two attempts to reach the server. Only a person can change a secret that it refuses.
 const (
-	firstPause = 500 * time.Millisecond
-	mostPause  = 30 * time.Second
+	firstPause   = 500 * time.Millisecond
+	mostPause    = 2 * time.Second
+	refusedPause = 30 * time.Second
 )
 
 func newDaemon() *cobra.Command {
@@ -171,10 +172,9 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	defer endCleaning()
 	endKeeping := w.keep(poll, docker)
 	defer endKeeping()
-	if reach(poll, client, cfg, log) == nil {
-		ready.Ready()
+	if reach(poll, client, cfg, log, ready.Answered) == nil {
 		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
-		poller := w.poller(client, docker)
+		poller := w.poller(client, docker, ready.Answered)
 		poller.Wait = h.wait
 		poller.Run(poll, builds)
 	}
@@ -219,20 +219,27 @@ func serve(ctx context.Context, cfg *config.Config, log *logrus.Logger, parts ..
 	}, nil
 }
 
-// reach asks the server whether it is there until it is: it may well start after its runners. The error is the context's.
-func reach(ctx context.Context, client *rpc.Client, cfg *config.Config, log logrus.FieldLogger) error {
+// reach asks the server whether it is there until it is: it may well start after its runners. heard is
+// called with the result of each try. The error is the context's.
+func reach(ctx context.Context, client *rpc.Client, cfg *config.Config, log logrus.FieldLogger, heard func(error)) error {
 	pauses := pause.Growing(firstPause, mostPause)
+	var reminder pause.Reminder
 	for {
 		err := client.Ping(ctx, cfg.Runner.Name)
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return ctx.Err()
+		}
+		heard(err)
+		if err == nil {
+			return nil
 		}
 		wait := pauses.NextBackOff()
 		if errors.Is(err, rpc.ErrUnauthorized) {
-			// Nothing but a person mends that.
-			wait = mostPause
+			wait = refusedPause
 		}
-		log.WithError(err).Errorf("the server can't be reached; next try in %s", wait.Round(time.Second/10))
+		if reminder.Next() {
+			log.WithError(err).WithField("pause", wait.Round(time.Second/10).String()).Error("the drone server can't be reached")
+		}
 		if err := pause.For(ctx, wait); err != nil {
 			return err
 		}

@@ -48,6 +48,29 @@ func TestDaemonHealth(t *testing.T) {
 	call{args: []string{"healthcheck"}, env: []string{"DRONE_HTTP_BIND=" + address[1]}}.run(t).expect(t, 1, address[1])
 }
 
+// /readyz gives the server's word, not just that the runner is still starting.
+func TestDaemonSaysThatTheSecretIsWrong(t *testing.T) {
+	t.Parallel()
+	server := rpctest.NewServer(t)
+	p := runnerCall(t, server, "DRONE_RPC_SECRET=not-the-secret").start(t)
+	p.stderr.await(t, "DRONE_RPC_SECRET is wrong")
+	address := regexp.MustCompile(`http="?([0-9.]+:[0-9]+)`).FindStringSubmatch(p.stderr.String())[1]
+	response, err := http.Get("http://" + address + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(response.Body)
+	response.Body.Close()
+	if err != nil || response.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(body), "DRONE_RPC_SECRET is wrong") {
+		t.Errorf("/readyz answers %s: %s (%v)", response.Status, body, err)
+	}
+	if strings.Contains(string(body), "not-the-secret") {
+		t.Errorf("/readyz shows the secret: %s", body)
+	}
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t).expect(t, 0)
+}
+
 func TestDaemonConfiguration(t *testing.T) {
 	t.Parallel()
 	t.Run("the form of 2019", func(t *testing.T) {
@@ -110,7 +133,7 @@ func TestDaemonServerThatIsAway(t *testing.T) {
 		server := rpctest.NewServer(t)
 		server.Down()
 		p := runnerCall(t, server).start(t)
-		p.stderr.await(t, "the server can't be reached")
+		p.stderr.await(t, "the drone server can't be reached")
 		server.Up()
 		p.stderr.await(t, "polling for builds")
 		p.signal(t, syscall.SIGTERM)
@@ -121,7 +144,7 @@ func TestDaemonServerThatIsAway(t *testing.T) {
 		server := rpctest.NewServer(t)
 		server.Down()
 		p := runnerCall(t, server).start(t)
-		p.stderr.await(t, "the server can't be reached")
+		p.stderr.await(t, "the drone server can't be reached")
 		p.signal(t, syscall.SIGTERM)
 		p.wait(t).expect(t, 0)
 	})

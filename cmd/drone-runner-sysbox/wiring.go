@@ -64,6 +64,7 @@ func (w wiring) client() *rpc.Client {
 		Secret:     string(w.cfg.RPC.Secret),
 		SkipVerify: w.cfg.RPC.SkipVerify,
 		UserAgent:  "drone-runner-sysbox/" + strings.ReplaceAll(versionText(), " ", "-"),
+		RefusedFor: w.cfg.Runner.ReportTimeout,
 		Log:        w.log,
 	}
 	if w.cfg.RPC.DumpHTTP || w.cfg.RPC.DumpHTTPBody {
@@ -98,9 +99,9 @@ func (w wiring) origin() func(engine.ImageOrigin) {
 }
 
 // poller fetches stages and lives them.
-func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
+func (w wiring) poller(c *rpc.Client, e *engine.Docker, heard func(error)) *runtime.Poller {
 	runner := &runtime.Runner{
-		Client:  countedClient{c, w.metrics},
+		Client:  c,
 		Machine: w.cfg.Runner.Name,
 		Compile: compile(w.loader()),
 		Permit: func(repo *drone.Repo, build *drone.Build) error {
@@ -113,8 +114,9 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 			ServiceWait: w.cfg.Runner.ServiceWait,
 			Log:         w.log,
 		},
-		Logs:    runtime.LogOptions{Dir: w.journal.Logs(), Limit: int64(w.cfg.Runner.LogLimit)},
+		Logs:    w.logs(),
 		Journal: w.journal,
+		Ended:   w.metrics.BuildEnded,
 		Log:     w.log,
 	}
 	return &runtime.Poller{
@@ -130,8 +132,14 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker) *runtime.Poller {
 		},
 		Capacity: w.cfg.Runner.Capacity,
 		Dispatch: runner.Run,
+		Heard:    heard,
 		Log:      w.log,
 	}
+}
+
+// logs says how the logs of steps are kept until the server has them.
+func (w wiring) logs() runtime.LogOptions {
+	return runtime.LogOptions{Dir: w.journal.Logs(), Limit: int64(w.cfg.Runner.LogLimit), Lost: w.journal.Lost()}
 }
 
 // guardLimits are the operator's limits of a container, for those that steps make themselves.

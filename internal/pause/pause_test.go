@@ -59,3 +59,24 @@ func TestGrowing(t *testing.T) {
 		t.Errorf("the longest pause is %s, less than the first", got)
 	}
 }
+
+func TestReminder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r Reminder
+		warnings := func(d time.Duration) (n int) {
+			for began := time.Now(); time.Since(began) < d; time.Sleep(time.Second) {
+				if r.Next() {
+					n++
+				}
+			}
+			return n
+		}
+		if n := warnings(time.Hour); n < 60 || n > 64 {
+			t.Errorf("%d warnings in an hour, want one a minute and three at its begin", n)
+		}
+		r.Reset()
+		if n := warnings(10 * time.Second); n != 3 {
+			t.Errorf("%d warnings in ten seconds, want 3", n)
+		}
+	})
+}

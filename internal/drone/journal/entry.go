@@ -13,7 +13,7 @@ import (
 	"github.com/moby/sys/atomicwriter"
 )
 
-// Entry is the entry of one stage. A nil one is that of a stage that nobody writes down, and does
+// Entry is the entry of one stage. A nil one is that of a stage that isn't written down, and does
 // nothing. It may be used concurrently.
 type Entry struct {
 	journal *Journal
@@ -89,7 +89,7 @@ func (e *Entry) Remove() {
 	e.journal.forget(e, false)
 }
 
-// Abandon leaves the entry to whoever looks after orphans: the server doesn't know yet how the
+// Abandon leaves the entry to what looks after orphans: the server doesn't know yet how the
 // stage ended.
 func (e *Entry) Abandon() {
 	if e == nil {

@@ -12,6 +12,7 @@
 //	lock                     held by the one runner that uses the folder
 //	journal/STAGE-XXXX.json  one entry, always whole: it is written beside and renamed into place
 //	logs/log-XXXX            the spools of package livelog that entries point at
+//	lost/STAGE-STEP.log      logs that the server refused for good, as text, for the operator
 package journal
 
 import (
@@ -38,7 +39,7 @@ type Journal struct {
 	lock  *flock.Flock
 
 	mu sync.Mutex
-	// live are the entries of stages that run here, orphans those that nobody looks after.
+	// live are the entries of stages that run here, orphans those that nothing looks after.
 	live    map[*Entry]bool
 	orphans map[*Entry]bool
 	// abandoned has a value when there may be a new orphan.
@@ -47,8 +48,8 @@ type Journal struct {
 
 // Open makes the state folder, if need be, and takes it for the runner of that name. Another
 // process that has it is waited for, for a moment; then it is an error. Entries that are there are
-// the orphans of a former life. The spools that none of them points at are removed. A nil log is
-// logrus's standard logger.
+// the orphans of an earlier process. The spools that none of them points at are removed. A nil log
+// is logrus's standard logger.
 func Open(ctx context.Context, state, owner string, log logrus.FieldLogger) (*Journal, error) {
 	if log == nil {
 		log = logrus.StandardLogger()
@@ -101,8 +102,8 @@ func (j *Journal) Begin(stage drone.Stage) (*Entry, error) {
 	return e, nil
 }
 
-// Orphans are the entries that nobody looks after: those of a former life, and those that were
-// abandoned in this one.
+// Orphans are the entries that nothing looks after: those of an earlier process, and those that
+// were abandoned in this one.
 func (j *Journal) Orphans() []*Entry {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -124,12 +125,12 @@ func (j *Journal) Running() int {
 	return len(j.live)
 }
 
-// Runs tells whether the spec of that id runs here.
+// Runs reports whether the spec of that id runs here.
 func (j *Journal) Runs(spec string) bool {
 	return spec != "" && j.any(func(r *Record) bool { return r.Spec == spec })
 }
 
-// Lives tells whether a stage of that id runs here.
+// Lives reports whether a stage of that id runs here.
 func (j *Journal) Lives(stage int64) bool {
 	return j.any(func(r *Record) bool { return r.Stage.ID == stage })
 }
@@ -148,7 +149,7 @@ func (j *Journal) any(is func(*Record) bool) bool {
 	})
 }
 
-// read loads the entries. What is there and is none is told of and left alone; what a crash left of
+// read loads the entries. What is there and is none is logged and left alone; what a crash left of
 // the writing of one is removed.
 func (j *Journal) read() ([]*Entry, error) {
 	names, err := list(j.dir)

@@ -104,7 +104,7 @@ func TestJournalSurvives(t *testing.T) {
 		t.Errorf("records (-want +got):\n%s", diff)
 	}
 	if j.Running() != 0 || j.Runs(kept.Record().Spec) {
-		t.Error("stages of a former life run")
+		t.Error("stages of an earlier process run")
 	}
 	want := []string{kept.Record().Steps[0].Spool, left.Record().Steps[0].Spool, "notes"}
 	slices.Sort(want)

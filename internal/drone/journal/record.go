@@ -14,7 +14,7 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// format is the version of the files: one of another version is left to whoever can read it.
+// format is the version of the files: one of another version is left to a version that can read it.
 const format = 1
 
 // largest is how long a file may be; a record of a thousand steps, each with a card, is far below
@@ -141,7 +141,7 @@ func parse(data []byte) (Record, error) {
 	return r, nil
 }
 
-// isSpool tells whether a spool could have that name.
+// isSpool reports whether a spool could have that name.
 func isSpool(name string) bool {
 	return strings.HasPrefix(name, "log-") && identifier.MatchString(name) && filepath.Base(name) == name
 }

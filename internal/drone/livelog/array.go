@@ -12,11 +12,12 @@ import (
 type array struct {
 	io.Reader
 	files []*os.File
+	left  int
 }
 
 // openArray opens every file of the parts, so that they can be read even when they are removed.
 func openArray(parts []part) (io.ReadCloser, error) {
-	a := &array{}
+	a := &array{left: len("[]")}
 	readers := []io.Reader{strings.NewReader("[")}
 	for i, p := range parts {
 		last := i == len(parts)-1
@@ -30,6 +31,7 @@ func openArray(parts []part) (io.ReadCloser, error) {
 				data = append(data, ',')
 			}
 			readers = append(readers, strings.NewReader(string(data)))
+			a.left += len(data)
 			continue
 		}
 		f, err := os.Open(p.path)
@@ -42,9 +44,20 @@ func openArray(parts []part) (io.ReadCloser, error) {
 			p.to-- // Without the LF of the last line, which would become a comma.
 		}
 		readers = append(readers, commas{io.NewSectionReader(f, p.from, p.to-p.from)})
+		a.left += int(p.to - p.from)
 	}
 	a.Reader = io.MultiReader(append(readers, strings.NewReader("]"))...)
 	return a, nil
+}
+
+// Len returns how many bytes are left, so that an upload can say how long it is.
+func (a *array) Len() int { return a.left }
+
+// Read reads the array.
+func (a *array) Read(p []byte) (int, error) {
+	n, err := a.Reader.Read(p)
+	a.left -= n
+	return n, err
 }
 
 // Close closes the files.

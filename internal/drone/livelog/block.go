@@ -9,8 +9,9 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// readBlock is the whole lines of a segment between from and to, undecoded, and where they begin. Low, before which it doesn't look, is where a line begins; from may be
-// within one, the rest of which is passed over. If there is no whole line, the one that is longer is read all the same.
+// readBlock is the whole lines of a segment between from and to, undecoded, and where they begin.
+// Low, before which it doesn't look, is where a line begins; from may be within one, the rest of
+// which is passed over. If there is no whole line, the one that is longer is read all the same.
 func readBlock(seg segment, low, from, to int64) ([]byte, int64, error) {
 	if from >= to {
 		return nil, from, nil // There may be no file.

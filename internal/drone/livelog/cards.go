@@ -11,8 +11,9 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// A card is what a plugin has to show in the user interface beside the log. On its standard output it is the JSON of schema and data, in base64, between
-// these two (measured: the escapes of Drone's own plugins).
+// A card is what a plugin has to show in the user interface beside the log. On its standard output
+// it is the JSON of schema and data, in base64, between these two (measured: the escapes of Drone's
+// own plugins).
 const (
 	cardBegin = "\x1b]1338;"
 	cardEnd   = "\x1b]0m"
@@ -21,20 +22,25 @@ const (
 // maxCard is how long the base64 of a card may be, in bytes: 1 MiB of JSON. What is longer is text.
 const maxCard = (1 << 20) / 3 * 4
 
-// Cards is a writer that takes cards out of the text.
+// cards is a writer that takes cards out of the text.
 //
-// The property: what comes out is the text without its cards, whatever the sizes of the writes. An escape that isn't one (not ended, too long, not base64, not JSON, without schema
-// or data) is text and is passed on as it came, as soon as that is certain. At most one card is held in memory while its end is awaited, besides the last one.
+// The property: what comes out is the text without its cards, whatever the sizes of the writes. An
+// escape that isn't one (not ended, too long, not base64, not JSON, without schema or data) is text
+// and is passed on as it came, as soon as that is certain. At most one card is held in memory while
+// its end is awaited, besides the last one.
 //
 // A card on a line of its own takes the line with it, so that no empty line is left in its place.
 //
-// A card holds no secret of the Masker's. Cards has one writer at a time.
-type Cards struct {
-	w *Masker
-	// held is an escape so far: cardBegin or a beginning of it, base64, cardEnd or a beginning of it, which is at tail.
+// A card holds no secret of the mask's. cards has one writer at a time.
+type cards struct {
+	w    *masker
+	mask *Mask
+	// held is an escape so far: cardBegin or a beginning of it, base64, cardEnd or a beginning of
+	// it, which is at tail.
 	held []byte
 	tail int
-	// fresh is set at the start of a line; eol is what remains to be seen of the line end after a card on its own line.
+	// fresh is set at the start of a line; eol is what remains to be seen of the line end after a
+	// card on its own line.
 	fresh  bool
 	eol    lineEnd
 	card   *drone.CardInput
@@ -50,18 +56,18 @@ const (
 	lfEnd          // the LF after a CR that is held
 )
 
-// NewCards is a Cards before the masker, so that cards are masked by it too. It can't stand anywhere else: see the package.
-func NewCards(w *Masker) *Cards {
-	return &Cards{w: w, fresh: true}
+// newCards returns one before the masker, whose secrets it takes out of the cards too.
+func newCards(w *masker) *cards {
+	return &cards{w: w, mask: &Mask{matcher: w.matcher}, fresh: true}
 }
 
 // Card is the last card that was complete, and whether there was one.
-func (c *Cards) Card() (*drone.CardInput, bool) {
+func (c *cards) Card() (*drone.CardInput, bool) {
 	return c.card, c.card != nil
 }
 
 // Write takes the cards out of p. It fails as the masker does, and with os.ErrClosed after Close.
-func (c *Cards) Write(p []byte) (int, error) {
+func (c *cards) Write(p []byte) (int, error) {
 	if c.closed {
 		return 0, fmt.Errorf("look for cards in a log: %w", os.ErrClosed)
 	}
@@ -93,7 +99,7 @@ func (c *Cards) Write(p []byte) (int, error) {
 }
 
 // Close passes on what was held back. It doesn't close the masker. A second call does nothing.
-func (c *Cards) Close() error {
+func (c *cards) Close() error {
 	if c.closed {
 		return nil
 	}
@@ -107,7 +113,7 @@ func (c *Cards) Close() error {
 }
 
 // text passes on what is no card.
-func (c *Cards) text(p []byte) error {
+func (c *cards) text(p []byte) error {
 	if len(p) == 0 {
 		return nil
 	}
@@ -117,7 +123,7 @@ func (c *Cards) text(p []byte) error {
 }
 
 // endLine drops the line end after a card, if there is one, and is the rest of p.
-func (c *Cards) endLine(p []byte) ([]byte, error) {
+func (c *cards) endLine(p []byte) ([]byte, error) {
 	was := c.eol
 	switch {
 	case p[0] == '\n':
@@ -135,7 +141,7 @@ func (c *Cards) endLine(p []byte) ([]byte, error) {
 }
 
 // resume reads on in an escape, and is the rest of p.
-func (c *Cards) resume(p []byte) ([]byte, error) {
+func (c *cards) resume(p []byte) ([]byte, error) {
 	for i, b := range p {
 		n := len(c.held)
 		switch {
@@ -163,8 +169,9 @@ func (c *Cards) resume(p []byte) ([]byte, error) {
 	return nil, nil
 }
 
-// restart passes on the first n bytes of held, which are text. What remains is the beginning of an end mark, which is as well that of a begin mark.
-func (c *Cards) restart(n int) error {
+// restart passes on the first n bytes of held, which are text. What remains is the beginning of an
+// end mark, which is as well that of a begin mark.
+func (c *cards) restart(n int) error {
 	text := c.held[:n:n]
 	c.held, c.tail = append([]byte(nil), c.held[n:]...), 0
 	if len(c.held) > len("\x1b]") { // The two marks differ after that.
@@ -175,9 +182,9 @@ func (c *Cards) restart(n int) error {
 }
 
 // take keeps the card that is held, or passes it on if it is none.
-func (c *Cards) take() error {
+func (c *cards) take() error {
 	held := c.held
-	card, err := parseCard(held[len(cardBegin):c.tail], c.w)
+	card, err := parseCard(held[len(cardBegin):c.tail], c.mask)
 	c.held, c.tail = nil, 0
 	if err != nil {
 		return c.text(held)
@@ -189,7 +196,7 @@ func (c *Cards) take() error {
 	return nil
 }
 
-// isBase64 tells whether b may be in the base64 of a card; line ends may, since base64(1) wraps.
+// isBase64 reports whether b may be in the base64 of a card; line ends may, since base64(1) wraps.
 func isBase64(b byte) bool {
 	switch {
 	case 'A' <= b && b <= 'Z', 'a' <= b && b <= 'z', '0' <= b && b <= '9':
@@ -199,7 +206,7 @@ func isBase64(b byte) bool {
 }
 
 // parseCard decodes a card and masks it.
-func parseCard(encoded []byte, m *Masker) (*drone.CardInput, error) {
+func parseCard(encoded []byte, m *Mask) (*drone.CardInput, error) {
 	text := make([]byte, base64.StdEncoding.DecodedLen(len(encoded)))
 	n, err := base64.StdEncoding.Decode(text, encoded)
 	if err != nil {
@@ -212,13 +219,14 @@ func parseCard(encoded []byte, m *Masker) (*drone.CardInput, error) {
 	if card.Schema == "" || len(card.Data) == 0 || string(card.Data) == "null" {
 		return nil, errors.New("a card has a schema and data")
 	}
-	card.Schema = m.Mask(card.Schema)
+	card.Schema = m.Text(card.Schema)
 	card.Data, err = maskJSON(card.Data, m)
 	return card, err
 }
 
-// maskJSON masks every string of a JSON value, keys as well. A number that holds a secret becomes a string, being masked. Without secrets data is returned as it is.
-func maskJSON(data json.RawMessage, m *Masker) (json.RawMessage, error) {
+// maskJSON masks every string of a JSON value, keys as well. A number that holds a secret becomes a
+// string, being masked. Without secrets data is returned as it is.
+func maskJSON(data json.RawMessage, m *Mask) (json.RawMessage, error) {
 	if m.matcher == nil {
 		return data, nil
 	}
@@ -237,13 +245,14 @@ func maskJSON(data json.RawMessage, m *Masker) (json.RawMessage, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
 }
 
-// maskValue is a decoded JSON value, masked. Its recursion is bounded: encoding/json decodes no more than 10,000 levels.
-func maskValue(value any, m *Masker) any {
+// maskValue is a decoded JSON value, masked. Its recursion is bounded: encoding/json decodes no
+// more than 10,000 levels.
+func maskValue(value any, m *Mask) any {
 	switch v := value.(type) {
 	case string:
-		return m.Mask(v)
+		return m.Text(v)
 	case json.Number:
-		if masked := m.Mask(v.String()); masked != v.String() {
+		if masked := m.Text(v.String()); masked != v.String() {
 			return masked
 		}
 	case []any:
@@ -253,7 +262,7 @@ func maskValue(value any, m *Masker) any {
 	case map[string]any:
 		out := make(map[string]any, len(v))
 		for key, val := range v {
-			out[m.Mask(key)] = maskValue(val, m)
+			out[m.Text(key)] = maskValue(val, m)
 		}
 		return out
 	}

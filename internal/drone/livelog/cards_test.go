@@ -115,7 +115,7 @@ func TestCardsDontSplitSecrets(t *testing.T) {
 // Text is passed on as soon as it can't be a card.
 func TestCardsHoldBackNoMoreThanTheyMust(t *testing.T) {
 	var out bytes.Buffer
-	c := NewCards(NewMasker(&out, nil))
+	c := newCards(newMasker(&out, NewMask(nil)))
 	for _, step := range []struct{ write, want string }{
 		{"Name: ", "Name: "},
 		{"\x1b]", "Name: "},
@@ -132,11 +132,11 @@ func TestCardsHoldBackNoMoreThanTheyMust(t *testing.T) {
 
 func TestCardsErrors(t *testing.T) {
 	broken := errors.New("broken")
-	c := NewCards(NewMasker(writerFunc(func([]byte) (int, error) { return 0, broken }), nil))
+	c := newCards(newMasker(writerFunc(func([]byte) (int, error) { return 0, broken }), NewMask(nil)))
 	if _, err := c.Write([]byte("text")); !errors.Is(err, broken) {
 		t.Errorf("the writer's error: got %v", err)
 	}
-	c = NewCards(NewMasker(io.Discard, nil))
+	c = newCards(newMasker(io.Discard, NewMask(nil)))
 	for range 2 {
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -147,7 +147,8 @@ func TestCardsErrors(t *testing.T) {
 	}
 }
 
-// FuzzCards holds that the sizes of the writes change nothing, that nothing but cards is taken out, and that a card shows no secret.
+// FuzzCards holds that the sizes of the writes change nothing, that nothing but cards is taken out,
+// and that a card shows no secret.
 func FuzzCards(f *testing.F) {
 	f.Add("a\n", cardOne, "\nb\n", "s3cret", uint64(1))
 	f.Add(cardBegin, `{"schema":"s3cret","data":{"s3cret":"as3cretb"}}`, cardEnd, "s3cret", uint64(2))
@@ -185,7 +186,7 @@ func FuzzCards(f *testing.F) {
 	})
 }
 
-// shows tells whether a decoded JSON value has the secret in a string, a key or a number.
+// shows reports whether a decoded JSON value has the secret in a string, a key or a number.
 func shows(value any, secret string) bool {
 	switch v := value.(type) {
 	case string:
@@ -212,8 +213,8 @@ func shows(value any, secret string) bool {
 func throughCards(t testing.TB, text string, secrets []string, size func() int) (string, *drone.CardInput, bool) {
 	t.Helper()
 	var out bytes.Buffer
-	m := NewMasker(&out, secrets)
-	c := NewCards(m)
+	m := newMasker(&out, NewMask(secrets))
+	c := newCards(m)
 	writeChunks(t, c, text, size)
 	if err := c.Close(); err != nil {
 		t.Fatal(err)

@@ -6,14 +6,17 @@ import (
 	"strings"
 )
 
-// minSecret is the length in bytes from which a value is masked, as in Drone. Masking every "a" of a log would hide nothing and leave nothing to read.
+// minSecret is the length in bytes from which a value is masked, as in Drone. Masking every "a" of
+// a log would hide nothing and leave nothing to read.
 const minSecret = 2
 
-// forms are the texts to look for so that none of the secrets gets through, longest first being the matcher's business. Of each secret:
+// forms are the texts to look for so that none of the secrets gets through, longest first being the
+// matcher's business. Of each secret:
 //
 //   - the value without the white space around it, if it has at least minSecret bytes;
-//   - each line of a value of several lines, trimmed alike, since tools print and indent such values line by line. A line that is too short to be masked
-//     alone is masked where the whole value appears, with LF or CRLF line ends;
+//   - each line of a value of several lines, trimmed alike, since tools print and indent such
+//     values line by line. A line that is too short to be masked alone is masked where the whole
+//     value appears, with LF or CRLF line ends;
 //   - each of these as it looks inside a JSON string, if that is different.
 //
 // Other encodings, base64 for one, are not masked: a step that encodes a secret means to use it.
@@ -34,7 +37,8 @@ func forms(secrets []string) []string {
 		for _, line := range lines {
 			line = strings.TrimSpace(line)
 			plain = append(plain, line)
-			// A whole form costs as much memory as the secret is long, so it is made only where the lines alone don't do.
+			// A whole form costs as much memory as the secret is long, so it is made only where the
+			// lines alone don't do.
 			whole = whole || len(line) > 0 && len(line) < minSecret
 		}
 		if whole {
@@ -53,7 +57,8 @@ func forms(secrets []string) []string {
 // newlines turns every kind of line end into LF.
 var newlines = strings.NewReplacer("\r\n", "\n", "\r", "\n")
 
-// escaped is the text as encoders write it inside a JSON string, with or without <, > and & escaped as well.
+// escaped is the text as encoders write it inside a JSON string, with or without <, > and & escaped
+// as well.
 func escaped(text string, html bool) string {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)

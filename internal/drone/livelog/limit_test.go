@@ -1,7 +1,11 @@
 package livelog
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,25 +16,22 @@ import (
 )
 
 func TestLimit(t *testing.T) {
+	const why = "left out here: the log takes more than 2KiB to send, the limit that DRONE_RUNNER_LOG_LIMIT sets]"
 	for _, tc := range []struct {
 		name  string
 		limit int64
 		lines []string
 		want  string
 	}{
-		{"within", 2000, repeat(20, 100), "0-19"},
-		{"by one line", 2000, repeat(21, 100), "0-9 [1 line (100B) left out here: the log is longer than 1.953KiB, the limit that DRONE_RUNNER_LOG_LIMIT sets] 11-20"},
-		{"by one byte", 2000, append(repeat(20, 100), "\n"), "0-9 [1 line (100B) left out here: the log is longer than 1.953KiB, the limit that DRONE_RUNNER_LOG_LIMIT sets] 11-20"},
-		{"by many lines", 2000, repeat(12000, 100), "0-9 [11980 lines (1.143MiB) left out here: the log is longer than 1.953KiB, the limit that DRONE_RUNNER_LOG_LIMIT sets] 11990-11999"},
-		{"short lines", 1024, repeat(1000, 2), "0-255 [488 lines (976B) left out here: the log is longer than 1KiB, the limit that DRONE_RUNNER_LOG_LIMIT sets] 744-999"},
-		{"of nothing", 1, repeat(3, 100), "[3 lines (300B) left out here: the log is longer than 1B, the limit that DRONE_RUNNER_LOG_LIMIT sets]"},
+		{"within", 2048, repeat(15, 100), "0-14"},
+		{"by many lines", 2048, repeat(12000, 100), "0-6 [11988 lines (1.143MiB) " + why + " 11995-11999"},
+		{"short lines", 2048, repeat(1000, 2), "0-31 [945 lines (1.846KiB) " + why + " 977-999"},
+		{"empty lines", 2048, repeat(100_000, 1), "0-32 [99945 lines (97.6KiB) " + why + " 99978-99999"},
 		{"none", -1, repeat(600, 10000), "0-599"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := newLog(t, Options{Limit: tc.limit})
-			for _, line := range tc.lines {
-				writeAll(t, l, line)
-			}
+			writeAll(t, l, strings.Join(tc.lines, ""))
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -43,46 +44,110 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// Whatever the lines, in whatever writes: what is kept is as much as the limit allows, to a line at each side, and what is missing is counted.
+// Whatever the lines, in whatever writes, the log is the longest head and the longest tail of whole
+// lines that the limit allows, what is missing is counted, and no more is sent than the limit says.
+// The same holds for a log that has to be shorter than its limit.
 func TestLimitWithAnyLines(t *testing.T) {
-	for seed := range uint64(100) {
+	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		limit := int64(1024 + rnd.IntN(5000))
+		max := int64(4096 + rnd.IntN(9000))
 		var text strings.Builder
-		for range rnd.IntN(60) {
-			text.WriteString(strings.Repeat("é", rnd.IntN(1+rnd.IntN(1000))) + "\n")
+		for range rnd.IntN(150) {
+			text.WriteString(strings.Repeat([]string{"é", "x", "\x01"}[rnd.IntN(3)], rnd.IntN(1+rnd.IntN(170/3))) + "\n")
 		}
-		l := newLog(t, Options{Limit: limit})
+		l := newLog(t, Options{Limit: max})
 		writeChunks(t, l, text.String(), func() int { return 1 + rnd.IntN(3000) })
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if text.Len() <= int(limit) {
-			if got := strings.Join(texts(whole(t, l)), ""); got != text.String() {
-				t.Fatalf("seed %d: a log within the limit isn't whole", seed)
-			}
-			continue
+		lines := strings.SplitAfter(strings.TrimSuffix(text.String(), "\n"), "\n")
+		if text.Len() > 0 {
+			lines[len(lines)-1] += "\n"
+		} else {
+			lines = nil
 		}
-		checkGap(t, l, limit)
-		got := texts(whole(t, l))
-		for i, line := range got {
-			if strings.HasPrefix(line, "[") {
-				head, tail := strings.Join(got[:i], ""), strings.Join(got[i+1:], "")
-				if !strings.HasPrefix(text.String(), head) || !strings.HasSuffix(text.String(), tail) {
-					t.Fatalf("seed %d: it isn't the head and the tail", seed)
-				}
-				if missing := fmt.Sprintf("(%s)", strings.TrimSuffix(strings.TrimPrefix(amount(2, int64(text.Len()-len(head)-len(tail))), "2 lines ("), ")")); !strings.Contains(line, missing) {
-					t.Fatalf("seed %d: %q should say %s", seed, line, missing)
-				}
+		for _, within := range []int64{max, max * 2, max / 2, max / 3} {
+			r, err := l.Shortened(within, "it is too much")()
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, err := io.ReadAll(r)
+			if err := errors.Join(err, r.Close()); err != nil {
+				t.Fatal(err)
+			}
+			within = min(within, max)
+			if int64(len(data)) > within {
+				t.Fatalf("seed %d: %d bytes are sent, and %d is the limit", seed, len(data), within)
+			}
+			var got []*drone.Line
+			if err := json.Unmarshal(data, &got); err != nil {
+				t.Fatal(err)
+			}
+			if got, want := ranges(got), shortened(lines, within); !strings.HasPrefix(got, want) && got != want {
+				t.Fatalf("seed %d: within %d: got %s, want %s", seed, within, got, want)
 			}
 		}
 	}
 }
 
-// checkGap wants a log that passed its limit: no longer than it, no shorter than needed, one gap as wide as the notice in it says.
-func checkGap(t *testing.T, l *Log, max int64) {
+// shortened is what a log of those lines should become, as ranges has it, up to why.
+func shortened(lines []string, max int64) string {
+	size := func(i int) int64 {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false)
+		_ = enc.Encode(drone.Line{Number: i, Message: lines[i]})
+		return int64(b.Len())
+	}
+	total := int64(1)
+	for i := range lines {
+		total += size(i)
+	}
+	if total <= max {
+		if len(lines) == 0 {
+			return ""
+		}
+		return fmt.Sprintf("0-%d", len(lines)-1)
+	}
+	head, room := 0, max/2
+	for ; head < len(lines) && size(head) <= room; head++ {
+		room -= size(head)
+	}
+	tail, room := len(lines), max-max/2-min(noticeRoom, max/8)
+	for ; tail > head && size(tail-1) <= room; tail-- {
+		room -= size(tail - 1)
+	}
+	missing := int64(len(strings.Join(lines[head:tail], "")))
+	return strings.TrimSpace(fmt.Sprintf("0-%d [%s left out here: ", head-1, amount(tail-head, missing)))
+}
+
+// An upload is no longer than the limit, however short the lines are.
+func TestLimitOfEmptyLines(t *testing.T) {
+	l := newLog(t, Options{})
+	chunk := []byte(strings.Repeat("\n", 50_000))
+	for range 20 {
+		if _, err := l.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	n, err := io.Copy(io.Discard, r)
+	if err != nil || n > DefaultLimit || n < DefaultLimit*9/10 {
+		t.Errorf("%d bytes are sent (%v), and the limit is %d", n, err, DefaultLimit)
+	}
+}
+
+// checkGap wants a log that passed its limit: one gap as wide as the notice in it says.
+func checkGap(t *testing.T, l *testLog) {
 	t.Helper()
-	lines, notices, size := whole(t, l), 0, int64(0)
+	lines, notices := whole(t, l), 0
 	for i, line := range lines {
 		var missing int
 		n, _ := fmt.Sscanf(line.Message, "[%d line", &missing)
@@ -94,21 +159,19 @@ func checkGap(t *testing.T, l *Log, max int64) {
 			}
 		case i > 0 && lines[i-1].Number+1 != line.Number && !strings.HasPrefix(lines[i-1].Message, "["):
 			t.Fatalf("pos %d comes after %d", line.Number, lines[i-1].Number)
-		default:
-			size += int64(len(line.Message))
 		}
 	}
 	if last := lines[len(lines)-1].Number; last != l.Lines()-1 {
 		t.Fatalf("the last pos is %d of %d lines", last, l.Lines())
 	}
-	if longest := int64(limit(max).line()); notices != 1 || size > max || size < max-2*longest {
-		t.Fatalf("got %d notices, %d bytes of %d", notices, size, max)
+	if notices != 1 {
+		t.Fatalf("got %d notices", notices)
 	}
 }
 
 // /dev/full is a disk that is full: each write fails with "no space left on device".
 func TestFullDisk(t *testing.T) {
-	l := newLog(t, Options{Limit: 4000})
+	l := newLog(t, Options{Limit: 5400}) // The head has room for 20 lines.
 	lines := repeat(100, 100)
 	write := func(from, to int) {
 		t.Helper()
@@ -121,7 +184,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Symlink("/dev/full", file); err != nil {
 		t.Fatal(err)
 	}
-	write(15, 26) // The head has room for 20.
+	write(15, 26)
 	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +202,7 @@ func TestFullDisk(t *testing.T) {
 
 func TestFullDiskToTheEnd(t *testing.T) {
 	v := &viewer{}
-	l := newLog(t, Options{Limit: 4000, Send: v.send})
+	l := newLog(t, Options{Limit: 5400, Send: v.send})
 	if err := os.Symlink("/dev/full", filepath.Join(l.Path(), "000001.jsonl")); err != nil {
 		t.Fatal(err)
 	}

@@ -4,35 +4,42 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 )
 
-// mask stands where a secret was. It is engine.Redacted.
+// mask stands where a secret was. It is the spec's Redacted.
 const mask = "******"
 
 // maskChunk is how much of a large write is looked at at once, in bytes.
 const maskChunk = 32 << 10
 
-// Masker is a writer that lets no secret through.
+// masker is a writer that lets no secret through.
 //
-// The property: no form of a secret (see forms) that the text contains reaches the writer below, whatever the sizes of the writes, and whatever secrets overlap, begin or
-// end with one another. Text without secrets is not changed. (Secrets made of asterisks are beyond it: they would be found in the mask.)
+// The property: no form of a secret (see forms) that the text contains reaches the writer below,
+// whatever the sizes of the writes, and whatever secrets overlap, begin or end with one another.
+// Text without secrets is not changed. (Secrets made of asterisks are beyond it: they would be
+// found in the mask.)
 //
 // The algorithm:
 //
-//  1. An automaton (matcher) reads every byte once. Its state is the longest end of what was read that may still become a secret.
-//  2. When a secret ends at a byte, its span is noted, and joined with the spans that it touches or contains.
-//  3. What can be in no secret any more, everything before that longest end, is passed on; so is what is in a span already. The rest is held back.
-//  4. Of a span, everything but the line ends becomes one mask: lines stay lines, and nothing shows how long a secret is.
+//  1. An automaton (matcher) reads every byte once. Its state is the longest end of what was read
+//     that may still become a secret.
+//  2. When a secret ends at a byte, its span is noted, and joined with the spans that it touches or
+//     contains.
+//  3. What can be in no secret any more, everything before that longest end, is passed on; so is
+//     what is in a span already. The rest is held back.
+//  4. Of a span, everything but the line ends becomes one mask: lines stay lines, and nothing shows
+//     how long a secret is.
 //
-// So a prompt that ends like a secret begins is held until the next byte or Close tells. There is no flush in between: it would break the property.
+// So a prompt that ends like a secret begins is held until the next byte or Close tells. There is
+// no flush in between: it would break the property.
 //
-// A Masker has one writer at a time. Mask may be called at any time.
-type Masker struct {
+// A masker has one writer at a time.
+type masker struct {
 	w       io.Writer
 	matcher *matcher
 	state   int32
-	// held is what was read and not yet passed on, spans the secrets in it, in order and apart from each other.
+	// held is what was read and not yet passed on, spans the secrets in it, in order and apart from
+	// each other.
 	held  []byte
 	spans []span
 	// masking is set after a mask: more of the same span adds nothing to it.
@@ -41,16 +48,16 @@ type Masker struct {
 	err     error // the first error, which stays
 }
 
-// span is a part of Masker.held that is secret: from its first byte up to, not including, to.
+// span is a part of masker.held that is secret: from its first byte up to, not including, to.
 type span struct{ from, to int }
 
-// NewMasker is a Masker before w. Values of fewer than two bytes, white space around them not counted, are not masked.
-func NewMasker(w io.Writer, secrets []string) *Masker {
-	return &Masker{w: w, matcher: newMatcher(forms(secrets))}
+// newMasker returns a masker before w.
+func newMasker(w io.Writer, m *Mask) *masker {
+	return &masker{w: w, matcher: m.matcher}
 }
 
 // Write masks p. It fails as the writer below fails, and with os.ErrClosed after Close.
-func (m *Masker) Write(p []byte) (int, error) {
+func (m *masker) Write(p []byte) (int, error) {
 	if m.err != nil {
 		return 0, m.err
 	}
@@ -71,8 +78,9 @@ func (m *Masker) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Close passes on what was held back, since nothing can follow that makes it a secret. It doesn't close the writer below. A second call does nothing.
-func (m *Masker) Close() error {
+// Close passes on what was held back, since nothing can follow that makes it a secret. It doesn't
+// close the writer below. A second call does nothing.
+func (m *masker) Close() error {
 	if m.err != nil {
 		if m.err == errMaskerClosed {
 			return nil
@@ -87,20 +95,8 @@ func (m *Masker) Close() error {
 
 var errMaskerClosed = fmt.Errorf("mask a log: %w", os.ErrClosed)
 
-// Mask is text without the secrets: for a message or a card that goes another way than through Write. It may be called concurrently.
-func (m *Masker) Mask(text string) string {
-	if m.matcher == nil {
-		return text
-	}
-	var b strings.Builder
-	one := Masker{w: &b, matcher: m.matcher}
-	_, _ = one.Write([]byte(text)) // A Builder doesn't fail.
-	_ = one.Close()
-	return b.String()
-}
-
 // scan runs the automaton over held, from that byte on, and notes the spans that it finds.
-func (m *Masker) scan(from int) {
+func (m *masker) scan(from int) {
 	a, s, buf := m.matcher, m.state, m.held
 	for i := from; i < len(buf); i++ {
 		if s == 0 {
@@ -117,7 +113,7 @@ func (m *Masker) scan(from int) {
 }
 
 // cover notes a secret. Its beginning may have been passed on as part of another one already.
-func (m *Masker) cover(from, to int) {
+func (m *masker) cover(from, to int) {
 	from = max(from, 0)
 	for n := len(m.spans); n > 0 && m.spans[n-1].to >= from; n-- {
 		from = min(from, m.spans[n-1].from)
@@ -127,7 +123,7 @@ func (m *Masker) cover(from, to int) {
 }
 
 // known is how much of held has its fate known.
-func (m *Masker) known() int {
+func (m *masker) known() int {
 	n := max(len(m.held)-int(m.matcher.nodes[m.state].depth), 0)
 	for _, s := range m.spans {
 		if s.from <= n {
@@ -138,7 +134,7 @@ func (m *Masker) known() int {
 }
 
 // pass writes the first n bytes of held, masked, and forgets them.
-func (m *Masker) pass(n int) error {
+func (m *masker) pass(n int) error {
 	if n == 0 {
 		return nil
 	}
@@ -167,7 +163,7 @@ func (m *Masker) pass(n int) error {
 }
 
 // plain adds text that is no secret to what is written.
-func (m *Masker) plain(text []byte) {
+func (m *masker) plain(text []byte) {
 	if len(text) > 0 {
 		m.masking = false
 		m.out = append(m.out, text...)
@@ -175,7 +171,7 @@ func (m *Masker) plain(text []byte) {
 }
 
 // secret adds a mask for text that is secret, and its line ends.
-func (m *Masker) secret(text []byte) {
+func (m *masker) secret(text []byte) {
 	for _, b := range text {
 		switch {
 		case b == '\n' || b == '\r':

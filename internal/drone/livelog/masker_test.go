@@ -60,7 +60,7 @@ func TestMasker(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			for _, size := range []int{1, 2, 3, 7, len(tc.in) + 1} {
 				var out bytes.Buffer
-				m := NewMasker(&out, tc.secrets)
+				m := newMasker(&out, NewMask(tc.secrets))
 				writeChunks(t, m, tc.in, func() int { return size })
 				if err := m.Close(); err != nil {
 					t.Fatal(err)
@@ -68,7 +68,7 @@ func TestMasker(t *testing.T) {
 				if out.String() != tc.want {
 					t.Errorf("in writes of %d bytes: got %q, want %q", size, out.String(), tc.want)
 				}
-				if got := m.Mask(tc.in); got != tc.want {
+				if got := NewMask(tc.secrets).Text(tc.in); got != tc.want {
 					t.Errorf("Mask: got %q, want %q", got, tc.want)
 				}
 			}
@@ -79,7 +79,7 @@ func TestMasker(t *testing.T) {
 // What can't become a secret any more is there at once, and what is masked already as well.
 func TestMaskerHoldsBackNoMoreThanItMust(t *testing.T) {
 	var out bytes.Buffer
-	m := NewMasker(&out, []string{"s3cret", "s3cret-and-more", "line 1\nx\nline 3"})
+	m := newMasker(&out, NewMask([]string{"s3cret", "s3cret-and-more", "line 1\nx\nline 3"}))
 	for _, step := range []struct{ write, want string }{
 		{"Password: ", "Password: "},
 		{"s3", "Password: "},
@@ -104,7 +104,7 @@ func TestMaskerLargeWrites(t *testing.T) {
 	text := strings.Repeat("some ordinary text "+secret+"\n", 10000)
 	want := strings.ReplaceAll(text, secret, mask)
 	var out bytes.Buffer
-	m := NewMasker(&out, []string{secret, "some other"})
+	m := newMasker(&out, NewMask([]string{secret, "some other"}))
 	writeAll(t, m, text)
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestMaskerLargeWrites(t *testing.T) {
 
 func TestMaskerErrors(t *testing.T) {
 	broken := errors.New("broken")
-	m := NewMasker(writerFunc(func([]byte) (int, error) { return 0, broken }), []string{"s3cret"})
+	m := newMasker(writerFunc(func([]byte) (int, error) { return 0, broken }), NewMask([]string{"s3cret"}))
 	if _, err := m.Write([]byte("text")); !errors.Is(err, broken) {
 		t.Errorf("the writer's error: got %v", err)
 	}
@@ -129,12 +129,12 @@ func TestMaskerErrors(t *testing.T) {
 	if err := m.Close(); !errors.Is(err, broken) {
 		t.Errorf("Close after the writer's error: got %v", err)
 	}
-	m = NewMasker(writerFunc(func(p []byte) (int, error) { return len(p) - 1, nil }), []string{"s3cret"})
+	m = newMasker(writerFunc(func(p []byte) (int, error) { return len(p) - 1, nil }), NewMask([]string{"s3cret"}))
 	if _, err := m.Write([]byte("text")); !errors.Is(err, io.ErrShortWrite) {
 		t.Errorf("a short write: got %v", err)
 	}
 	for _, secrets := range [][]string{nil, {"s3cret"}} {
-		m = NewMasker(io.Discard, secrets)
+		m = newMasker(io.Discard, NewMask(secrets))
 		for range 2 {
 			if err := m.Close(); err != nil {
 				t.Errorf("Close: %v", err)
@@ -146,11 +146,12 @@ func TestMaskerErrors(t *testing.T) {
 	}
 }
 
-// A secret of the size that an environment allows, and text that is nearly it, over and over: time and memory grow with the text alone.
+// A secret of the size that an environment allows, and text that is nearly it, over and over: time
+// and memory grow with the text alone.
 func TestMaskerLargeSecret(t *testing.T) {
 	secret := strings.Repeat("a", 128<<10) + "b"
 	var out bytes.Buffer
-	m := NewMasker(&out, []string{secret})
+	m := newMasker(&out, NewMask([]string{secret}))
 	text := strings.Repeat("a", 300<<10)
 	writeAll(t, m, text)
 	writeAll(t, m, "b"+text)
@@ -174,7 +175,7 @@ func FuzzMasker(f *testing.F) {
 		secrets := strings.Split(strings.ReplaceAll(joined, "*", "-"), "|")
 		rnd := rand.New(rand.NewPCG(seed, 0))
 		var out bytes.Buffer
-		m := NewMasker(&out, secrets)
+		m := newMasker(&out, NewMask(secrets))
 		writeChunks(t, m, text, func() int { return 1 + rnd.IntN(1+rnd.IntN(20)) })
 		if err := m.Close(); err != nil {
 			t.Fatal(err)
@@ -198,7 +199,8 @@ func FuzzMasker(f *testing.F) {
 	})
 }
 
-// checkNoSecret puts every secret into the text, at a place that the text's length gives, and wants it masked.
+// checkNoSecret puts every secret into the text, at a place that the text's length gives, and wants
+// it masked.
 func checkNoSecret(t *testing.T, text string, secrets []string) {
 	t.Helper()
 	for i, secret := range secrets {
@@ -207,13 +209,14 @@ func checkNoSecret(t *testing.T, text string, secrets []string) {
 			continue
 		}
 		at := len(text) * i / len(secrets)
-		if out := NewMasker(io.Discard, secrets).Mask(text[:at] + s + text[at:]); strings.Contains(out, s) {
+		if out := NewMask(secrets).Text(text[:at] + s + text[at:]); strings.Contains(out, s) {
 			t.Fatalf("%q is in %q", s, out)
 		}
 	}
 }
 
-// maskWhole is the masker in its simplest form: every byte of every form that occurs is marked, then each run of marked bytes is replaced.
+// maskWhole is the masker in its simplest form: every byte of every form that occurs is marked,
+// then each run of marked bytes is replaced.
 func maskWhole(text string, forms []string) string {
 	marked := make([]bool, len(text))
 	for _, form := range forms {
@@ -240,7 +243,8 @@ func maskWhole(text string, forms []string) string {
 	return b.String()
 }
 
-// BenchmarkMasker is the speed on ordinary text with twenty secrets, one of which occurs now and then.
+// BenchmarkMasker is the speed on ordinary text with twenty secrets, one of which occurs now and
+// then.
 func BenchmarkMasker(b *testing.B) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var secrets []string
@@ -262,7 +266,7 @@ func BenchmarkMasker(b *testing.B) {
 		}
 		text.WriteByte('\n')
 	}
-	m := NewMasker(io.Discard, secrets)
+	m := newMasker(io.Discard, NewMask(secrets))
 	b.SetBytes(int64(text.Len()))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -289,7 +293,8 @@ func writeAll(t testing.TB, w io.Writer, text string) {
 	}
 }
 
-// writeChunks writes text in pieces of the sizes that size gives, from a buffer that is overwritten after each.
+// writeChunks writes text in pieces of the sizes that size gives, from a buffer that is overwritten
+// after each.
 func writeChunks(t testing.TB, w io.Writer, text string, size func() int) {
 	t.Helper()
 	for len(text) > 0 {

@@ -1,14 +1,17 @@
 package livelog
 
-// matcher finds every occurrence of a set of texts in one pass over a stream, however long and alike the texts are: the automaton of Aho and Corasick ("Efficient
-// string matching", 1975). It is immutable once made, so any number of streams may share one.
+// matcher finds every occurrence of a set of texts in one pass over a stream, however long and
+// alike the texts are: the automaton of Aho and Corasick ("Efficient string matching", 1975). It is
+// immutable once made, so any number of streams may share one.
 //
-// Its memory grows with the length of the texts, not times the alphabet: a state keeps a list of children, of which most have one.
+// Its memory grows with the length of the texts, not times the alphabet: a state keeps a list of
+// children, of which most have one.
 type matcher struct {
 	nodes []node
 	// root is where each byte leads from the state in which nothing is matched.
 	root [256]int32
-	// pairs has a bit for each pair of bytes that a text begins with. Ordinary text is skipped by it without touching the automaton.
+	// pairs has a bit for each pair of bytes that a text begins with. Ordinary text is skipped by
+	// it without touching the automaton.
 	pairs [1 << 16 / 64]uint64
 }
 
@@ -51,7 +54,8 @@ func (m *matcher) add(text string) {
 	m.pairs[pair/64] |= 1 << (pair % 64)
 }
 
-// link sets where each state falls back to, and the matches that come by falling back; breadth first, as each depends on shorter ones.
+// link sets where each state falls back to, and the matches that come by falling back; breadth
+// first, as each depends on shorter ones.
 func (m *matcher) link() {
 	var queue []int32
 	for c := m.nodes[0].child; c != 0; c = m.nodes[c].sibling {
@@ -90,7 +94,7 @@ func (m *matcher) step(s int32, b byte) int32 {
 	return m.root[b]
 }
 
-// begins tells whether some text begins with these two bytes.
+// begins reports whether some text begins with these two bytes.
 func (m *matcher) begins(a, b byte) bool {
 	pair := int(a)<<8 | int(b)
 	return m.pairs[pair/64]&(1<<(pair%64)) != 0

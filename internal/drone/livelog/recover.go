@@ -17,22 +17,16 @@ import (
 // segmentName is that of a segment's file, as rotate makes it.
 var segmentName = regexp.MustCompile(`^([0-9]{6,9})\.jsonl$`)
 
-// Recover is the log whose spool a crash has left at path, closed. Its last line is the notice, unless that is empty. Of a line that isn't whole, because the crash
-// tore it, nothing is kept. The limit is that of Options. The caller calls Remove once the log is delivered, or leaves the spool for another Recover.
+// Recover is the log whose spool a crash has left at path, closed. Its last line is the notice,
+// unless that is empty. Of a line that isn't whole, because the crash tore it, nothing is kept. The
+// limit is that of Options. The caller calls Remove once the log is delivered, or leaves the spool
+// for another Recover.
 func Recover(path string, limitBytes int64, notice string) (*Log, error) {
-	switch {
-	case limitBytes == 0:
-		limitBytes = DefaultLimit
-	case limitBytes < 0:
-		limitBytes = 0
-	}
 	found, err := os.ReadDir(path)
 	if err != nil {
 		return nil, fmt.Errorf("recover the log of a step: %w", err)
 	}
-	s := &spool{dir: path, limit: limit(limitBytes)}
-	s.encoder = json.NewEncoder(&s.pending.json)
-	s.encoder.SetEscapeHTML(false)
+	s := spoolAt(path, limitOf(limitBytes))
 	var end drone.Line
 	for _, f := range found { // in the order of their names, which is that of their numbers
 		name := segmentName.FindStringSubmatch(f.Name())
@@ -52,15 +46,16 @@ func Recover(path string, limitBytes int64, notice string) (*Log, error) {
 		}
 		s.segments = append(s.segments, seg)
 		s.text += seg.text
+		s.size += seg.size
 		s.next = seg.next
 	}
-	if s.unknown && !s.limit.exceeded(s.text) {
-		s.text = int64(s.limit) + 1 // Otherwise nothing would have been removed.
+	if s.unknown && !s.limit.exceeded(s.size) {
+		s.size = int64(s.limit) + 1 // Otherwise nothing would have been removed.
 	}
 	if len(s.segments) == 0 {
 		s.rotate()
 	}
-	if head := s.segments[0].text; s.limit != 0 && head > s.limit.head() {
+	if head := s.segments[0].size; s.limit != 0 && head > s.limit.head() {
 		s.limit = limit(2 * head) // The operator has lowered the limit since. What was kept under the old one stays.
 	}
 	if notice += "\n"; notice != "\n" && notice != end.Message {
@@ -72,8 +67,9 @@ func Recover(path string, limitBytes int64, notice string) (*Log, error) {
 	return l, nil
 }
 
-// mend keeps the whole lines of a segment and takes its measure. Lines that aren't later than end, the last one before, are none of the log's. A file that has none but whole
-// lines isn't written to.
+// mend keeps the whole lines of a segment and takes its measure. Lines that aren't later than end,
+// the last one before, are none of the log's. A file that has none but whole lines isn't written
+// to.
 func (seg *segment) mend(end *drone.Line) error {
 	in, err := os.Open(seg.path)
 	if err != nil {
@@ -101,7 +97,8 @@ func (seg *segment) mend(end *drone.Line) error {
 		whole := err == nil && json.Unmarshal(data, &line) == nil && line.Number >= seg.next && line.Message != "" && line.Timestamp >= 0
 		switch {
 		case !whole && out == nil:
-			// From here on the file isn't what it should be: what is good of it goes into another one.
+			// From here on the file isn't what it should be: what is good of it goes into another
+			// one.
 			if out, err = os.CreateTemp(filepath.Dir(seg.path), "mend-"); err != nil {
 				return err
 			}

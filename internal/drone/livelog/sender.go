@@ -11,14 +11,20 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// What one live batch has at most. The server keeps some thousands of lines of a running step for those who come later, and each viewer a queue as long.
+// What one live batch has at most. The server keeps some thousands of lines of a running step for
+// those who come later, and each viewer a queue as long.
 const (
 	batchLines = 2000
 	batchBytes = 256 << 10 // of the spool; a longer line goes alone
 )
 
-// slowest is how many intervals apart tries are when the server doesn't take lines.
-const slowest = 16
+const (
+	// slowest is how many intervals apart tries are when the server doesn't take lines.
+	slowest = 64
+	// busy is how many times as long as the server took for a batch it is left alone, so that many
+	// steps that print at once don't keep it busy with live lines.
+	busy = 4
+)
 
 var (
 	errLastTry = errors.New("the log of the step has ended, and its live lines couldn't be sent in time")
@@ -26,7 +32,8 @@ var (
 )
 
 type (
-	// sender sends the lines of a spool live. It has one goroutine, from newSender until close returns.
+	// sender sends the lines of a spool live. It has one goroutine, from newSender until wait
+	// returns.
 	sender struct {
 		send     func(context.Context, []*drone.Line) error
 		view     func() view
@@ -36,7 +43,8 @@ type (
 		// ctx is Send's, and cancel ends it.
 		ctx    context.Context
 		cancel context.CancelCauseFunc
-		// written has a token when there may be something to send; closing is closed when nothing follows; done when the goroutine has ended.
+		// written has a token when there may be something to send; closing is closed when nothing
+		// follows; done when the goroutine has ended.
 		written chan struct{}
 		closing chan struct{}
 		done    chan struct{}
@@ -60,7 +68,7 @@ type (
 	}
 )
 
-// newSender starts a sender. It has to be closed.
+// newSender starts a sender. It has to be ended and waited for.
 func newSender(o Options, v func() view) *sender {
 	s := &sender{
 		send:     o.Send,
@@ -84,9 +92,11 @@ func (s *sender) wake() {
 	}
 }
 
-// close says that nothing follows, and waits until it is sent, or can't be.
-func (s *sender) close() {
-	s.closed.Do(func() { close(s.closing) })
+// end says that nothing follows.
+func (s *sender) end() { s.closed.Do(func() { close(s.closing) }) }
+
+// wait waits, after end, until everything is sent, or can't be.
+func (s *sender) wait() {
 	last := time.AfterFunc(s.lastTry, func() { s.cancel(errLastTry) })
 	defer last.Stop()
 	<-s.done
@@ -95,13 +105,15 @@ func (s *sender) close() {
 // abort gives up what isn't sent.
 func (s *sender) abort() { s.cancel(errRemoved) }
 
-// run sends until everything is sent and nothing follows. After an error it tries again, at longer and longer intervals, but once only when nothing follows.
+// run sends until everything is sent and nothing follows. After an error it tries again, at longer
+// and longer intervals, but once only when nothing follows.
 func (s *sender) run() {
 	defer close(s.done)
 	defer s.cancel(nil)
 	pause := s.interval
 	for {
 		closing := isClosed(s.closing) // Before the spool is looked at, so that what was written before it is seen.
+		began := time.Now()
 		sent, more, err := s.batch()
 		switch {
 		case s.ctx.Err() != nil || closing && (err != nil || !more):
@@ -109,7 +121,7 @@ func (s *sender) run() {
 		case err != nil:
 			pause = min(2*pause, slowest*s.interval)
 		case sent:
-			pause = s.interval
+			pause = min(max(s.interval, busy*time.Since(began)), slowest*s.interval)
 		default:
 			select {
 			case <-s.written:
@@ -129,7 +141,7 @@ func (s *sender) run() {
 	}
 }
 
-// isClosed tells whether c is closed.
+// isClosed reports whether c is closed.
 func isClosed(c <-chan struct{}) bool {
 	select {
 	case <-c:
@@ -139,7 +151,8 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// batch sends what is next, and tells whether there was anything, and whether there is more that should go at once.
+// batch sends what is next, and reports whether there was anything, and whether there is more that
+// should go at once.
 func (s *sender) batch() (sent, more bool, err error) {
 	const tries = 3 // The limit may remove a segment before it's read; then there are newer ones.
 	var lines []*drone.Line
@@ -187,7 +200,8 @@ func (s *sender) read(v view) (lines []*drone.Line, after cursor, more bool, err
 	return nil, s.at, false, nil
 }
 
-// newest is as read, beyond the limit: the last lines that there are, after one that tells how many were passed over.
+// newest is as read, beyond the limit: the last lines that there are, after one that tells how many
+// were passed over.
 func (s *sender) newest(v view) (lines []*drone.Line, after cursor, more bool, err error) {
 	i := len(v.segments) - 1
 	for i > 0 && v.segments[i].size == 0 {
@@ -223,7 +237,7 @@ func (s *sender) newest(v view) (lines []*drone.Line, after cursor, more bool, e
 	return lines, cursor{seg.number, seg.size}, more, err
 }
 
-// before tells whether something of the segment comes after the cursor.
+// before reports whether something of the segment comes after the cursor.
 func (c cursor) before(seg segment) bool {
 	return seg.number > c.segment && seg.size > 0 || seg.number == c.segment && seg.size > c.at
 }

@@ -88,7 +88,7 @@ func TestSenderInterval(t *testing.T) {
 		for _, b := range v.batches {
 			got = append(got, fmt.Sprintf("%s %s", b.at.Sub(start), strings.Join(texts(b.lines), "")))
 		}
-		want := []string{"0s a\n", "1s b\nc\n", "10s d\n", "10s e\nf"}
+		want := []string{"0s a\n", "250ms b\nc\n", "10s d\n", "10s e\nf"}
 		if strings.Join(got, "|") != strings.Join(want, "|") {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -122,7 +122,7 @@ func TestSenderSendsEveryLine(t *testing.T) {
 func TestSenderLongLines(t *testing.T) {
 	v := &viewer{}
 	l := newLog(t, Options{Interval: time.Millisecond, Send: v.send})
-	long := strings.Repeat("\x01", maxLine-1) + "\n" // Six times as long in JSON.
+	long := strings.Repeat("\x01", MaxLine-1) + "\n" // Six times as long in JSON.
 	text := "a\n" + long + "b\n" + long
 	writeAll(t, l, text)
 	if err := l.Close(); err != nil {
@@ -198,7 +198,7 @@ func TestSenderLongLinesBeyondTheLimit(t *testing.T) {
 		for range 12 {
 			writeAll(t, l, strings.Repeat("short\n", 1000))
 			time.Sleep(2 * time.Second)
-			writeAll(t, l, strings.Repeat("\x01", maxLine-1)+"\n")
+			writeAll(t, l, strings.Repeat("\x01", MaxLine-1)+"\n")
 			time.Sleep(2 * time.Second)
 		}
 		if err := l.Close(); err != nil {
@@ -234,7 +234,7 @@ func TestSenderRetries(t *testing.T) {
 		for _, try := range v.tries[:9] {
 			got = append(got, try.Sub(start).String())
 		}
-		if want := "0s 2s 6s 14s 30s 46s 1m2s 1m18s 1m34s"; strings.Join(got, " ") != want {
+		if want := "0s 500ms 1.5s 3.5s 7.5s 15.5s 31.5s 47.5s 1m3.5s"; strings.Join(got, " ") != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if got := ranges(v.all()); got != "0-99" {
@@ -291,4 +291,52 @@ func TestSenderRemove(t *testing.T) {
 			t.Errorf("it took %s", took)
 		}
 	})
+}
+
+// A line is on its way within 300 ms of being printed, whenever that is; a server that takes its
+// time for a batch gets them further apart.
+func TestSenderIsPrompt(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		takes   time.Duration // the server, for a batch
+		late    time.Duration
+		batches int // at most, in ten seconds
+	}{
+		{name: "a quick server", late: 300 * time.Millisecond, batches: 41},
+		{name: "a slow server", takes: time.Second, late: 6 * time.Second, batches: 3},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				printed := map[int]time.Time{}
+				var mu sync.Mutex
+				var late time.Duration
+				batches := 0
+				l := newLog(t, Options{Send: func(_ context.Context, lines []*drone.Line) error {
+					mu.Lock()
+					batches++
+					for _, line := range lines {
+						late = max(late, time.Since(printed[line.Number]))
+					}
+					mu.Unlock()
+					time.Sleep(tc.takes)
+					return nil
+				}})
+				for i := range 1000 {
+					mu.Lock()
+					printed[i] = time.Now()
+					mu.Unlock()
+					writeAll(t, l, fmt.Sprintf("%d\n", i))
+					time.Sleep(10 * time.Millisecond)
+				}
+				mu.Lock()
+				if late > tc.late || batches > tc.batches {
+					t.Errorf("the latest line came after %s, want %s at most; %d batches, want %d at most", late, tc.late, batches, tc.batches)
+				}
+				mu.Unlock()
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
 }

@@ -13,30 +13,37 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// The spool of a log is a folder of files 000000.jsonl, 000001.jsonl …, its segments. Each line of a segment is one line of the log as the server takes it,
-// {"pos":0,"out":"+ make\n","time":0}, and an LF. They are only ever added to, so that after a crash the log up to the crash is there: it is the segments in the order of their names,
-// without what isn't JSON (the last line of each may be torn). A gap between two pos are the lines that the limit took; see limit.go.
+// The spool of a log is a folder of files 000000.jsonl, 000001.jsonl …, its segments. Each line of
+// a segment is one line of the log as the server takes it, {"pos":0,"out":"+ make\n","time":0}, and
+// an LF. They are only ever added to, so that after a crash the log up to the crash is there: it is
+// the segments in the order of their names, without what isn't JSON (the last line of each may be
+// torn). A gap between two pos are the lines that the limit took; see limit.go.
 
 // flushSize is how many encoded bytes one large write gathers before they go to disk.
 const flushSize = 128 << 10
 
 type (
-	// spool is a log on disk. It isn't safe for concurrent use; segments, once copied, may be read while it is written.
+	// spool is a log on disk. It isn't safe for concurrent use; segments, once copied, may be read
+	// while it is written.
 	spool struct {
 		dir   string
 		limit limit
-		// segments are those that are still there, the last one being written; file is its file, nil if it couldn't be made yet.
+		// segments are those that are still there, the last one being written; file is its file,
+		// nil if it couldn't be made yet.
 		segments []segment
 		file     *os.File
-		// text is how many bytes of output were spooled, next the pos after the last line of them. Neither forgets what the limit took.
-		text int64
-		next int
-		// unknown is set when text isn't the whole truth: a crash has forgotten how much was in segments that are gone.
+		// text is how many bytes of output were spooled, size how many they take to be sent, next
+		// the pos after the last line of them. None forgets what the limit took.
+		text, size int64
+		next       int
+		// unknown is set when text isn't the whole truth: a crash has forgotten how much was in
+		// segments that are gone.
 		unknown bool
 
 		pending pending
-		// encoder writes into pending.
+		// encoder writes into line, which is one line for pending.
 		encoder *json.Encoder
+		line    bytes.Buffer
 		lost    loss
 		// failure is the first error of the disk.
 		failure error
@@ -83,9 +90,7 @@ func newSpool(dir string, l limit) (*spool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for a log: %w", err)
 	}
-	s := &spool{dir: dir, limit: l}
-	s.encoder = json.NewEncoder(&s.pending.json)
-	s.encoder.SetEscapeHTML(false) // It would make a log of markup half as long again.
+	s := spoolAt(dir, l)
 	s.rotate()
 	if s.file, err = s.create(); err != nil {
 		_ = os.RemoveAll(dir)
@@ -94,9 +99,18 @@ func newSpool(dir string, l limit) (*spool, error) {
 	return s, nil
 }
 
-// add spools a line. What the disk doesn't take is counted and told of in the log.
+// spoolAt returns a spool without segments.
+func spoolAt(dir string, l limit) *spool {
+	s := &spool{dir: dir, limit: l}
+	s.encoder = json.NewEncoder(&s.line)
+	s.encoder.SetEscapeHTML(false) // It would make a log of markup half as long again.
+	return s
+}
+
+// add spools a line. What the disk doesn't take is counted, and a line of the log says so.
 func (s *spool) add(line *drone.Line) {
-	n := int64(len(line.Message))
+	encoded := s.encode(line)
+	n := int64(len(encoded))
 	if s.full(n) {
 		s.flush()
 		if s.full(n) { // Still, so that was no loss.
@@ -110,27 +124,30 @@ func (s *spool) add(line *drone.Line) {
 			p.notice = true
 			notice := s.lost.line()
 			p.text += int64(len(notice.Message))
-			s.encode(notice)
+			p.json.Write(s.encode(notice))
+			encoded = s.encode(line)
 		}
 	}
-	s.encode(line)
+	p.json.Write(encoded)
 	p.lines++
-	p.text += n
+	p.text += int64(len(line.Message))
 	p.next = line.Number + 1
 	if p.json.Len() >= flushSize {
 		s.flush()
 	}
 }
 
-// encode adds a line, as JSON and an LF, to what is pending.
-func (s *spool) encode(line *drone.Line) {
+// encode returns a line as JSON and an LF, until the next call.
+func (s *spool) encode(line *drone.Line) []byte {
+	s.line.Reset()
 	_ = s.encoder.Encode(line) // Numbers and a string can always be encoded, and a Buffer takes them.
+	return s.line.Bytes()
 }
 
-// full tells whether the limit wants a segment of its own for a line of n bytes.
+// full reports whether the limit wants a segment of its own for a line that takes n bytes.
 func (s *spool) full(n int64) bool {
 	cur := &s.segments[len(s.segments)-1]
-	return s.limit.full(cur.number, cur.text+s.pending.text, n)
+	return s.limit.full(cur.number, cur.size+int64(s.pending.json.Len()), n)
 }
 
 // flush writes what is pending.
@@ -146,6 +163,7 @@ func (s *spool) flush() {
 		cur.text += p.text
 		cur.next, s.next = p.next, p.next
 		s.text += p.text
+		s.size += int64(p.json.Len())
 		s.lost = loss{}
 	} else {
 		if s.lost.lines == 0 {
@@ -165,7 +183,8 @@ func (s *spool) flush() {
 	p.lines, p.text, p.notice = 0, 0, false
 }
 
-// write puts data at that place of the last segment: what was torn there by an earlier failure is written over.
+// write puts data at that place of the last segment: what was torn there by an earlier failure is
+// written over.
 func (s *spool) write(data []byte, at int64) error {
 	if s.file == nil {
 		f, err := s.create()
@@ -176,7 +195,8 @@ func (s *spool) write(data []byte, at int64) error {
 	}
 	_, err := s.file.WriteAt(data, at)
 	if err != nil {
-		// A torn line would be found after a crash; if it can't be cut off it isn't JSON and is passed over.
+		// A torn line would be found after a crash; if it can't be cut off it isn't JSON and is
+		// passed over.
 		_ = s.file.Truncate(at)
 	}
 	return err
@@ -214,7 +234,7 @@ func (s *spool) closeFile() {
 func (s *spool) close() error {
 	s.flush()
 	s.closeFile()
-	s.pending.json = bytes.Buffer{}
+	s.pending.json, s.line = bytes.Buffer{}, bytes.Buffer{}
 	if s.failure != nil {
 		return fmt.Errorf("spool a log: lines were lost: %w", s.failure)
 	}

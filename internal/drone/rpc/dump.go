@@ -13,16 +13,18 @@ import (
 
 const (
 	redacted = "******"
-	// maxDump is the longest body that a dump shows. A part of one can't be parsed, thus not redacted, so it isn't shown either.
+	// maxDump is the longest body that a dump shows. A part of one can't be parsed, thus not
+	// redacted, so it isn't shown either.
 	maxDump = 1 << 20
 )
 
-// dumper writes requests and answers for debugging. The property to keep: nothing that it writes holds the secret of the RPC, a secret of a
-// repository, or a credential.
+// dumper writes requests and answers for debugging. The property to keep: nothing that it writes
+// holds the secret of the RPC, a secret of a repository, or a credential.
 //
 //  1. Headers that carry credentials show their name only.
-//  2. A body is shown only if it parses as JSON, with the values of the keys that carry credentials replaced, or if it is short text that
-//     doesn't look like JSON: the server's plain error messages.
+//  2. A body is shown only if it parses as JSON, with the values of the keys that carry credentials
+//     replaced, or if it is short text that doesn't look like JSON: the server's plain error
+//     messages.
 //  3. The RPC's own secret is replaced in whatever is left.
 type dumper struct {
 	w      io.Writer
@@ -125,8 +127,9 @@ func (d *dumper) body(b *strings.Builder, prefix string, body []byte) {
 	fmt.Fprintf(b, "%s%s\n", prefix, shown)
 }
 
-// redact replaces the values that carry credentials: passwords, tokens and secrets wherever they are, all of netrc (its login is a token with some
-// providers), and the data of secrets. under is the key that the value belongs to, in lower case.
+// redact replaces the values that carry credentials: passwords, tokens and secrets wherever they
+// are, all of netrc (its login is a token with some providers), and the data of secrets. under is
+// the key that the value belongs to, in lower case.
 func redact(value any, under string) any {
 	switch v := value.(type) {
 	case map[string]any:

@@ -16,15 +16,18 @@ import (
 	"github.com/drone/runner-go/client"
 )
 
-// What a *StatusError wraps, for errors.Is. A lock that somebody else won is client.ErrOptimisticLock.
+// What a *StatusError wraps, for errors.Is. A lock that somebody else won is
+// client.ErrOptimisticLock.
 var (
 	// ErrUnauthorized is a wrong secret (401, 403).
 	ErrUnauthorized = errors.New("DRONE_RPC_SECRET is wrong")
 	// ErrNotFound is an id, or a path, that the server doesn't know.
 	ErrNotFound = errors.New("not found")
-	// ErrTooLarge is a body above the limit of the server or of a proxy before it (413).
+	// ErrTooLarge is a body above a limit: of the server, of a proxy before it (413), or of the
+	// database or store behind it.
 	ErrTooLarge = errors.New("too large")
-	// ErrStreamNotFound is a batch for a step without a live log, for instance after the server restarted. The upload at the end is not concerned.
+	// ErrStreamNotFound is a batch for a step without a live log, for instance after the server
+	// restarted. The upload at the end is not concerned.
 	ErrStreamNotFound = errors.New("stream: not found")
 	// errDuplicate is a row that the server has already.
 	errDuplicate = errors.New("already there")
@@ -75,7 +78,7 @@ func (e *StatusError) Error() string {
 	case e.kind == ErrNotFound && e.Status == http.StatusNotFound:
 		return fmt.Sprintf("%s: %s; see that DRONE_RPC_HOST is a Drone server", e.Call, answered)
 	case e.kind == ErrTooLarge:
-		return fmt.Sprintf("%s: %s; raise the limit for bodies of the proxy before the server, or lower DRONE_RUNNER_LOG_LIMIT", e.Call, answered)
+		return fmt.Sprintf("%s: %s; raise the limit of the proxy before the server, or of the store behind it, or lower DRONE_RUNNER_LOG_LIMIT", e.Call, answered)
 	}
 	return e.Call + ": " + answered
 }
@@ -116,7 +119,8 @@ func (e *AnswerError) Error() string {
 // Unwrap is the reason.
 func (e *AnswerError) Unwrap() error { return e.Err }
 
-// statusError reads an answer that isn't a success. The server answers 500 for whatever its database says, so the text of a 500 decides.
+// statusError reads an answer that isn't a success. The server answers 500 for whatever its
+// database says, so the text of a 500 decides.
 func (c *Client) statusError(k call, res *http.Response, body []byte) *StatusError {
 	e := &StatusError{Call: k.name, Server: c.base, Status: res.StatusCode, Message: message(body), after: retryAfter(res)}
 	text := string(body[:min(len(body), 4096)])
@@ -141,12 +145,32 @@ func (c *Client) statusError(k call, res *http.Response, body []byte) *StatusErr
 		e.kind = ErrStreamNotFound
 	case strings.Contains(text, "sql: no rows in result set"):
 		e.kind = ErrNotFound
+	case tooLarge(text):
+		e.kind = ErrTooLarge
 	case strings.Contains(text, "UNIQUE constraint failed"), // SQLite
 		strings.Contains(text, "duplicate key value violates unique constraint"), // PostgreSQL
 		strings.Contains(text, "Duplicate entry"):                                // MySQL
 		e.kind = errDuplicate
 	}
 	return e
+}
+
+// tooLarge reports whether a database says that what it was given is too much for it.
+func tooLarge(text string) bool {
+	for _, said := range []string{
+		"Data too long for column",     // MySQL: the column
+		"max_allowed_packet",           // MySQL: the connection
+		"string or blob too big",       // SQLite
+		"invalid memory alloc request", // PostgreSQL: a row
+		"request body too large",       // the server's own limit
+		"EntityTooLarge",               // S3
+		"RequestBodyTooLarge",          // Azure
+	} {
+		if strings.Contains(text, said) {
+			return true
+		}
+	}
+	return false
 }
 
 // message is the readable part of an error's body, in one line of at most 300 bytes.
@@ -172,7 +196,8 @@ func message(body []byte) string {
 	return text
 }
 
-// retryAfter is the pause that the answer asks for, in seconds or as a date, at most two minutes; 0 if it doesn't.
+// retryAfter is the pause that the answer asks for, in seconds or as a date, at most two minutes; 0
+// if it doesn't.
 func retryAfter(res *http.Response) time.Duration {
 	const most = 2 * time.Minute
 	value := res.Header.Get("Retry-After")
@@ -185,7 +210,7 @@ func retryAfter(res *http.Response) time.Duration {
 	return 0
 }
 
-// retryable tells whether the same call may succeed later.
+// retryable reports whether the same call may succeed later.
 func retryable(err error) bool {
 	var status *StatusError
 	var bad *AnswerError
@@ -196,10 +221,12 @@ func retryable(err error) bool {
 		case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 			return true
 		case http.StatusNotFound:
-			// The server has every path that is asked for, and says otherwise what it lacks. A proxy that looks servers up (Traefik, for one) says this while there is none.
+			// The server has every path that is asked for, and says otherwise what it lacks. A
+			// proxy that looks servers up (Traefik, for one) says this while there is none.
 			return true
 		}
-		// A duplicate of something else than what the call brings is the server's trouble of the moment.
+		// A duplicate of something else than what the call brings is the server's trouble of the
+		// moment.
 		return status.Status >= 500 && (status.kind == nil || status.kind == errDuplicate)
 	case errors.As(err, &bad):
 		return !bad.final
@@ -207,7 +234,7 @@ func retryable(err error) bool {
 	return errors.As(err, &transport)
 }
 
-// unsure tells whether the server may have done what was asked although the attempt failed so.
+// unsure reports whether the server may have done what was asked although the attempt failed so.
 func unsure(err error) bool {
 	var status *StatusError
 	var dial *net.OpError

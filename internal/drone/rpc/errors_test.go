@@ -19,7 +19,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// What the server refuses for good is refused at once, in an error of its type that says what, where, why and what to do.
+// What the server refuses for good is refused at once, in an error of its type that says what,
+// where, why and what to do.
 func TestFinalErrors(t *testing.T) {
 	for _, row := range []struct {
 		name  string
@@ -89,7 +90,8 @@ func once(t *testing.T, c *rpc.Client) map[string]error {
 	}
 }
 
-// What isn't the server's own word is a proxy's, whose server is away: it is no refusal, and no answer.
+// What isn't the server's own word is a proxy's, whose server is away: it is no refusal, and no
+// answer.
 func TestProxyWithoutServer(t *testing.T) {
 	for _, row := range []struct {
 		name  string
@@ -162,7 +164,7 @@ func TestContextEndsRetry(t *testing.T) {
 		if !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "database is locked") {
 			t.Errorf("%s: error %v", name, err)
 		}
-		if e := hook.LastEntry(); e.Level != logrus.WarnLevel || !strings.Contains(e.Message, "database is locked") {
+		if e := hook.LastEntry(); e.Level != logrus.WarnLevel || !strings.Contains(fmt.Sprint(e.Data[logrus.ErrorKey]), "database is locked") {
 			t.Errorf("%s: log %v %q", name, e.Level, e.Message)
 		}
 	}
@@ -228,8 +230,8 @@ func TestStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	delivered(t, s, id)
-	if !strings.Contains(fmt.Sprint(hook.AllEntries()[0].Message), "nothing moved for 300ms") {
-		t.Errorf("log %q", hook.AllEntries()[0].Message)
+	if !strings.Contains(fmt.Sprint(hook.AllEntries()[0].Data[logrus.ErrorKey]), "nothing moved for 300ms") {
+		t.Errorf("log %v", hook.AllEntries()[0].Data)
 	}
 }
 
@@ -256,7 +258,8 @@ func TestForeignLock(t *testing.T) {
 	}
 }
 
-// After a cancel the server's word stands: final updates are refused, also when an answer was lost in between.
+// After a cancel the server's word stands: final updates are refused, also when an answer was lost
+// in between.
 func TestCancelledStage(t *testing.T) {
 	for _, lost := range []bool{false, true} {
 		s := rpctest.NewServer(t)

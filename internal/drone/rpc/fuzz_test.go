@@ -27,8 +27,8 @@ func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
 		Body: io.NopCloser(bytes.NewReader(c.body)), Request: req}, nil
 }
 
-// FuzzAnswers has every call meet whatever a server may answer: it fails with an error that says something, or brings back what its
-// caller may rely on. Nothing panics.
+// FuzzAnswers has every call meet whatever a server may answer: it fails with an error that says
+// something, or brings back what its caller may rely on. Nothing panics.
 func FuzzAnswers(f *testing.F) {
 	for _, body := range []string{
 		"", "null", "[]", "{}", `{"id":1}`, `{"id":1,"steps":[null,{"id":2,"number":1,"version":3}]}`, `{"id":1,"version":9223372036854775807}`,

@@ -16,16 +16,19 @@ import (
 // outcome is what became of a call that was repeated as long as it made sense.
 type outcome struct {
 	answer
-	// unsure is set when an attempt before the last may have been applied by the server without its answer getting here. A lock error of the
-	// last attempt then may be our own doing.
+	// unsure is set when an attempt before the last may have been applied by the server without its
+	// answer getting here. A lock error of the last attempt then may be our own doing.
 	unsure bool
 }
 
-// retry makes the call until it succeeds, can't succeed any more, or the context ends; the error then holds the cause and the last failure.
-// check, if any, reads a successful answer and may refuse it.
+// retry makes the call until it succeeds, can't succeed any more, or the context ends; the error
+// then holds the cause and the last failure. check, if any, reads a successful answer and may
+// refuse it.
 func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (outcome, error) {
 	var out outcome
 	var last error
+	refused := c.newRefusal(k)
+	reminder := &pause.Reminder{}
 	attempt := func() (struct{}, error) {
 		if last != nil {
 			out.unsure = out.unsure || unsure(last)
@@ -46,6 +49,9 @@ func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (o
 		if !retryable(err) || k.keepsFirst && errors.Is(err, errDuplicate) {
 			return struct{}{}, backoff.Permanent(err)
 		}
+		if last = refused.judge(ctx, err); last != err {
+			return struct{}{}, backoff.Permanent(last)
+		}
 		if errors.As(err, &status) && status.after > 0 {
 			return struct{}{}, errors.Join(err, &backoff.RetryAfterError{Duration: max(status.after, c.opts.Backoff.Initial)})
 		}
@@ -55,13 +61,14 @@ func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (o
 		backoff.WithBackOff(c.pauses()),
 		backoff.WithMaxElapsedTime(0),
 		backoff.WithMaxTries(c.opts.Backoff.Tries),
-		backoff.WithNotify(func(_ error, wait time.Duration) { c.again(last, wait) }))
+		backoff.WithNotify(func(_ error, wait time.Duration) { c.again(reminder, last, wait) }))
 	if err == nil {
 		return out, nil
 	}
 	cause := context.Cause(ctx)
+	var given *RefusedError
 	switch {
-	case cause == nil || !retryable(last):
+	case cause == nil || !retryable(last) || errors.As(last, &given):
 		return out, last
 	default:
 		return out, fmt.Errorf("gave up: %w: %w", cause, last)
@@ -73,9 +80,15 @@ func (c *Client) pauses() *backoff.ExponentialBackOff {
 	return pause.Growing(c.opts.Backoff.Initial, c.opts.Backoff.Max)
 }
 
-// again tells the log of a failure that will be tried once more.
-func (c *Client) again(err error, wait time.Duration) {
-	c.log.WithField("pause", wait.Round(time.Millisecond).String()).Warnf("drone server: %v; trying again", err)
+// again logs a failure that will be tried once more.
+func (c *Client) again(reminder *pause.Reminder, err error, wait time.Duration) {
+	const text = "a call of the drone server failed and is tried again"
+	log := c.log.WithError(err).WithField("pause", wait.Round(time.Millisecond).String())
+	if reminder.Next() {
+		log.Warn(text)
+	} else {
+		log.Debug(text)
+	}
 }
 
 // decode reads the JSON of an answer. An answer that can't be read may come better the next time.

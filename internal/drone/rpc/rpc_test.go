@@ -136,7 +136,8 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong with whichever call, once or thrice, before or after the server did what was asked: nothing is lost.
+// Whatever goes wrong with whichever call, once or thrice, before or after the server did what was
+// asked: nothing is lost.
 func TestFaults(t *testing.T) {
 	faults := map[string]rpctest.Fault{
 		"500":                {Status: 500, Body: "database is locked"},
@@ -222,17 +223,42 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// The first update that was applied and never answered creates the steps again, and later updates find them.
+// A first update that was applied and never answered: the steps are found in the server's record of
+// the build, where everybody may read it, and are created again otherwise.
 func TestLostIDs(t *testing.T) {
-	s := rpctest.NewServer(t)
-	id := s.Enqueue(rpctest.Build{})
-	s.Fault(rpctest.Fault{Call: rpctest.CallUpdate, Drop: true, Applied: true, Times: 2})
-	if err := life(t.Context(), newClient(t, s)); err != nil {
-		t.Fatal(err)
-	}
-	delivered(t, s, id)
-	if one := s.Result(id).Step("one"); one.ID <= 2 {
-		t.Errorf("step %+v isn't a new one", one.Step)
+	for _, tc := range []struct {
+		name  string
+		build rpctest.Build
+		lost  int
+		fault rpctest.Fault // of the record
+		want  []int         // the numbers of the steps
+	}{
+		{name: "public", lost: 1, want: []int{1, 2}},
+		{name: "public, lost twice", lost: 2, want: []int{1, 2}},
+		{name: "public, the record comes late", lost: 1, fault: rpctest.Fault{Call: rpctest.CallBuild, Status: 502, Times: 3}, want: []int{1, 2}},
+		{name: "public, a server in private mode", lost: 1, fault: rpctest.Fault{Call: rpctest.CallBuild, Status: 401, Times: -1}, want: []int{3, 4}},
+		{name: "private", build: rpctest.Build{Netrc: &drone.Netrc{Machine: "git.example.com"}}, lost: 1, want: []int{3, 4}},
+		{name: "private, lost twice", build: rpctest.Build{Netrc: &drone.Netrc{Machine: "git.example.com"}}, lost: 2, want: []int{3, 4}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := rpctest.NewServer(t)
+			id := s.Enqueue(tc.build)
+			s.Fault(rpctest.Fault{Call: rpctest.CallUpdate, Drop: true, Applied: true, Times: tc.lost})
+			if tc.fault.Call != "" {
+				s.Fault(tc.fault)
+			}
+			if err := life(t.Context(), newClient(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			delivered(t, s, id)
+			var got []int
+			for _, step := range s.Result(id).Stages[0].Steps {
+				got = append(got, step.Number)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Errorf("the numbers of the steps (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

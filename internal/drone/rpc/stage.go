@@ -11,8 +11,9 @@ import (
 	"github.com/drone/runner-go/client"
 )
 
-// Request asks for work and waits for it, up to the server's 30 s. It returns (nil, nil) when there was none: ask again at once. It isn't
-// repeated inside: after an error the caller decides when to ask again.
+// Request asks for work and waits for it, up to the server's 30 s. It returns (nil, nil) when there
+// was none: ask again at once. It isn't repeated inside: after an error the caller decides when to
+// ask again.
 func (c *Client) Request(ctx context.Context, filter *client.Filter) (*drone.Stage, error) {
 	k := call{name: "request a stage", method: http.MethodPost, path: "/stage", poll: true}
 	var err error
@@ -37,11 +38,11 @@ func (c *Client) Request(ctx context.Context, filter *client.Filter) (*drone.Sta
 	return stage, nil
 }
 
-// Accept takes the stage for the machine that stage.Machine names, and refreshes its version. Somebody else's stage is client.ErrOptimisticLock:
-// drop it silently.
+// Accept takes the stage for the machine that stage.Machine names, and refreshes its version.
+// Somebody else's stage is client.ErrOptimisticLock: drop it silently.
 //
-// A lock error after an attempt whose answer was lost may be that attempt's own doing: if the server then has the stage under our machine's
-// name, still to be started, it's ours.
+// A lock error after an attempt whose answer was lost may be that attempt's own doing: if the
+// server then has the stage under our machine's name, still to be started, it's ours.
 func (c *Client) Accept(ctx context.Context, stage *drone.Stage) error {
 	k := call{name: fmt.Sprintf("accept stage %d", stage.ID), method: http.MethodPost,
 		path: fmt.Sprintf("/stage/%d?machine=%s", stage.ID, url.QueryEscape(stage.Machine))}
@@ -69,8 +70,9 @@ func (c *Client) Accept(ctx context.Context, stage *drone.Stage) error {
 	return nil
 }
 
-// Detail gets everything that the stage needs to run. Build, stage, configuration, repository and system are there; netrc is nil for a
-// public repository; no secret is nil. What is missing from a readable answer is an *AnswerError, and final.
+// Detail gets everything that the stage needs to run. Build, stage, configuration, repository and
+// system are there; netrc is nil for a public repository; no secret is nil. What is missing from a
+// readable answer is an *AnswerError, and final.
 func (c *Client) Detail(ctx context.Context, stage *drone.Stage) (*client.Context, error) {
 	d, err := c.detail(ctx, stage.ID)
 	if err != nil {
@@ -125,7 +127,7 @@ func (c *Client) checkStage(k call, got *drone.Stage, id int64) error {
 	return nil
 }
 
-// Final tells whether a status of a stage or a step is its last.
+// Final reports whether a status of a stage or a step is its last.
 func Final(status string) bool {
 	switch status {
 	case "", drone.StatusPending, drone.StatusRunning, drone.StatusWaiting, drone.StatusBlocked:

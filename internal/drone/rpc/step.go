@@ -10,16 +10,20 @@ import (
 	"github.com/drone/runner-go/client"
 )
 
-// UpdateStep puts the state of the step, and refreshes its version. A first update to running also opens the step's live log, so it comes before the
-// first Batch. A step that somebody else changed first, as a cancel does, is client.ErrOptimisticLock.
+// UpdateStep puts the state of the step, and refreshes its version. A first update to running also
+// opens the step's live log, so it comes before the first Batch. A step that somebody else changed
+// first, as a cancel does, is client.ErrOptimisticLock.
 //
-// A lock error after an attempt whose answer was lost is taken for that attempt's own doing, unless the stage is final by now: the step counts
-// as delivered, and its version as one higher, since that is what an update makes of it and nobody else updates a running stage's steps.
+// A lock error after an attempt whose answer was lost is taken for that attempt's own doing, unless
+// the stage is final by now: the step counts as delivered, and its version as one higher, since
+// that is what an update makes of it and nobody else updates a running stage's steps.
 func (c *Client) UpdateStep(ctx context.Context, step *drone.Step) error {
 	name := fmt.Sprintf("update step %d %q to %q", step.ID, step.Name, step.Status)
 	k := call{name: name, method: http.MethodPut, path: fmt.Sprintf("/step/%d", step.ID)}
 	var err error
-	if k.body, err = encode(name, step); err != nil {
+	send := *step
+	send.Error = clip(step.Error)
+	if k.body, err = encode(name, &send); err != nil {
 		return err
 	}
 	var got *drone.Step
@@ -53,7 +57,8 @@ func (c *Client) UpdateStep(ctx context.Context, step *drone.Step) error {
 	return nil
 }
 
-// UploadCard gives the step a card. Afterwards UpdateStep tells the server the card's schema, in step.Schema.
+// UploadCard gives the step a card. Afterwards UpdateStep tells the server the card's schema, in
+// step.Schema.
 func (c *Client) UploadCard(ctx context.Context, step int64, card *drone.CardInput) error {
 	name := fmt.Sprintf("upload the card of step %d", step)
 	if card == nil {

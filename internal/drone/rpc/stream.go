@@ -10,8 +10,9 @@ import (
 // expectAbove is the size from which a body asks for leave first: the default limit of nginx.
 const expectAbove = 1 << 20
 
-// stream is the body of one attempt. It tells of progress, keeps the source's own errors apart from the network's, and announces when
-// the transport, which may outlive the attempt, has let go of the source.
+// stream is the body of one attempt. It tells of progress, keeps the source's own errors apart from
+// the network's, and announces when the transport, which may outlive the attempt, has let go of the
+// source.
 type stream struct {
 	source io.ReadCloser
 	moved  func()
@@ -54,7 +55,8 @@ func (s *stream) failure() error {
 	return s.err
 }
 
-// length is the size in bytes where the source tells it (a buffer, a file), else -1: the body is then sent in chunks.
+// length is the size in bytes where the source tells it (a buffer, a file), else -1: the body is
+// then sent in chunks.
 func (s *stream) length() int64 {
 	switch r := s.source.(type) {
 	case interface{ Len() int }:

@@ -17,7 +17,10 @@ import (
 const (
 	basePath    = "/rpc/v2"
 	tokenHeader = "X-Drone-Token"
-	// maxAnswer bounds what is read of an answer, so that a broken server or proxy can't fill the memory.
+	// dialTimeout covers two lost packets of a connection's begin; see DefaultBackoffMax.
+	dialTimeout = 4 * time.Second
+	// maxAnswer bounds what is read of an answer, so that a broken server or proxy can't fill the
+	// memory.
 	maxAnswer = 64 << 20
 )
 
@@ -27,13 +30,19 @@ type call struct {
 	name   string
 	method string
 	path   string // below basePath
+	// public marks a call of the server's API for people: its path is below the server's address,
+	// and it has no token.
+	public bool
 	// body is sent as it is. Instead, stream is opened anew for each attempt.
 	body   []byte
 	stream func() (io.ReadCloser, error)
 	// poll marks the calls that the server holds for 30 s.
 	poll bool
-	// keepsFirst marks the calls whose content the server stores once: a duplicate then is a delivery.
+	// keepsFirst marks the calls whose content the server stores once: a duplicate then is a
+	// delivery.
 	keepsFirst bool
+	// unlimited marks the calls to which Options.RefusedFor doesn't apply.
+	unlimited bool
 }
 
 // answer is what came back, read to its end, with a status from 200 to 299.
@@ -45,8 +54,9 @@ type answer struct {
 // errStalled ends an attempt that stood still.
 var errStalled = errors.New("nothing moved")
 
-// newHTTPClient makes the one connection pool of a client: HTTP/1.1, since long polls that share one HTTP/2 connection all die with it, and
-// no redirect is followed, since a PUT would silently become a GET.
+// newHTTPClient makes the one connection pool of a client: HTTP/1.1, since long polls that share
+// one HTTP/2 connection all die with it, and no redirect is followed, since a PUT would silently
+// become a GET.
 func newHTTPClient(skipVerify bool) *http.Client {
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
@@ -54,11 +64,12 @@ func newHTTPClient(skipVerify bool) *http.Client {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         (&net.Dialer{Timeout: 20 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+			DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: skipVerify},
 			TLSHandshakeTimeout: 15 * time.Second,
 			Protocols:           &protocols,
-			// Shorter than the keep-alive of the usual proxies, so that a request seldom meets a connection that was just closed.
+			// Shorter than the keep-alive of the usual proxies, so that a request seldom meets a
+			// connection that was just closed.
 			IdleConnTimeout:       30 * time.Second,
 			MaxIdleConnsPerHost:   64,
 			ExpectContinueTimeout: time.Second,
@@ -66,7 +77,8 @@ func newHTTPClient(skipVerify bool) *http.Client {
 	}
 }
 
-// attempt makes the call once. Its errors are a *StatusError, a *TransportError, an *AnswerError, the context's cause, or one that no repetition mends.
+// attempt makes the call once. Its errors are a *StatusError, a *TransportError, an *AnswerError,
+// the context's cause, or one that no repetition mends.
 func (c *Client) attempt(ctx context.Context, k call) (answer, error) {
 	if c.bad != nil {
 		return answer{}, fmt.Errorf("%s: %w", k.name, c.bad)
@@ -88,7 +100,8 @@ func (c *Client) attempt(ctx context.Context, k call) (answer, error) {
 	c.dump.request(req, k)
 	a, err := c.roundTrip(req, k, func() { stalled.Reset(patience) })
 	if sent != nil {
-		// The transport may still be reading the stream, which belongs to the caller: hang up and wait until it has let go.
+		// The transport may still be reading the stream, which belongs to the caller: hang up and
+		// wait until it has let go.
 		cancel(nil)
 		<-sent.closed
 		if rerr := sent.failure(); rerr != nil {
@@ -115,11 +128,17 @@ func (c *Client) request(ctx context.Context, k call, moved func()) (*http.Reque
 	if k.body != nil {
 		body = bytes.NewReader(k.body)
 	}
-	req, err := http.NewRequestWithContext(ctx, k.method, c.base+basePath+k.path, body)
+	base := c.base + basePath
+	if k.public {
+		base = c.base
+	}
+	req, err := http.NewRequestWithContext(ctx, k.method, base+k.path, body)
 	if err != nil {
 		return nil, nil, err
 	}
-	req.Header.Set(tokenHeader, c.opts.Secret)
+	if !k.public {
+		req.Header.Set(tokenHeader, c.opts.Secret)
+	}
 	req.Header.Set("User-Agent", c.opts.UserAgent)
 	if k.stream == nil {
 		return req, nil, nil
@@ -131,7 +150,8 @@ func (c *Client) request(ctx context.Context, k call, moved func()) (*http.Reque
 	s := newStream(source, moved)
 	req.Body, req.ContentLength = s, s.length()
 	if req.ContentLength < 0 || req.ContentLength > expectAbove {
-		// A proxy that caps the size of bodies then says so before it has been sent megabytes that it cuts off.
+		// A proxy that caps the size of bodies then says so before it has been sent megabytes that
+		// it cuts off.
 		req.Header.Set("Expect", "100-continue")
 	}
 	return req, s, nil
@@ -157,7 +177,8 @@ func (c *Client) roundTrip(req *http.Request, k call, moved func()) (answer, err
 	case err != nil:
 		return answer{}, &TransportError{Call: k.name, Server: c.base, Err: fmt.Errorf("the answer breaks off after %d bytes: %w", len(body), err)}
 	case strings.HasPrefix(res.Header.Get("Content-Type"), "text/html"):
-		// The server has no pages at these paths. Taken for its answer, it would make a log that nobody has a delivered one, and a build that runs a cancelled one.
+		// The server has no pages at these paths. Taken for its answer, it would make a log that
+		// nobody has a delivered one, and a build that runs a cancelled one.
 		return answer{}, &AnswerError{Call: k.name, Server: c.base, Err: errors.New("it is a page of HTML, as a proxy shows whose server is away; see that DRONE_RPC_HOST is a Drone server")}
 	case len(body) > maxAnswer:
 		return answer{}, &TransportError{Call: k.name, Server: c.base, Err: fmt.Errorf("the answer is longer than %d bytes", maxAnswer)}

@@ -20,7 +20,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// source counts how often it was opened and closed. It hides what it reads from: the length isn't known.
+// source counts how often it was opened and closed. It hides what it reads from: the length isn't
+// known.
 type source struct {
 	text         string
 	opened, open atomic.Int32
@@ -133,7 +134,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// A known length is announced; a large body asks for leave before it is sent, and a refusal then is told as such.
+// A known length is announced; a large body asks for leave before it is sent, and a refusal then is
+// told as such.
 func TestUploadLength(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
 	if err := os.WriteFile(file, []byte("[]"), 0o600); err != nil {

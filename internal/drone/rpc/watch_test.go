@@ -54,8 +54,8 @@ func TestWatchCancel(t *testing.T) {
 	}
 }
 
-// After a break the watch returns as soon as the server holds one again, though a long poll is far from its end: the caller then reads the stage and
-// sees a cancel that fell into the gap.
+// After a break the watch returns as soon as the server holds one again, though a long poll is far
+// from its end: the caller then reads the stage and sees a cancel that fell into the gap.
 func TestWatchReturnsAfterBreak(t *testing.T) {
 	s := rpctest.NewServer(t, rpctest.WithHold(time.Hour))
 	id := s.Enqueue(rpctest.Build{})

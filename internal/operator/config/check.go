@@ -130,8 +130,11 @@ func (l *loader) checkRunner(r *Runner) {
 		l.fail("DRONE_RUNNER_REAP_INTERVAL: %q is negative: write a duration such as 10m or 1h, or 0 for once at "+
 			"start", r.ReapInterval)
 	}
+	if r.ReportTimeout < 0 {
+		l.fail("DRONE_RUNNER_REPORT_TIMEOUT: %q is negative: write a duration such as 10m or 1h, or 0 for no limit", r.ReportTimeout)
+	}
 	if r.LogLimit < 0 {
-		l.fail("DRONE_RUNNER_LOG_LIMIT: %d is negative: write a number of bytes, such as 5MB", r.LogLimit)
+		l.fail("DRONE_RUNNER_LOG_LIMIT: %d is negative: write a number of bytes, such as 10MB", r.LogLimit)
 	}
 	if r.Privileged != "" && r.Privileged != privilegedRefuse {
 		l.fail("DRONE_RUNNER_PRIVILEGED: %q is not known: it can be refuse, or be left out; nothing runs "+

@@ -133,9 +133,18 @@ type (
 		// `ecr`, `gcr`, `gar`, `acr` and `heroku`, `thegeeklab/drone-docker-buildx` and
 		// `woodpeckerci/plugin-docker-buildx` are always among them.
 		DockerPlugins []string `envconfig:"DRONE_RUNNER_DOCKER_PLUGINS"`
-		// LogLimit is how many bytes of a step's log are kept: `5242880`, `5MB`. Past it the head
-		// and the tail stay, and a line says how much is missing.
-		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"5MB"`
+		// LogLimit is how many bytes of a step's log are sent to the server: `10485760`, `10MB`. Past
+		// it the head and the tail stay, and a line says how much is missing. Each line is sent with
+		// its number and its time, about 35 bytes; so `10MB` is about 5 MB of text in lines of usual
+		// length. A log that the server refuses as too large is shortened further.
+		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"10MB"`
+		// ReportTimeout is how long a report is repeated that the server refuses while it does
+		// everything else: `10m`, `1h`. It is a step's log, which its store may be unable to take, a
+		// card, a step's state, or the details of a pipeline. A log that is given up is kept in the
+		// folder `lost` of `DRONE_RUNNER_STATE`, and the pipeline's page says so. The time that the
+		// server or its database is away doesn't count, and the end of a pipeline is reported however
+		// long that takes. `0` is without limit.
+		ReportTimeout time.Duration `envconfig:"DRONE_RUNNER_REPORT_TIMEOUT" default:"10m"`
 		// DrainTimeout is how long running pipelines may take to end after SIGTERM, before they are
 		// cancelled: `90s`, `1h`. `0` is as long as they take; each repository's own timeout holds
 		// all the same.

@@ -1,7 +1,9 @@
-// Package console shows stages on a terminal: it is the runtime.Reporter of builds that no server waits for.
+// Package console shows stages on a terminal: it is the runtime.Reporter of builds that no server
+// waits for.
 //
-// The one rule to keep: what is printed is printed by whole lines, each with the name of its step, so that steps that run at once stay readable. Secrets are
-// masked before they come here; nothing here knows them.
+// The one rule to keep: what is printed is printed by whole lines, each with the name of its step,
+// so that steps that run at once stay readable. Secrets are masked before they come here; nothing
+// here knows them.
 package console
 
 import (
@@ -24,8 +26,10 @@ import (
 // maxPrefix is how wide the column of step names gets; longer names stick out.
 const maxPrefix = 24
 
-// Console prints one stage after the other, and remembers how each ended for Total. Its methods may be called concurrently, as a Reporter's may, for one
-// stage at a time. It writes to nothing but its writer, and an error of that one changes nothing: a build doesn't fail because nobody reads its output.
+// Console prints one stage after the other, and remembers how each ended for Total. Its methods may
+// be called concurrently, as a Reporter's may, for one stage at a time. It writes to nothing but
+// its writer, and an error of that one changes nothing: a build doesn't fail because nobody reads
+// its output.
 type Console struct {
 	mu    sync.Mutex
 	out   io.Writer
@@ -53,7 +57,8 @@ func New(w io.Writer, colors bool) *Console {
 	return &Console{out: w, paint: painter(colors)}
 }
 
-// Colors tells whether output to f is to be coloured: f is a terminal, and neither NO_COLOR (https://no-color.org) nor TERM=dumb forbids it.
+// Colors reports whether output to f is to be coloured: f is a terminal, and neither NO_COLOR
+// (https://no-color.org) nor TERM=dumb forbids it.
 func Colors(f *os.File) bool {
 	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
 }
@@ -88,14 +93,16 @@ func (c *Console) StepStarted(_ context.Context, step drone.Step) runtime.Log {
 	return &log{console: c, prefix: c.prefix(step, "|")}
 }
 
-// DetachedFailed notes why a service or a detached step has failed, whose record says that it passed.
+// DetachedFailed notes why a service or a detached step has failed, whose record says that it
+// passed.
 func (c *Console) DetachedFailed(step, why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.failed[step] = why
 }
 
-// outcome returns the status of a step as it is shown. Failed is what a detached one did without failing its stage.
+// outcome returns the status of a step as it is shown. Failed is what a detached one did without
+// failing its stage.
 func (c *Console) outcome(step drone.Step) (status string, color color) {
 	if _, ok := c.failed[step.Name]; ok && step.Detached && step.Status == drone.StatusPassing {
 		return "failed", red

@@ -15,6 +15,9 @@ import (
 
 	"github.com/drone/drone-go/drone"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -44,11 +47,10 @@ func play(t *testing.T, c *Console) {
 	web.Detached = true
 	webLog := c.StepStarted(ctx, web)
 	build := c.StepStarted(ctx, step(2, "build", drone.StatusRunning, 0))
-	// Two steps that write at once, in pieces: their lines stay whole.
-	fmt.Fprint(webLog, "listening ")
-	fmt.Fprint(build, "+ make\ncompi")
-	fmt.Fprint(webLog, "on :80\n")
-	fmt.Fprint(build, "ling\r\n 10%\r 100%\n\x1b[31mred\nlast line without an end")
+	// Two steps that write at once: their lines stay whole.
+	lines(build, "+ make\n")
+	lines(webLog, "listening on :80\n")
+	lines(build, "compiling\r\n", " 10%\r 100%\n", "\x1b[31mred\n", "last line without an end")
 	time.Sleep(1234 * time.Millisecond)
 	build.Close()
 	finish(step(2, "build", drone.StatusPassing, 0))
@@ -109,7 +111,7 @@ func TestOutput(t *testing.T) {
 func TestLinesOfParallelStepsDontMix(t *testing.T) {
 	var out bytes.Buffer
 	c := New(&out, false)
-	const steps, lines = 8, 200
+	const steps, each = 8, 200
 	stage := drone.Stage{Name: "default"}
 	for i := range steps {
 		stage.Steps = append(stage.Steps, &drone.Step{Number: i + 1, Name: fmt.Sprintf("step%d", i+1)})
@@ -120,15 +122,15 @@ func TestLinesOfParallelStepsDontMix(t *testing.T) {
 	var running sync.WaitGroup
 	for _, step := range stage.Steps {
 		running.Go(func() {
-			log := c.StepStarted(t.Context(), *step)
-			for i := range lines {
+			out := livelog.NewOutput(c.StepStarted(t.Context(), *step), livelog.NewMask(nil))
+			for i := range each {
 				for piece := range strings.SplitSeq(fmt.Sprintf("line %d of %s|\n", i, step.Name), " ") {
-					if _, err := log.Write([]byte(piece + " ")); err != nil {
+					if _, err := out.Write([]byte(piece + " ")); err != nil {
 						t.Error(err)
 					}
 				}
 			}
-			if err := log.Close(); err != nil {
+			if _, err := out.Close(); err != nil {
 				t.Error(err)
 			}
 			c.StepFinished(t.Context(), *step, nil)
@@ -144,8 +146,8 @@ func TestLinesOfParallelStepsDontMix(t *testing.T) {
 			}
 		}
 	}
-	if count != steps*lines {
-		t.Errorf("%d lines were printed, want %d", count, steps*lines)
+	if count != steps*each {
+		t.Errorf("%d lines were printed, want %d", count, steps*each)
 	}
 }
 
@@ -153,42 +155,43 @@ func TestLog(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		colors bool
-		writes []string
+		lines  []string
 		want   string
 	}{
 		{"nothing", false, nil, ""},
 		{"an empty line", false, []string{"\n"}, "s | \n"},
-		{"one line in three writes", false, []string{"a", "b", "c\n"}, "s | abc\n"},
-		{"three lines in one write", false, []string{"a\nb\nc\n"}, "s | a\ns | b\ns | c\n"},
+		{"three lines", false, []string{"a\n", "b\n", "c\n"}, "s | a\ns | b\ns | c\n"},
+		{"more than is printed at once", false, []string{strings.Repeat("x", flushSize) + "\n", "y\n"}, "s | " + strings.Repeat("x", flushSize) + "\ns | y\n"},
 		{"no end of line", false, []string{"a"}, "s | a\n"},
 		{"a file keeps what a terminal would overwrite", false, []string{"1%\r2%\r\n"}, "s | 1%\r2%\n"},
 		{"a terminal sees the last state of a bar", true, []string{"1%\r2%\r\n"}, "\x1b[36ms |\x1b[0m 2%\n"},
 		{"colours of a line end with it", true, []string{"\x1b[31mred\n"}, "\x1b[36ms |\x1b[0m \x1b[31mred\x1b[0m\n"},
-		{"a line without an end is held back to a bound", false, []string{strings.Repeat("x", maxLine), "y\n"}, "s | " + strings.Repeat("x", maxLine) + "\ns | y\n"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			var out bytes.Buffer
 			c := New(&out, row.colors)
 			l := &log{console: c, prefix: c.prefix(drone.Step{Number: 1, Name: "s"}, "|")}
-			for _, w := range row.writes {
-				if n, err := l.Write([]byte(w)); n != len(w) || err != nil {
-					t.Fatalf("Write: %d, %v", n, err)
-				}
-			}
+			lines(l, row.lines...)
 			if err := l.Close(); err != nil {
 				t.Fatal(err)
 			}
+			lines(l, "late")
 			if diff := cmp.Diff(row.want, out.String()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
-			}
-			if _, err := l.Write([]byte("late")); !errors.Is(err, os.ErrClosed) {
-				t.Errorf("Write after Close: %v, want %v", err, os.ErrClosed)
 			}
 			if err := l.Close(); err != nil {
 				t.Errorf("second Close: %v", err)
 			}
 		})
 	}
+}
+
+// lines gives a log lines, and has them printed.
+func lines(log runtime.Log, texts ...string) {
+	for _, text := range texts {
+		log.Line([]byte(text))
+	}
+	log.Flush()
 }
 
 // broken is a terminal that is gone.

@@ -6,7 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Metrics are the figures that /metrics serves, in Prometheus's text format. They are safe for concurrent use.
+// Metrics are the figures that /metrics serves, in Prometheus's text format. They are safe for
+// concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 
@@ -18,7 +19,8 @@ type Metrics struct {
 // namespace begins the name of each figure.
 const namespace = "drone_runner"
 
-// NewMetrics has those of the process, and all of the runner's at 0. running is asked for the number of builds each time.
+// NewMetrics has those of the process, and all of the runner's at 0. running is asked for the
+// number of builds each time.
 func NewMetrics(running func() int) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	vec := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -53,8 +55,8 @@ func (m *Metrics) Daemon(up func() bool, restarts func() int) {
 	}, func() float64 { return float64(restarts()) }))
 }
 
-// Disk adds the Docker daemon's disk, of which usage is asked once for each reader, and the marks of the cache's budget on it; all in bytes, and 0 where nobody knows. It is called
-// once at most.
+// Disk adds the Docker daemon's disk, of which usage is asked once for each reader, and the marks
+// of the cache's budget on it; all in bytes, and 0 where nobody knows. It is called once at most.
 func (m *Metrics) Disk(usage func() (used, size, high, low int64)) {
 	d := &disk{usage: usage}
 	for _, g := range []struct{ name, help string }{

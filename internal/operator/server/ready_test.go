@@ -34,3 +34,33 @@ func TestReadiness(t *testing.T) {
 	r.NotReady("draining")
 	expect(http.StatusServiceUnavailable, `"reason":"draining"`)
 }
+
+// What the Drone server says is the reason: at once at the start, and later once it says so
+// repeatedly.
+func TestReadinessFollowsTheServer(t *testing.T) {
+	r := server.NewReadiness("starting", nil)
+	url, _ := start(t, r.Part(nil))
+	expect := func(status int, want string) {
+		t.Helper()
+		if got, body := get(t, http.MethodGet, url+"/readyz"); got != status || !strings.Contains(body, want) {
+			t.Errorf("status %d, want %d with %s: %s", got, status, want, body)
+		}
+	}
+	wrong := errors.New("DRONE_RPC_SECRET is wrong")
+	r.Answered(wrong)
+	expect(http.StatusServiceUnavailable, "DRONE_RPC_SECRET is wrong")
+	r.Answered(nil)
+	expect(http.StatusOK, "ready")
+	for range 2 {
+		r.Answered(wrong)
+		expect(http.StatusOK, "ready")
+	}
+	r.Answered(nil)
+	r.Answered(wrong)
+	r.Answered(wrong)
+	expect(http.StatusOK, "ready")
+	r.Answered(wrong)
+	expect(http.StatusServiceUnavailable, "DRONE_RPC_SECRET is wrong")
+	r.Answered(nil)
+	expect(http.StatusOK, "ready")
+}

@@ -1,7 +1,8 @@
 // Package server is the runner's own HTTP server: /healthz, and whatever parts it is given.
 //
-// The one rule to keep: nothing that goes wrong is found out late. An address that can't be listened on is an error before anything else starts, and no
-// client, however slow, keeps the server from stopping.
+// The one rule to keep: nothing that goes wrong is found out late. An address that can't be
+// listened on is an error before anything else starts, and no client, however slow, keeps the
+// server from stopping.
 package server
 
 import (
@@ -14,7 +15,8 @@ import (
 	"time"
 )
 
-// How long a client may take for its request, an answer may take, and Run waits for answers that are under way when it has to stop.
+// How long a client may take for its request, an answer may take, and Run waits for answers that
+// are under way when it has to stop.
 const (
 	readTimeout     = 10 * time.Second
 	writeTimeout    = 60 * time.Second
@@ -35,7 +37,8 @@ type Server struct {
 	http     *http.Server
 }
 
-// New listens at addr (":3000", "127.0.0.1:0"), and fails if that is impossible. The server has /healthz and the parts. Call Run, or Close.
+// New listens at addr (":3000", "127.0.0.1:0"), and fails if that is impossible. The server has
+// /healthz and the parts. Call Run, or Close.
 func New(addr string, parts ...Part) (*Server, error) {
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -62,8 +65,8 @@ func New(addr string, parts ...Part) (*Server, error) {
 // Addr is the address that it listens at, with the port that was chosen for port 0.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Run answers until ctx ends, and then for as long as answers are under way, 5 s at most. It returns nil when it stopped because it was asked to. It
-// is called once.
+// Run answers until ctx ends, and then for as long as answers are under way, 5 s at most. It
+// returns nil when it stopped because it was asked to. It is called once.
 func (s *Server) Run(ctx context.Context) error {
 	// Handlers see the end of ctx too, so that one that streams lets go.
 	s.http.BaseContext = func(net.Listener) context.Context { return ctx }
@@ -94,7 +97,8 @@ func (s *Server) Run(ctx context.Context) error {
 // Close stops listening, for a server whose Run is never called.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// healthz says that the process lives; it asks nothing else, so that a Drone server or a daemon that is away doesn't get the runner restarted.
+// healthz says that the process lives; it asks nothing else, so that a Drone server or a daemon
+// that is away doesn't get the runner restarted.
 func healthz(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")

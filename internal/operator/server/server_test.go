@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// start runs a server until the test ends, and returns its URL and the way to stop it, which returns what Run did.
+// start runs a server until the test ends, and returns its URL and the way to stop it, which
+// returns what Run did.
 func start(t *testing.T, parts ...server.Part) (url string, stop func() error) {
 	t.Helper()
 	s, err := server.New("127.0.0.1:0", parts...)

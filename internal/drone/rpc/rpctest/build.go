@@ -16,7 +16,8 @@ import (
 
 // Build is what Enqueue makes a build of. Everything but YAML has a default.
 type Build struct {
-	// YAML is the .drone.yml. Each pipeline document of it becomes a stage; a document that can't be read, one named "default".
+	// YAML is the .drone.yml. Each pipeline document of it becomes a stage; a document that can't
+	// be read, one named "default".
 	YAML string
 	// Secrets of the repository, by name. Netrc, if any, makes the repository private.
 	Secrets map[string]string
@@ -58,7 +59,8 @@ type document struct {
 	} `yaml:"trigger"`
 }
 
-// Enqueue adds a build whose stages runners may ask for at once, those without depends_on, and returns its id.
+// Enqueue adds a build whose stages runners may ask for at once, those without depends_on, and
+// returns its id.
 func (s *Server) Enqueue(b Build) int64 {
 	branch := or(b.Branch, "main")
 	slug := or(b.Slug, "octo/lab")
@@ -153,7 +155,8 @@ func (d *document) outcomes() (onSuccess, onFailure bool) {
 	return strings.Contains(text, drone.StatusPassing), strings.Contains(text, drone.StatusFailing)
 }
 
-// Cancel ends a build as its user would: the server writes the final states itself, and tells those who watch at this moment, nobody else.
+// Cancel ends a build as its user would: the server writes the final states itself, and tells those
+// who watch at this moment, nobody else.
 func (s *Server) Cancel(id int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,8 +199,8 @@ func (s *Server) Cancel(id int64) {
 	s.notify()
 }
 
-// settle goes on after a stage has ended: stages that waited for it run or are skipped, and the build ends with its last stage. The caller
-// holds mu.
+// settle goes on after a stage has ended: stages that waited for it run or are skipped, and the
+// build ends with its last stage. The caller holds mu.
 func (b *build) settle() {
 	for again := true; again; {
 		again = false
@@ -231,7 +234,8 @@ func (b *build) settle() {
 	b.Finished = now()
 }
 
-// dependencies tells whether all that the stage waits for has ended, and whether any of it failed.
+// dependencies reports whether all that the stage waits for has ended, and whether any of it
+// failed.
 func (b *build) dependencies(st *stage) (ready, failed bool) {
 	for _, other := range b.stages {
 		if !slices.Contains(st.DependsOn, other.Name) {

@@ -11,27 +11,31 @@ import (
 	"time"
 )
 
-// Fault says which calls go wrong, and how. Its zero value, with a Status, fails the next call whatever it is.
+// Fault says which calls go wrong, and how. Its zero value, with a Status, fails the next call
+// whatever it is.
 type Fault struct {
-	// Call is one of the Call constants, Method an HTTP method, Path a pattern of path.Match for the whole path without its query
-	// ("/rpc/v2/step/*/logs/batch"). Empty ones match all.
+	// Call is one of the Call constants, Method an HTTP method, Path a pattern of path.Match for
+	// the whole path without its query ("/rpc/v2/step/*/logs/batch"). Empty ones match all.
 	Call   string
 	Method string
 	Path   string
 
-	// Skip leaves the first matching calls alone; Every then strikes each n-th only. Times is how many calls are struck: 0 is one, less is all.
+	// Skip leaves the first matching calls alone; Every then strikes each n-th only. Times is how
+	// many calls are struck: 0 is one, less is all.
 	Skip  int
 	Every int
 	Times int
 
-	// Delay comes first, and then the end of Hold, unless it is nil. A fault with nothing else lets the call go on after them.
+	// Delay comes first, and then the end of Hold, unless it is nil. A fault with nothing else lets
+	// the call go on after them.
 	Delay time.Duration
 	Hold  <-chan struct{}
 	// Applied has the server do what was asked, before its answer is replaced or cut.
 	Applied bool
 	// Drop cuts the connection instead of an answer.
 	Drop bool
-	// Truncate cuts the connection after that many bytes of the real answer's body. It implies Applied.
+	// Truncate cuts the connection after that many bytes of the real answer's body. It implies
+	// Applied.
 	Truncate int
 	// Status, Header and Body are the answer. Status 0 with a Body is 200.
 	Status int
@@ -45,7 +49,8 @@ type activeFault struct {
 	gone         bool
 }
 
-// Fault arms a fault. Of several that match a call, the one armed first strikes. The result disarms it.
+// Fault arms a fault. Of several that match a call, the one armed first strikes. The result disarms
+// it.
 func (s *Server) Fault(f Fault) (disarm func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -69,7 +74,8 @@ func (s *Server) Faulted() int {
 	return n
 }
 
-// strike finds the fault for a call. What the call is about is then no more expected to be in perfect order.
+// strike finds the fault for a call. What the call is about is then no more expected to be in
+// perfect order.
 func (s *Server) strike(c *exchange) *Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +125,8 @@ func (s *Server) disturb(c *exchange) {
 	}
 }
 
-// hold waits for the end of until, and tells whether the runner is still there then. That it has left shows only once the body is read.
+// hold waits for the end of until, and reports whether the runner is still there then. That it has
+// left shows only once the body is read.
 func hold(c *exchange, until <-chan struct{}) bool {
 	body, err := io.ReadAll(c.body)
 	c.body = bytes.NewReader(body)

@@ -31,7 +31,8 @@ func (r Request) String() string {
 	return fmt.Sprintf("%s %s -> %d", r.Method, r.Path, r.Status)
 }
 
-// Requests is the journal: every request since the start, in the order of their arrival; those of the named calls only, if any is named.
+// Requests is the journal: every request since the start, in the order of their arrival; those of
+// the named calls only, if any is named.
 func (s *Server) Requests(calls ...string) []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,7 +11,8 @@ import (
 	"github.com/drone/drone-go/drone"
 )
 
-// longest is the highest time of a line, in seconds since the step began, that can be meant: a higher one is a date.
+// longest is the highest time of a line, in seconds since the step began, that can be meant: a
+// higher one is a date.
 const longest = 10 * 24 * 3600
 
 // batch takes lines for those who watch.
@@ -149,8 +150,8 @@ func (s *Server) checkLine(c *exchange, st *step, line *drone.Line) {
 	}
 }
 
-// compare records where the log differs from its batches. A log that was shortened, so that numbers past the cut may mean other lines, is compared up to
-// the first difference. The caller holds mu.
+// compare records where the log differs from its batches. A log that was shortened, so that numbers
+// past the cut may mean other lines, is compared up to the first difference. The caller holds mu.
 func (s *Server) compare(c *exchange, st *step) {
 	if len(st.live) == 0 {
 		return

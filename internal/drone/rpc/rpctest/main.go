@@ -38,7 +38,7 @@ func (m *Main) Cleanup(f func()) {
 	m.cleanups = append(m.cleanups, f)
 }
 
-// Close does the cleanups and tells whether all went well.
+// Close does the cleanups and reports whether all went well.
 func (m *Main) Close() bool {
 	m.mu.Lock()
 	cleanups := m.cleanups

@@ -24,10 +24,11 @@ type (
 	// StepResult is a step with what it delivered.
 	StepResult struct {
 		drone.Step
-		// Live are the lines of its batches, Log those of its upload. With WithoutLogs both are empty.
+		// Live are the lines of its batches, Log those of its upload. With WithoutLogs both are
+		// empty.
 		Live []drone.Line
 		Log  []drone.Line
-		// Uploaded tells whether there was an upload; Lines and Bytes measure it.
+		// Uploaded reports whether there was an upload; Lines and Bytes measure it.
 		Uploaded bool
 		Lines    int
 		Bytes    int64
@@ -35,8 +36,8 @@ type (
 	}
 )
 
-// Wait waits until the server has the final state of every stage of the build, or the context ends. After a Cancel that is at once, while a
-// runner may still deliver logs.
+// Wait waits until the server has the final state of every stage of the build, or the context ends.
+// After a Cancel that is at once, while a runner may still deliver logs.
 func (s *Server) Wait(ctx context.Context, id int64) (Result, error) {
 	err := s.until(ctx, func() bool {
 		b := s.builds[id]
@@ -45,8 +46,8 @@ func (s *Server) Wait(ctx context.Context, id int64) (Result, error) {
 	return s.Result(id), err
 }
 
-// Until waits for a condition on the build's state, which is called after every change, or the end of the context, whose cause it returns. The
-// condition must not call the server.
+// Until waits for a condition on the build's state, which is called after every change, or the end
+// of the context, whose cause it returns. The condition must not call the server.
 func (s *Server) Until(ctx context.Context, id int64, condition func(Result) bool) error {
 	return s.until(ctx, func() bool { return condition(s.result(id)) })
 }

@@ -22,6 +22,8 @@ const (
 	CallBatch      = "batch"
 	CallUpload     = "upload"
 	CallCard       = "card"
+	// CallBuild is the record of a build in the API for people.
+	CallBuild = "build"
 )
 
 type route struct {
@@ -56,6 +58,7 @@ func routes() []route {
 		{CallBatch, "POST", path("/step/([0-9]+)/logs/batch"), (*Server).batch},
 		{CallUpload, "POST", path("/step/([0-9]+)/logs/upload"), (*Server).upload},
 		{CallCard, "POST", path("/step/([0-9]+)/card"), (*Server).card},
+		{CallBuild, "GET", regexp.MustCompile("^/api/repos/[^/]+/[^/]+/builds/([0-9]+)$"), (*Server).record},
 	}
 }
 
@@ -77,7 +80,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	c.body = io.TeeReader(r.Body, &capped{w: peek, left: maxJournalBody})
 	defer func() { s.sent(entry, peek.Bytes()) }()
 
-	if r.Header.Get("X-Drone-Token") != s.secret {
+	switch token := r.Header.Get("X-Drone-Token"); {
+	case c.call == CallBuild:
+		if token != "" {
+			s.violation("%s: the secret of the runners is none of this call's business", c)
+		}
+	case token != s.secret:
 		c.reply(http.StatusUnauthorized, nil)
 		return
 	}
@@ -90,7 +98,26 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		c.text(http.StatusNotFound, "404 page not found")
 		return
 	}
+	if !s.fits(c) {
+		c.text(http.StatusRequestEntityTooLarge, "<html><head><title>413 Request Entity Too Large</title></head></html>")
+		return
+	}
 	handle(s, c)
+}
+
+// fits reports whether a proxy before the server lets the body through. It reads bodies whole, as
+// the usual ones do.
+func (s *Server) fits(c *exchange) bool {
+	limit := s.maxBody.Load()
+	if limit <= 0 {
+		return true
+	}
+	if c.r.ContentLength > limit {
+		return false
+	}
+	body, err := io.ReadAll(io.LimitReader(c.body, limit+1))
+	c.body = io.MultiReader(bytes.NewReader(body), c.body)
+	return err != nil || int64(len(body)) <= limit
 }
 
 // reply answers with JSON, as text/plain as the real server does; nil is no body.
@@ -120,8 +147,8 @@ func (c *exchange) text(status int, text string) {
 	http.Error(c.w, text, status)
 }
 
-// hangUp cuts the connection at once: the panic alone would first read what the runner still sends. It doesn't return: a handler that just
-// returned would be taken to have answered 200.
+// hangUp cuts the connection at once: the panic alone would first read what the runner still sends.
+// It doesn't return: a handler that just returned would be taken to have answered 200.
 func (c *exchange) hangUp() {
 	if conn, _, err := http.NewResponseController(c.w).Hijack(); err == nil {
 		_ = conn.Close()
@@ -147,7 +174,8 @@ func (c *capped) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// pause waits, or until the runner or the server hangs up, and tells whether it waited to the end.
+// pause waits, or until the runner or the server hangs up, and reports whether it waited to the
+// end.
 func pause(r *http.Request, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

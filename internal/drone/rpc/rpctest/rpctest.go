@@ -1,8 +1,9 @@
-// Package rpctest is a Drone server for tests: it speaks the runner RPC as Drone 2.25 was seen to speak it, keeps what it is told in
-// memory, and fails on demand.
+// Package rpctest is a Drone server for tests: it speaks the runner RPC as Drone 2.25 was seen to
+// speak it, keeps what it is told in memory, and fails on demand.
 //
-// The one rule to keep: it is as strict as it is faithful. What a real server would let pass although no runner should do it (an unknown field, a batch
-// before its step runs, a stage that ends before its steps, a log that differs from its batches) is answered as the real one does and
+// The one rule to keep: it is as strict as it is faithful. What a real server would let pass
+// although no runner should do it (an unknown field, a batch before its step runs, a stage that
+// ends before its steps, a log that differs from its batches) is answered as the real one does and
 // recorded as a violation, which fails the test.
 package rpctest
 
@@ -13,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/drone/drone-go/drone"
@@ -39,6 +41,8 @@ type (
 		hold    time.Duration
 		noLogs  bool
 		address string
+		// maxBody is the longest body that is let through; 0 is any.
+		maxBody atomic.Int64
 
 		listening struct {
 			sync.Mutex
@@ -65,16 +69,23 @@ type (
 // WithSecret sets the secret that runners must present.
 func WithSecret(secret string) Option { return func(s *Server) { s.secret = secret } }
 
-// WithHold sets how long Request and Watch are held before an empty 204: 300 ms by default, 30 s at a real server.
+// WithHold sets how long Request and Watch are held before an empty 204: 300 ms by default, 30 s at
+// a real server.
 func WithHold(d time.Duration) Option { return func(s *Server) { s.hold = d } }
 
 // WithAddress sets where to listen; a free port of 127.0.0.1 by default.
 func WithAddress(address string) Option { return func(s *Server) { s.address = address } }
 
-// WithoutLogs counts the lines of logs and forgets them, for measurements of memory. What lines say is then not checked.
+// LimitBodies has bodies of more than n bytes refused with 413, as a proxy before the server does;
+// 0 lets all through.
+func (s *Server) LimitBodies(n int64) { s.maxBody.Store(n) }
+
+// WithoutLogs counts the lines of logs and forgets them, for measurements of memory. What lines say
+// is then not checked.
 func WithoutLogs() Option { return func(s *Server) { s.noLogs = true } }
 
-// NewServer starts a server. At the end of the test it is stopped, and every violation it saw and nobody fetched fails the test.
+// NewServer starts a server. At the end of the test it is stopped, and every violation it saw and
+// nobody fetched fails the test.
 func NewServer(tb TB, options ...Option) *Server {
 	tb.Helper()
 	s := &Server{
@@ -141,7 +152,8 @@ func (s *Server) Up() {
 	}
 }
 
-// Restart is Down, the loss of all live log streams, which a real server keeps in memory only, and Up.
+// Restart is Down, the loss of all live log streams, which a real server keeps in memory only, and
+// Up.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.Down()
@@ -198,7 +210,8 @@ func (s *Server) notify() {
 	s.changed = make(chan struct{})
 }
 
-// until waits for the condition, which is called with mu held, or the end of the context, whose cause it returns.
+// until waits for the condition, which is called with mu held, or the end of the context, whose
+// cause it returns.
 func (s *Server) until(ctx context.Context, condition func() bool) error {
 	for {
 		s.mu.Lock()
@@ -215,7 +228,7 @@ func (s *Server) until(ctx context.Context, condition func() bool) error {
 	}
 }
 
-// final tells whether a status is the last one of a stage or step.
+// final reports whether a status is the last one of a stage or step.
 func final(status string) bool {
 	switch status {
 	case "", drone.StatusPending, drone.StatusRunning, drone.StatusWaiting, drone.StatusBlocked:

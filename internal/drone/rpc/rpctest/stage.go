@@ -62,7 +62,8 @@ func (s *Server) request(c *exchange) {
 	}
 }
 
-// matches tells whether the runner that asks may have the stage: labels match as a whole, the platform if the runner names one.
+// matches reports whether the runner that asks may have the stage: labels match as a whole, the
+// platform if the runner names one.
 func (st *stage) matches(f *client.Filter) bool {
 	if or(f.Kind, "pipeline") != st.Kind || or(f.Type, "docker") != st.Type {
 		return false
@@ -123,7 +124,8 @@ func (s *Server) detail(c *exchange) {
 	c.reply(http.StatusOK, d)
 }
 
-// update is the PUT of a stage. The answer is what was put, with the ids and versions that the server gave.
+// update is the PUT of a stage. The answer is what was put, with the ids and versions that the
+// server gave.
 func (s *Server) update(c *exchange) {
 	var in drone.Stage
 	if !s.read(c, &in) {
@@ -203,7 +205,8 @@ func (s *Server) checkStage(c *exchange, st *stage, in *drone.Stage) {
 	}
 }
 
-// begin takes a stage that isn't final, and creates its steps. It answers, and returns false, when that fails. The caller holds mu.
+// begin takes a stage that isn't final, and creates its steps. It answers, and returns false, when
+// that fails. The caller holds mu.
 func (s *Server) begin(c *exchange, st *stage, in *drone.Stage, stale bool) bool {
 	if stale {
 		c.lockError()
@@ -236,7 +239,8 @@ func (s *Server) begin(c *exchange, st *stage, in *drone.Stage, stale bool) bool
 	return true
 }
 
-// end takes the final state of a stage and of its steps. It answers, and returns false, when that fails. The caller holds mu.
+// end takes the final state of a stage and of its steps. It answers, and returns false, when that
+// fails. The caller holds mu.
 func (s *Server) end(c *exchange, st *stage, in *drone.Stage, stale bool) bool {
 	for _, put := range in.Steps {
 		have := s.steps[put.ID]

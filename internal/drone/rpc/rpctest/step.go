@@ -86,7 +86,8 @@ func (s *Server) checkStep(c *exchange, st *step, in *drone.Step) {
 	}
 }
 
-// renumbered tells whether the step was created once more, after the first creation's answer was lost; the runner's number is then its first.
+// renumbered reports whether the step was created once more, after the first creation's answer was
+// lost; the runner's number is then its first.
 func (st *step) renumbered() bool {
 	for _, other := range st.stage.steps {
 		if other.abandoned && other.Name == st.Name {
@@ -122,7 +123,8 @@ func (s *Server) card(c *exchange) {
 	c.reply(http.StatusOK, nil)
 }
 
-// watch is the long poll for a cancel. A cancel before it began is not told: not of a finished build either.
+// watch is the long poll for a cancel. A cancel before it began is not told: not of a finished
+// build either.
 func (s *Server) watch(c *exchange) {
 	told := make(chan struct{})
 	s.mu.Lock()
@@ -149,5 +151,5 @@ func (s *Server) watch(c *exchange) {
 	}
 }
 
-// oneLine tells whether the text of a line has no newline but at its end.
+// oneLine reports whether the text of a line has no newline but at its end.
 func oneLine(text string) bool { return !strings.Contains(strings.TrimSuffix(text, "\n"), "\n") }

@@ -8,7 +8,8 @@ import (
 	"net/http"
 )
 
-// Violations fetches, and forgets, what no runner should have done. Those that nobody fetches fail the test.
+// Violations fetches, and forgets, what no runner should have done. Those that nobody fetches fail
+// the test.
 func (s *Server) Violations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -29,8 +30,8 @@ func (s *Server) violates(format string, args ...any) {
 	s.wrong = append(s.wrong, fmt.Sprintf(format, args...))
 }
 
-// read decodes the request's body as the real server does, which ignores what it doesn't know, and records what it would ignore. A body that is no
-// JSON is answered, 400, and false returned.
+// read decodes the request's body as the real server does, which ignores what it doesn't know, and
+// records what it would ignore. A body that is no JSON is answered, 400, and false returned.
 func (s *Server) read(c *exchange, into any) bool {
 	body, err := io.ReadAll(c.body)
 	if err == nil {

@@ -109,7 +109,8 @@ func parse(t *testing.T, text string) map[string]any {
 	return doc
 }
 
-// shape is a document with its values replaced by their types, and lists by their first element. Numbers and strings are enough to tell types.
+// shape is a document with its values replaced by their types, and lists by their first element.
+// Numbers and strings are enough to tell types.
 func shape(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
