@@ -131,9 +131,18 @@ func TestProofInRealPlaces(t *testing.T) {
 			}
 		}
 	}
+	// refused holds that the daemon command ends with a status that isn't 0, and says why.
+	refused := func(t *testing.T, err error, why string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), "this is not proven to be a safe place for builds") || !strings.Contains(err.Error(), why) {
+			t.Errorf("the daemon command isn't refused for %q: %v", why, err)
+		}
+	}
 	t.Run("a container inside with the socket", func(t *testing.T) {
 		out, err := s.try(t, append(inner, "standin/busybox:1", program, "doctor", "--json")...)
 		expect(t, checks(t, out, err), syscont.SignalMount, syscont.SignalPeer)
+		_, err = s.try(t, append(inner, "standin/busybox:1", program, "daemon")...)
+		refused(t, err, syscont.SignalMount)
 	})
 	t.Run("a container inside with the socket and the pids", func(t *testing.T) {
 		out, err := s.try(t, append(inner, "--pid=host", "standin/busybox:1", program, "doctor", "--json")...)
@@ -145,6 +154,8 @@ func TestProofInRealPlaces(t *testing.T) {
 		out, err := command(t.Context(), "../scripts/testbench", append(append([]string{"docker", "run", "--rm", "--entrypoint", program, "-v", socket + ":/var/run/docker.sock"}, env...),
 			"drone-runner-sysbox:testbench", "doctor", "--json")...)
 		expect(t, checks(t, out, err), syscont.SignalMount, syscont.SignalPeer)
+		_, err = command(t.Context(), "../scripts/testbench", append(append([]string{"docker", "run", "--rm", "-v", socket + ":/var/run/docker.sock"}, env...), "drone-runner-sysbox:testbench")...)
+		refused(t, err, syscont.SignalMount)
 	})
 	t.Run("this machine, its own daemon", func(t *testing.T) {
 		out, err := command(t.Context(), "env", "DRONE_RPC_HOST="+server.Host(), "DRONE_RPC_SECRET="+server.Secret(), "../dist/linux-"+arch()+"/drone-runner-sysbox", "doctor", "--json")
@@ -196,6 +207,33 @@ func TestDaemonKilledInABuild(t *testing.T) {
 	if next.Stages[0].Status != "success" {
 		t.Errorf("the next build is %s: %s", next.Stages[0].Status, next.Stages[0].Error)
 	}
+	s.empty(t)
+}
+
+// TestDaemonThatHangs stops dockerd, which doesn't end it: the runner says that it isn't ready, takes no
+// stage, kills the daemon and starts another.
+func TestDaemonThatHangs(t *testing.T) {
+	server := droneServer(t)
+	s := start(t, server)
+	s.polling(t, server, s.began)
+	s.load(t)
+	s.exec(t, "sh", "-c", `for p in /proc/[0-9]*; do [ "$(cat $p/comm)" != dockerd ] || kill -STOP "${p#/proc/}"; done`)
+	stopped := time.Now()
+	for ctx := within(t, patience); ; time.Sleep(200 * time.Millisecond) {
+		out, err := s.try(t, "bash", "-c", `exec 3<>/dev/tcp/127.0.0.1/3000; printf 'GET /readyz HTTP/1.0\r\n\r\n' >&3; cat <&3`)
+		if err == nil && strings.Contains(out, " 503 ") && strings.Contains(out, "the Docker daemon doesn't work") {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("it is ready still: %s, %v", out, err)
+		}
+	}
+	t.Logf("from the stop to a runner that isn't ready: %s", time.Since(stopped).Round(time.Second))
+	id := server.Enqueue(rpctest.Build{YAML: passing, Trusted: true})
+	if got := wait(t, server, id).Stages[0]; got.Status != "success" {
+		t.Errorf("the build that came meanwhile is %s: %s", got.Status, got.Error)
+	}
+	t.Logf("from the stop to the end of the next build: %s", time.Since(stopped).Round(time.Second))
 	s.empty(t)
 }
 
