@@ -347,6 +347,7 @@ var rooms = []room{
 	{
 		folder: "internal/drone/rpc/rpctest",
 		is:     "a Drone server that speaks the runner RPC and fails on demand",
+		may:    []string{"internal/drone/rpc"},
 		tests:  true,
 	},
 }

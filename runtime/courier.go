@@ -226,7 +226,7 @@ func (c *courier) put(step drone.Step) {
 	}
 	c.note(func(noted *journal.Step) {
 		noted.Told = step.Status
-		if final(noted.State.Status) && !final(step.Status) {
+		if rpc.Final(noted.State.Status) && !rpc.Final(step.Status) {
 			noted.State.Version = step.Version // It has ended in the meantime.
 		} else {
 			noted.State = step

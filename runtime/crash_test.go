@@ -20,6 +20,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/enginetest"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -221,7 +222,7 @@ func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole 
 			t.Errorf("a stage that was never accepted: %s", outcome)
 		}
 		return false
-	case !final(got.Status) || got.Status == drone.StatusError && (got.Error != ErrInterrupted.Error() || got.ExitCode != exitError):
+	case !rpc.Final(got.Status) || got.Status == drone.StatusError && (got.Error != ErrInterrupted.Error() || got.ExitCode != exitError):
 		t.Errorf("%s: %s", got.Error, outcome)
 	case got.Status != drone.StatusError && got.Status != drone.StatusFailing:
 		t.Error(outcome)
@@ -237,7 +238,7 @@ func crashOnce(t *testing.T, at int, after bool, crashes map[string]int) (whole 
 		switch {
 		case after && slices.Index(s.told, "update running") == len(s.told)-1:
 			continue // its id was in the answer that got lost: nobody can speak of it any more
-		case !final(step.Status):
+		case !rpc.Final(step.Status):
 			t.Errorf("step %s is %s: %s", step.Name, step.Status, outcome)
 		case step.Status == drone.StatusError && step.Error != ErrInterrupted.Error():
 			t.Errorf("step %s: %q: %s", step.Name, step.Error, outcome)

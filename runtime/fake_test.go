@@ -12,6 +12,7 @@ import (
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
@@ -119,7 +120,7 @@ func (f *fake) Update(ctx context.Context, stage *drone.Stage) error {
 	if stage.Version != f.stage.Version {
 		return client.ErrOptimisticLock
 	}
-	if final(f.stage.Status) {
+	if rpc.Final(f.stage.Status) {
 		f.t.Errorf("the stage is put to %q after its end as %q", stage.Status, f.stage.Status)
 	}
 	for i, step := range stage.Steps {
@@ -156,7 +157,7 @@ func (f *fake) Watch(ctx context.Context, _ int64) (bool, error) {
 	if err := f.call(ctx, "watch"); err != nil {
 		return false, err
 	}
-	if final(f.final().Status) {
+	if rpc.Final(f.final().Status) {
 		return true, nil
 	}
 	return false, pause.For(ctx, 30*time.Second)

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/drone/drone-go/drone"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // recorder is a Reporter that keeps what it is told, and fails the test when it is told things that
@@ -93,7 +95,7 @@ func (r *recorder) StepFinished(ctx context.Context, step drone.Step, card *dron
 	if ctx.Err() != nil {
 		r.t.Errorf("step %q finished with a context that is over", step.Name)
 	}
-	if !final(step.Status) || step.Started == 0 || step.Stopped < step.Started {
+	if !rpc.Final(step.Status) || step.Started == 0 || step.Stopped < step.Started {
 		r.t.Errorf("step %q finished as %q, %d to %d", step.Name, step.Status, step.Started, step.Stopped)
 	}
 	r.finished[step.Name] = step

@@ -11,6 +11,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // recovered is a step of a stage that was interrupted.
@@ -76,7 +77,7 @@ func (s *recovered) resume(ctx context.Context) {
 // that had ended stays as it was.
 func interrupt(step *drone.Step, stage drone.Stage, at int64) (ran bool) {
 	switch {
-	case final(step.Status):
+	case rpc.Final(step.Status):
 		return false
 	case step.Status == drone.StatusRunning:
 		step.Status, step.ExitCode, step.Error, ran = drone.StatusError, exitError, ErrInterrupted.Error(), true
@@ -84,7 +85,7 @@ func interrupt(step *drone.Step, stage drone.Stage, at int64) (ran bool) {
 		step.Status = drone.StatusSkipped
 	}
 	step.Stopped = at
-	if final(stage.Status) {
+	if rpc.Final(stage.Status) {
 		step.Stopped = stage.Stopped
 	}
 	step.Started, step.Stopped = span(step.Started, step.Stopped)

@@ -155,7 +155,7 @@ func (r *Recovery) tell(ctx context.Context, e *journal.Entry, log logrus.FieldL
 		// The accept never arrived; whoever has it now tells of it.
 		return nil
 	}
-	ended := final(there.Status) // by a cancel, or by the last that the earlier process said
+	ended := rpc.Final(there.Status) // by a cancel, or by the last that the earlier process said
 	if !ended && there.Status != drone.StatusRunning {
 		record.Steps = nil // it never began
 	}
@@ -197,7 +197,7 @@ func forgotten(err error) bool {
 // it.
 func conclude(there *drone.Stage, here drone.Stage, at int64) {
 	there.Started = here.Started
-	if final(here.Status) {
+	if rpc.Final(here.Status) {
 		there.Status, there.ExitCode, there.Error, there.Stopped = here.Status, here.ExitCode, here.Error, here.Stopped
 	} else {
 		there.Status, there.ExitCode, there.Error, there.Stopped = drone.StatusError, exitError, ErrInterrupted.Error(), at

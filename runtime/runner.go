@@ -11,6 +11,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/journal"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
@@ -171,7 +172,7 @@ func (l *life) live(ctx context.Context) error {
 	if err := check(details); err != nil {
 		return err
 	}
-	if final(details.Stage.Status) {
+	if rpc.Final(details.Stage.Status) {
 		// Between the accept and now. To begin it would be to undo that: the server takes it, since
 		// the version is the newest.
 		l.told = true
@@ -225,7 +226,7 @@ func (l *life) live(ctx context.Context) error {
 		Cleaned:  l.free,
 	})
 	if err != nil {
-		if final(record.Status) {
+		if rpc.Final(record.Status) {
 			// It ran, and its end couldn't be told. Once more, and just that: the steps were told
 			// of one by one.
 			l.stage, l.stage.Version = record, remote.Stage().Version
@@ -279,7 +280,7 @@ func check(details *client.Context) error {
 // fail reports how a stage ended that couldn't be run to its end: by the error, or by what ended
 // its context. A stage that the server has ended already stays as it is.
 func (l *life) fail(ctx context.Context, err error) error {
-	if !final(l.stage.Status) {
+	if !rpc.Final(l.stage.Status) {
 		l.stage.Status, l.stage.ExitCode, l.stage.Error = drone.StatusError, exitError, err.Error()
 		if ctx.Err() != nil {
 			verdict(&l.stage, context.Cause(ctx))
@@ -287,7 +288,7 @@ func (l *life) fail(ctx context.Context, err error) error {
 		l.stage.Started, l.stage.Stopped = span(l.stage.Started, now())
 	}
 	for _, step := range l.stage.Steps {
-		if !final(step.Status) {
+		if !rpc.Final(step.Status) {
 			step.Status, step.Started, step.Stopped = drone.StatusSkipped, l.stage.Stopped, l.stage.Stopped
 		}
 	}
@@ -323,7 +324,7 @@ func (b *begun) Begin(ctx context.Context, stage drone.Stage) error {
 		return err
 	}
 	details, derr := b.life.runner.Client.Detail(ctx, &stage)
-	if derr == nil && check(details) == nil && !final(details.Stage.Status) && details.Stage.Machine == stage.Machine {
+	if derr == nil && check(details) == nil && !rpc.Final(details.Stage.Status) && details.Stage.Machine == stage.Machine {
 		b.life.stage.Version = details.Stage.Version
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/drone/drone-go/drone"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -280,7 +281,7 @@ func (s *State) change(name string, f func(*drone.Step)) drone.Step {
 	if !ok {
 		return drone.Step{}
 	}
-	if !final(step.Status) {
+	if !rpc.Final(step.Status) {
 		f(step)
 		s.refresh()
 	}
@@ -334,15 +335,6 @@ func failing(step *drone.Step) bool {
 	case drone.StatusFailing:
 		return !step.ErrIgnore
 	case drone.StatusError, drone.StatusKilled:
-		return true
-	}
-	return false
-}
-
-// final reports whether a stage or step of that status is over.
-func final(status string) bool {
-	switch status {
-	case drone.StatusPassing, drone.StatusFailing, drone.StatusKilled, drone.StatusError, drone.StatusSkipped, drone.StatusDeclined:
 		return true
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 	"github.com/drone/drone-go/drone"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/livelog"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
@@ -58,7 +59,7 @@ func (r *stageRun) skipped(step *spec.Step) bool {
 	} else if r.state.runs(step.RunPolicy) {
 		return false
 	}
-	if record, _ := r.state.Step(step.Name); !final(record.Status) {
+	if record, _ := r.state.Step(step.Name); !rpc.Final(record.Status) {
 		r.finished(r.state.skip(step.Name, cause), nil)
 	}
 	return true

@@ -9,6 +9,7 @@ import (
 	"github.com/drone/runner-go/client"
 	"github.com/sirupsen/logrus"
 
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
@@ -110,5 +111,5 @@ func (w *watching) over(ctx context.Context) bool {
 		}
 		return false
 	}
-	return details.Stage != nil && final(details.Stage.Status) || details.Build != nil && details.Build.Status == drone.StatusKilled
+	return details.Stage != nil && rpc.Final(details.Stage.Status) || details.Build != nil && details.Build.Status == drone.StatusKilled
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/drone/drone-go/drone"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // Build is what Enqueue makes a build of. Everything but YAML has a default.
@@ -161,14 +163,14 @@ func (s *Server) Cancel(id int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := s.builds[id]
-	if b == nil || final(b.Status) {
+	if b == nil || rpc.Final(b.Status) {
 		return
 	}
 	at := now()
 	b.Status, b.Finished = drone.StatusKilled, at
 	b.Version++
 	for _, st := range b.stages {
-		if final(st.Status) {
+		if rpc.Final(st.Status) {
 			continue
 		}
 		st.Status = drone.StatusSkipped
@@ -178,7 +180,7 @@ func (s *Server) Cancel(id int64) {
 		st.Started, st.Stopped = max(st.Started, b.Created), at
 		st.Version++
 		for _, step := range st.steps {
-			if final(step.Status) {
+			if rpc.Final(step.Status) {
 				continue
 			}
 			step.ExitCode = 130
@@ -224,7 +226,7 @@ func (b *build) settle() {
 	b.Status = drone.StatusPassing
 	for _, st := range b.stages {
 		switch {
-		case !final(st.Status):
+		case !rpc.Final(st.Status):
 			b.Status = drone.StatusRunning
 			return
 		case st.Status != drone.StatusPassing && st.Status != drone.StatusSkipped && b.Status == drone.StatusPassing:
@@ -241,7 +243,7 @@ func (b *build) dependencies(st *stage) (ready, failed bool) {
 		if !slices.Contains(st.DependsOn, other.Name) {
 			continue
 		}
-		if !final(other.Status) {
+		if !rpc.Final(other.Status) {
 			return false, false
 		}
 		failed = failed || other.Status != drone.StatusPassing && other.Status != drone.StatusSkipped

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/drone/drone-go/drone"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // longest is the highest time of a line, in seconds since the step began, that can be meant: a
@@ -27,7 +29,7 @@ func (s *Server) batch(c *exchange) {
 	if st == nil || !st.stream {
 		if st == nil || !st.opened {
 			s.violates("%s: lines before the step runs", c)
-		} else if final(st.Status) && !final(st.stage.Status) && !st.disturbed {
+		} else if rpc.Final(st.Status) && !rpc.Final(st.stage.Status) && !st.disturbed {
 			s.violates("%s: lines after step %q ended as %q", c, st.Name, st.Status)
 		}
 		c.text(http.StatusInternalServerError, "stream: not found")
@@ -85,7 +87,7 @@ func (s *Server) upload(c *exchange) {
 		return
 	case !st.opened:
 		s.violates("%s: a log of step %q, which has not run", c, st.Name)
-	case final(st.stage.Status) && st.stage.build.Status != drone.StatusKilled:
+	case rpc.Final(st.stage.Status) && st.stage.build.Status != drone.StatusKilled:
 		s.violates("%s: the log of step %q comes after the end of its stage", c, st.Name)
 	}
 	st.log, st.lines, st.bytes, st.uploaded = log, count, size, true

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/drone/drone-go/drone"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 type (
@@ -41,7 +43,7 @@ type (
 func (s *Server) Wait(ctx context.Context, id int64) (Result, error) {
 	err := s.until(ctx, func() bool {
 		b := s.builds[id]
-		return b != nil && !slices.ContainsFunc(b.stages, func(st *stage) bool { return !final(st.Status) })
+		return b != nil && !slices.ContainsFunc(b.stages, func(st *stage) bool { return !rpc.Final(st.Status) })
 	})
 	return s.Result(id), err
 }

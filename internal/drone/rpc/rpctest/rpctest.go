@@ -16,8 +16,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/drone/drone-go/drone"
 )
 
 // DefaultSecret is the server's DRONE_RPC_SECRET unless WithSecret says otherwise.
@@ -226,13 +224,4 @@ func (s *Server) until(ctx context.Context, condition func() bool) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// final reports whether a status is the last one of a stage or step.
-func final(status string) bool {
-	switch status {
-	case "", drone.StatusPending, drone.StatusRunning, drone.StatusWaiting, drone.StatusBlocked:
-		return false
-	}
-	return true
 }

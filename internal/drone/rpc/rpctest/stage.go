@@ -12,6 +12,8 @@ import (
 
 	"github.com/drone/drone-go/drone"
 	"github.com/drone/runner-go/client"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // request is the long poll for work.
@@ -88,7 +90,7 @@ func (s *Server) accept(c *exchange) {
 	case st == nil:
 		c.noRows()
 		return
-	case st.Machine != "" || final(st.Status):
+	case st.Machine != "" || rpc.Final(st.Status):
 		c.lockError()
 		return
 	case st.offered.IsZero():
@@ -154,7 +156,7 @@ func (s *Server) update(c *exchange) {
 		s.checkStage(c, st, &in)
 	}
 	var ok bool
-	if final(in.Status) {
+	if rpc.Final(in.Status) {
 		ok = s.end(c, st, &in, stale)
 	} else {
 		ok = s.begin(c, st, &in, stale)
@@ -165,7 +167,7 @@ func (s *Server) update(c *exchange) {
 	st.Status, st.Error, st.ExitCode, st.Started, st.Stopped = in.Status, in.Error, in.ExitCode, in.Started, in.Stopped
 	st.Version++
 	st.Updated = now()
-	if final(st.Status) {
+	if rpc.Final(st.Status) {
 		st.build.settle()
 	} else {
 		st.build.Status, st.build.Started = st.Status, cmp.Or(st.build.Started, now())
@@ -188,7 +190,7 @@ func (s *Server) checkStage(c *exchange, st *stage, in *drone.Stage) {
 			in.BuildID, in.Number, in.Name, st.BuildID, st.Number, st.Name)
 	}
 	switch {
-	case final(st.Status):
+	case rpc.Final(st.Status):
 		s.violates("%s: stage %q is put to %q after its end as %q", c, st.Name, in.Status, st.Status)
 	case in.Status == "":
 		s.violates("%s: stage %q has no status", c, st.Name)
@@ -198,9 +200,9 @@ func (s *Server) checkStage(c *exchange, st *stage, in *drone.Stage) {
 	switch {
 	case in.Status == drone.StatusRunning && in.Started == 0:
 		s.violates("%s: stage %q runs without a start time", c, st.Name)
-	case final(in.Status) && in.Stopped == 0:
+	case rpc.Final(in.Status) && in.Stopped == 0:
 		s.violates("%s: stage %q ends as %q without a stop time", c, st.Name, in.Status)
-	case final(in.Status) && in.Status != drone.StatusSkipped && in.Started == 0:
+	case rpc.Final(in.Status) && in.Status != drone.StatusSkipped && in.Started == 0:
 		s.violates("%s: stage %q ends as %q without a start time", c, st.Name, in.Status)
 	}
 }
@@ -252,7 +254,7 @@ func (s *Server) end(c *exchange, st *stage, in *drone.Stage, stale bool) bool {
 			c.lockError() // the real one changes the steps before the stage, and sees here that one is stale
 			return false
 		}
-		if final(have.Status) && have.Status != put.Status && !stale {
+		if rpc.Final(have.Status) && have.Status != put.Status && !stale {
 			s.violates("%s: step %q is put to %q after its end as %q", c, put.Name, put.Status, have.Status)
 		}
 		have.Status, have.Error, have.ExitCode, have.Started, have.Stopped = put.Status, put.Error, put.ExitCode, put.Started, put.Stopped
@@ -268,7 +270,7 @@ func (s *Server) end(c *exchange, st *stage, in *drone.Stage, stale bool) bool {
 		if step.abandoned {
 			continue
 		}
-		if !final(step.Status) {
+		if !rpc.Final(step.Status) {
 			open = append(open, fmt.Sprintf("step %q is %s", step.Name, step.Status))
 		}
 		if len(step.live) > 0 && !step.uploaded && !step.disturbed {

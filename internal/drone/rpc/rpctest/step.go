@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/drone/drone-go/drone"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc"
 )
 
 // updateStep is the PUT of a step.
@@ -32,7 +34,7 @@ func (s *Server) updateStep(c *exchange) {
 	if !stale {
 		s.checkStep(c, st, &in)
 	}
-	if final(in.Status) {
+	if rpc.Final(in.Status) {
 		st.stream = false // the real one closes the stream whatever becomes of the rest
 		if stale {
 			c.text(http.StatusInternalServerError, "1 error occurred:\n\t* Optimistic Lock Error\n\n")
@@ -69,7 +71,7 @@ func (s *Server) checkStep(c *exchange, st *step, in *drone.Step) {
 	switch {
 	case in.Status == "":
 		s.violates("%s: step %q has no status", c, st.Name)
-	case final(st.Status) && !schema:
+	case rpc.Final(st.Status) && !schema:
 		s.violates("%s: step %q is put to %q after its end as %q", c, st.Name, in.Status, st.Status)
 	case in.Status == drone.StatusRunning && st.Status == drone.StatusRunning && !schema && !st.disturbed:
 		s.violates("%s: step %q is running already", c, st.Name)
@@ -79,9 +81,9 @@ func (s *Server) checkStep(c *exchange, st *step, in *drone.Step) {
 	switch {
 	case in.Status == drone.StatusRunning && in.Started == 0:
 		s.violates("%s: step %q runs without a start time", c, st.Name)
-	case final(in.Status) && in.Stopped == 0:
+	case rpc.Final(in.Status) && in.Stopped == 0:
 		s.violates("%s: step %q ends as %q without a stop time", c, st.Name, in.Status)
-	case (in.Status == drone.StatusPassing || in.Status == drone.StatusFailing) && !final(st.Status) && st.Status != drone.StatusRunning && !st.disturbed:
+	case (in.Status == drone.StatusPassing || in.Status == drone.StatusFailing) && !rpc.Final(st.Status) && st.Status != drone.StatusRunning && !st.disturbed:
 		s.violates("%s: step %q ends as %q and never ran", c, st.Name, in.Status)
 	}
 }
