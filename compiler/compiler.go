@@ -69,6 +69,8 @@ type Compiler struct {
 	// goes with the run.
 	WorkspaceSource string
 
+	// RefusePrivileged has what asks for privilege refused in trusted repositories as well; otherwise it runs unprivileged there.
+	RefusePrivileged bool
 	// RunnerName is the value of the label io.drone.runner.
 	RunnerName string
 
@@ -135,6 +137,7 @@ func (c *Compiler) Compile(ctx context.Context, a Args) (*spec.Spec, error) {
 	if err := b.build(ctx); err != nil {
 		return nil, fmt.Errorf("compile pipeline %q: %w", a.Pipeline.Name, err)
 	}
+	b.spec.DropPrivileged = a.Repo.Trusted && !c.RefusePrivileged && slices.ContainsFunc(b.spec.Steps, b.hasDocker)
 	return b.spec, nil
 }
 

@@ -23,9 +23,6 @@ const (
 	// (https://hub.docker.com/_/docker, "TLS"); defaultCerts is its own value there.
 	certsVariable = "DOCKER_TLS_CERTDIR"
 	defaultCerts  = "/certs"
-	// builderVariable chooses the builder of `docker buildx`, over what `buildx create --use` chose
-	// (https://docs.docker.com/build/building/variables/).
-	builderVariable = "BUILDX_BUILDER"
 )
 
 // overlay is what the guard puts into a volume that a docker daemon would have written to: volume,
@@ -168,8 +165,8 @@ func (b *builder) setOverlays(dst *spec.Step, taken map[string]bool) {
 			}
 		}
 	}
-	// `buildx create` may be given another socket, but builds by the builder that is there
-	// (see setBuilder), whose socket is at the usual place.
+	// `buildx create` may be told of a socket elsewhere, but builds by the builder that is there
+	// (see dockerVariables), whose socket is at the usual place.
 	usual := func(m spec.Mount) bool { _, there := inFolder(m.Path, socketPath); return there }
 	if socket && !slices.ContainsFunc(dst.Mounts, usual) {
 		taken[socketPath] = true
@@ -187,12 +184,28 @@ func (b *builder) hasDocker(dst *spec.Step) bool {
 	})
 }
 
-// setBuilder has `docker buildx` build with the daemon that is there. What `buildx create` makes
-// otherwise is a container with a builder of its own, privileged and without the cache.
-func setBuilder(dst *spec.Step) {
-	_, set := dst.Env[builderVariable]
-	secret := slices.ContainsFunc(dst.Secrets, func(s *spec.Secret) bool { return s.Env == builderVariable })
-	if !set && !secret {
-		dst.Env[builderVariable] = "default"
+// dockerVariables are what a step with Docker has unless it sets them.
+var dockerVariables = []struct{ name, value string }{
+	// The builder of `docker buildx`, over what `buildx create --use` chose
+	// (https://docs.docker.com/build/building/variables/): what that makes is a container with a
+	// builder of its
+	// own, privileged and without the cache.
+	{"BUILDX_BUILDER", "default"},
+	// Where Testcontainers finds published ports. Without it a second process that reuses Ryuk
+	// looks where nothing is published.
+	{"TESTCONTAINERS_HOST_OVERRIDE", "host.docker.internal"},
+	// Ryuk needs no privilege here; Testcontainers for Node has a name of its own for it.
+	{"TESTCONTAINERS_RYUK_CONTAINER_PRIVILEGED", "false"},
+	{"TESTCONTAINERS_RYUK_PRIVILEGED", "false"},
+}
+
+// setDockerVariables has clients of Docker that guess where they are know it.
+func setDockerVariables(dst *spec.Step) {
+	for _, v := range dockerVariables {
+		_, set := dst.Env[v.name]
+		secret := slices.ContainsFunc(dst.Secrets, func(s *spec.Secret) bool { return s.Env == v.name })
+		if !set && !secret {
+			dst.Env[v.name] = v.value
+		}
 	}
 }

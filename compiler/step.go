@@ -102,7 +102,7 @@ func (b *builder) step(ctx context.Context, src *resource.Step, role role) (*spe
 		dst.Notes = append([]string{b.unprivileged(dst)}, dst.Notes...)
 	}
 	if b.hasDocker(dst) {
-		setBuilder(dst)
+		setDockerVariables(dst)
 	}
 	return dst, nil
 }

@@ -125,20 +125,21 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 	dir := filepath.Join(d.opts.Guard.Dir, s.ID)
 	runner := inprocess.New(inprocess.Options{Access: d.opts.Access, Ledger: d.opts.Ledger, Reserved: d.opts.Guard.Reserved, Log: d.log})
 	g, err := guard.New(guard.Options{
-		ID:         s.ID,
-		Labels:     d.labels(s),
-		OwnerLabel: spec.LabelSpec,
-		Network:    s.Network.Name,
-		Daemon:     daemon,
-		Socket:     d.socketOf(s),
-		SocketDir:  d.socketDirOf(s),
-		Hosts:      daemonNames(s),
-		MountDir:   filepath.Join(dir, "mounts"),
-		Bridges:    bridge.Of(s.ID),
-		Limits:     d.opts.Guard.Limits,
-		CacheScope: d.opts.Scopes.Of(s.CacheScope),
-		Runner:     runner,
-		OpenImages: d.opts.Access == nil,
+		ID:           s.ID,
+		Labels:       d.labels(s),
+		OwnerLabel:   spec.LabelSpec,
+		Network:      s.Network.Name,
+		Daemon:       daemon,
+		Socket:       d.socketOf(s),
+		SocketDir:    d.socketDirOf(s),
+		Hosts:        daemonNames(s),
+		MountDir:     filepath.Join(dir, "mounts"),
+		Bridges:      bridge.Of(s.ID),
+		Limits:       d.opts.Guard.Limits,
+		Unprivileged: s.DropPrivileged,
+		CacheScope:   d.opts.Scopes.Of(s.CacheScope),
+		Runner:       runner,
+		OpenImages:   d.opts.Access == nil,
 	})
 	if err != nil {
 		return nil, err

@@ -192,12 +192,13 @@ func (w wiring) loader() *pipeline.Loader {
 		// An operator who mounts the socket into every step means untrusted repositories too.
 		OpenSocket: slices.ContainsFunc(cfg.Runner.Volumes, func(v config.Volume) bool { return resource.ClassifyHostPath(v.Source) == resource.PathSocket }),
 		Compiler: &compiler.Compiler{
-			Environ:        w.environ(),
-			Secret:         w.secrets(),
-			Registry:       w.registries(),
-			NetrcCloneOnly: cfg.Netrc.CloneOnly,
-			CloneImage:     cfg.Runner.CloneImage,
-			Proxy:          proxy(),
+			RefusePrivileged: cfg.Runner.RefusePrivileged(),
+			Environ:          w.environ(),
+			Secret:           w.secrets(),
+			Registry:         w.registries(),
+			NetrcCloneOnly:   cfg.Netrc.CloneOnly,
+			CloneImage:       cfg.Runner.CloneImage,
+			Proxy:            proxy(),
 			Limits: spec.Limits{
 				Memory:     int64(cfg.Resources.Memory),
 				MemorySwap: int64(cfg.Resources.MemorySwap),

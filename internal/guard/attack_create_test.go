@@ -115,14 +115,15 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("another container's cgroups", ``, `"Cgroup":"container:{container}"`, "HostConfig.Cgroup"),
 		createRow("the machine's network", ``, `"NetworkMode":"host"`, "HostConfig.NetworkMode"),
 		createRow("the machine's network, as an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"host":{}}}`, `"NetworkMode":"bridge"`, ""),
-		createRow("the victim's network stack", ``, `"NetworkMode":"container:{container}"`, "No such container"),
-		createRow("the victim's network stack, by name", ``, `"NetworkMode":"container:{name}"`, "No such container"),
-		createRow("the victim's network stack, by a short id", ``, `"NetworkMode":"container:{short}"`, "No such container"),
-		createRow("the network stack of the victim's step", ``, `"NetworkMode":"container:{step}"`, "No such container"),
-		createRow("the victim's network", ``, `"NetworkMode":"{netname}"`, "not found"),
-		createRow("the victim's network, by id", ``, `"NetworkMode":"{network}"`, "not found"),
-		createRow("the victim's build network", ``, `"NetworkMode":"{buildnet}"`, "not found"),
-		createRow("the victim's network, as an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"{netname}":{}}}`, `"NetworkMode":"{netname}"`, "not found"),
+		// As with the daemon, what isn't there is missed when the container is started.
+		unreachable(createRow("the victim's network stack", ``, `"NetworkMode":"container:{container}"`, "")),
+		unreachable(createRow("the victim's network stack, by name", ``, `"NetworkMode":"container:{name}"`, "")),
+		unreachable(createRow("the victim's network stack, by a short id", ``, `"NetworkMode":"container:{short}"`, "")),
+		unreachable(createRow("the network stack of the victim's step", ``, `"NetworkMode":"container:{step}"`, "")),
+		unreachable(createRow("the victim's network", ``, `"NetworkMode":"{netname}"`, "")),
+		unreachable(createRow("the victim's network, by id", ``, `"NetworkMode":"{network}"`, "")),
+		unreachable(createRow("the victim's build network", ``, `"NetworkMode":"{buildnet}"`, "")),
+		unreachable(createRow("the victim's network, as an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"{netname}":{}}}`, `"NetworkMode":"{netname}"`, "")),
 		// Daemons before API 1.44 connect one network at creation; they look up both.
 		with(createRow("the victim's network, as a second endpoint", `"NetworkingConfig":{"EndpointsConfig":{"{own.netname}":{},"{netname}":{}}}`, `"NetworkMode":"{own.netname}"`, ""), accepted("cannot be connected to network endpoints")),
 		createRow("a link to the victim", ``, `"Links":["{container}:x"]`, "No such container"),
@@ -194,6 +195,22 @@ func granted(row attack) attack {
 		if h.Privileged || slices.ContainsFunc(h.CapAdd, func(c string) bool { return !allowed(c) }) || len(h.SecurityOpt) > 0 || h.UsernsMode != "" || h.PidMode != "" || h.IpcMode == "host" ||
 			h.NetworkMode != a.attacker.Network || h.Runtime != "runc" || h.KernelMemory != 0 {
 			t.Errorf("it became %+v", h)
+		}
+	}
+	return row
+}
+
+// unreachable is a row for what isn't there for the attacker: the container is made, and can't be started.
+func unreachable(row attack) attack {
+	row.tamed = func(t *testing.T, a *arena, got *guardtest.Answer) {
+		var c struct {
+			ID         string `json:"Id"`
+			HostConfig struct{ NetworkMode string }
+		}
+		madeBy(t, a, got, &c)
+		started := a.attacker.Request("POST", "/containers/"+c.ID+"/start", nil)
+		if started.Status != http.StatusNotFound || !strings.Contains(c.HostConfig.NetworkMode, a.attacker.ID+".") {
+			t.Errorf("with the network %s it starts with %d %s", c.HostConfig.NetworkMode, started.Status, started.Body)
 		}
 	}
 	return row

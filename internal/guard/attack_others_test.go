@@ -228,7 +228,7 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "network with a way in for an interface of the machine", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.trusted_host_interfaces":"eth0"}}`, bare: reached, says: "trusted_host_interfaces"},
 		{name: "network that publishes on all addresses", method: "POST", path: "/networks/create", body: `{"Name":"attack","Options":{"com.docker.network.bridge.host_binding_ipv4":"0.0.0.0"}}`, tamed: publishesOnItsOwn},
 		{name: "network, joined with parameters of the kernel", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"net.ipv4.conf.IFNAME.route_localnet=1"}}}`, bare: reached, says: "DriverOpts"},
-		{name: "network, joined with a link to another's", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"Links":["{container}:x"]}}`, bare: reached, says: absent},
+		{name: "network, joined with a link to another's", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"Links":["{container}:x"]}}`, bare: reached, says: absent, tamed: linksToItsOwn},
 		{name: "network twice", method: "POST", path: "/networks/create", body: `{"Name":"attack","Driver":"bridge","driver":"macvlan"}`, bare: accepted("not supported"), says: "twice"},
 		{name: "network with an unknown field", method: "POST", path: "/networks/create", body: `{"Name":"attack","Superpower":true}`, tamed: dropped}, // what the guard writes anew has no place for it
 
@@ -315,16 +315,16 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "checkpoints of a folder of the machine", method: "GET", path: "/containers/{own.container}/checkpoints?dir=/etc", bare: reached, says: "dir"},
 		{name: "top with a file of the machine", method: "GET", path: "/containers/{own.container}/top?ps_args=--file%20/etc/passwd", bare: reached, says: "ps_args"},
 
-		{name: "plugins, listed", method: "GET", path: "/plugins", bare: answered, says: "plugins"},
+		{name: "plugins, listed", method: "GET", path: "/plugins", bare: answered, tamed: nonePlugged},
 		{name: "plugins, installed", method: "POST", path: "/plugins/pull?remote=127.0.0.1:1/x", body: "[]", bare: reached, says: "plugins"},
 		{name: "plugins, created", method: "POST", path: "/plugins/create?name=x", body: "", bare: reached, says: "plugins"},
-		{name: "plugins, enabled", method: "POST", path: "/plugins/x/enable", bare: reached, says: "plugins"},
+		{name: "plugins, enabled", method: "POST", path: "/plugins/x/enable", bare: reached, says: "not found"},
 		{name: "swarm, begun", method: "POST", path: "/swarm/init", body: `{"ListenAddr":"no"}`, bare: reached, says: "swarm"},
 		{name: "swarm, joined", method: "POST", path: "/swarm/join", body: `{"ListenAddr":"no"}`, bare: reached, says: "swarm"},
-		{name: "services", method: "POST", path: "/services/create", body: `{}`, bare: reached, says: "swarm"},
-		{name: "secrets of a swarm", method: "GET", path: "/secrets", bare: reached, says: "swarm"},
-		{name: "configs of a swarm", method: "POST", path: "/configs/create", body: `{}`, bare: reached, says: "swarm"},
-		{name: "nodes", method: "GET", path: "/nodes", bare: reached, says: "swarm"},
+		{name: "services", method: "POST", path: "/services/create", body: `{}`, bare: reached, says: "not a swarm manager", status: http.StatusServiceUnavailable},
+		{name: "secrets of a swarm", method: "GET", path: "/secrets", bare: reached, says: "not a swarm manager", status: http.StatusServiceUnavailable},
+		{name: "configs of a swarm", method: "POST", path: "/configs/create", body: `{}`, bare: reached, says: "not a swarm manager", status: http.StatusServiceUnavailable},
+		{name: "nodes", method: "GET", path: "/nodes", bare: reached, says: "not a swarm manager", status: http.StatusServiceUnavailable},
 		{name: "inside of the daemon", method: "GET", path: "/debug/pprof/cmdline", bare: reached},
 		// What is unused for a thousand hours, or made before 1970: these prove the row and remove
 		// nothing of the machine's.
@@ -344,6 +344,38 @@ func attackLast(t *testing.T, a *arena) {
 		// From API 1.42 on, only anonymous ones.
 		{name: "volumes, pruned by another's label", method: "POST", path: "/v1.41/volumes/prune?filters=%7B%22label%22%3A%5B%22secret%3D{secret}%22%5D%7D", bare: pruned, tamed: prunedNothing},
 	})
+}
+
+// nonePlugged wants a list of no plugins.
+func nonePlugged(t *testing.T, _ *arena, got *guardtest.Answer) {
+	t.Helper()
+	if strings.TrimSpace(got.Body) != "[]" {
+		t.Errorf("the guard lists %s", got.Body)
+	}
+}
+
+// linksToItsOwn wants that a link names a container of the attacker's, which may come, and none of another's.
+func linksToItsOwn(t *testing.T, a *arena, _ *guardtest.Answer) {
+	t.Helper()
+	seen, err := guardtest.Send(a.daemon, "GET", "/containers/"+a.target["own.idle"]+"/json", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var c struct {
+		NetworkSettings struct {
+			Networks map[string]struct{ Links []string }
+		}
+	}
+	if err := json.Unmarshal([]byte(seen.Body), &c); err != nil {
+		t.Fatal(err)
+	}
+	for name, n := range c.NetworkSettings.Networks {
+		for _, link := range n.Links {
+			if !strings.HasPrefix(link, a.attacker.ID+".") {
+				t.Errorf("on %s it is linked to %s", name, link)
+			}
+		}
+	}
 }
 
 // dropped wants that a field that isn't known has had no effect on the attacker's container.

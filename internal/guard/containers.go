@@ -146,6 +146,9 @@ func inspectContainer(ctx context.Context, c *call) error {
 			return err
 		}
 	}
+	if b, err = withDefaultNetwork(b, c.g.opts.Network); err != nil {
+		return err
+	}
 	c.answerBytes(http.StatusOK, c.g.names.Answer(b))
 	return nil
 }
@@ -343,14 +346,10 @@ func (g *Guard) realias(ctx context.Context, id, name string) error {
 			continue
 		}
 		again := &network.EndpointSettings{IPAMConfig: e.IPAMConfig, Links: e.Links, Aliases: append(e.Aliases, name)}
-		if err := g.up.Call(
-			ctx, http.MethodPost, "/networks/"+n+"/disconnect", nil, network.DisconnectOptions{Container: id, Force: true}, nil,
-		); err != nil {
+		if err := g.up.Call(ctx, http.MethodPost, "/networks/"+e.NetworkID+"/disconnect", nil, network.DisconnectOptions{Container: id, Force: true}, nil); err != nil {
 			return err
 		}
-		if err := g.up.Call(
-			ctx, http.MethodPost, "/networks/"+n+"/connect", nil, network.ConnectOptions{Container: id, EndpointConfig: again}, nil,
-		); err != nil {
+		if err := g.up.Call(ctx, http.MethodPost, "/networks/"+e.NetworkID+"/connect", nil, network.ConnectOptions{Container: id, EndpointConfig: again}, nil); err != nil {
 			return err
 		}
 	}

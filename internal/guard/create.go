@@ -62,7 +62,7 @@ func createContainer(ctx context.Context, c *call) error {
 			return nil, err
 		}
 		c.g.own.rememberContainer(made.ID, ofClient)
-		made.Warnings = slices.Concat([]string{}, made.Warnings, warnings, c.warnings())
+		made.Warnings = append([]string{}, slices.Concat(made.Warnings, warnings, c.warnings())...)
 		b, err := json.Marshal(made)
 		return c.g.names.Answer(b), err
 	})

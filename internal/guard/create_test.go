@@ -73,10 +73,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"userns of another kind", `{"HostConfig":{"UsernsMode":"hosts"}}`, "UsernsMode"},
 		{"cgroupns host", `{"HostConfig":{"CgroupnsMode":"host"}}`, "CgroupnsMode"},
 		{"network host", `{"HostConfig":{"NetworkMode":"host"}}`, "NetworkMode"},
-		{"network of a foreign container", `{"HostConfig":{"NetworkMode":"container:` + idForeign + `"}}`, "No such container"},
-		{"a container with forged labels", `{"HostConfig":{"NetworkMode":"container:` + idForged + `"}}`, "No such container"},
-		{"a foreign network", `{"HostConfig":{"NetworkMode":"drone-xyz"}}`, "not found"},
-		{"a foreign endpoint", `{"NetworkingConfig":{"EndpointsConfig":{"drone-xyz":{}}}}`, "not found"},
+		{"a container with forged labels", `{"HostConfig":{"IpcMode":"container:` + idForged + `"}}`, "No such container"},
 		{"the host as an endpoint", `{"NetworkingConfig":{"EndpointsConfig":{"host":{}}}}`, "not found"},
 		{"driver options of an endpoint", `{"NetworkingConfig":{"EndpointsConfig":{"bridge":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"x"}}}}}`, "DriverOpts"},
 		{"links to a foreign container", `{"HostConfig":{"Links":["drone-xyz.db:db"]}}`, "No such container"},
@@ -107,6 +104,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"a restart policy unknown", `{"HostConfig":{"RestartPolicy":{"Name":"forever"}}}`, "RestartPolicy"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			b.daemon.forget()
 			body := tt.body
 			if strings.HasPrefix(body, "{") {
 				sep := ","
@@ -145,6 +143,19 @@ func TestCreateSends(t *testing.T) {
 		}},
 		{"a network of the client's", `{"HostConfig":{"NetworkMode":"inner"}}`, func(r *container.CreateRequest) (any, any) {
 			return []any{r.HostConfig.NetworkMode, slices.Collect(maps.Keys(r.NetworkingConfig.EndpointsConfig))}, []any{container.NetworkMode("drone-abc.inner"), []string{"drone-abc.inner"}}
+		}},
+		// What isn't there, or is another's, is named as the client's own would be: the daemon doesn't find it when the container is started.
+		{"the network of a foreign container", `{"HostConfig":{"NetworkMode":"container:` + idForeign + `"}}`, func(r *container.CreateRequest) (any, any) {
+			return r.HostConfig.NetworkMode, container.NetworkMode("container:drone-abc." + idForeign)
+		}},
+		{"the network of a container with forged labels", `{"HostConfig":{"NetworkMode":"container:` + idForged + `"}}`, func(r *container.CreateRequest) (any, any) {
+			return r.HostConfig.NetworkMode, container.NetworkMode("container:drone-abc." + idForged)
+		}},
+		{"a foreign network", `{"HostConfig":{"NetworkMode":"drone-xyz"}}`, func(r *container.CreateRequest) (any, any) {
+			return []any{r.HostConfig.NetworkMode, slices.Collect(maps.Keys(r.NetworkingConfig.EndpointsConfig))}, []any{container.NetworkMode("drone-abc.drone-xyz"), []string{"drone-abc.drone-xyz"}}
+		}},
+		{"a foreign network, with an endpoint", `{"HostConfig":{"NetworkMode":"drone-xyz"},"NetworkingConfig":{"EndpointsConfig":{"drone-xyz":{}}}}`, func(r *container.CreateRequest) (any, any) {
+			return slices.Collect(maps.Keys(r.NetworkingConfig.EndpointsConfig)), []string{"drone-abc.drone-xyz"}
 		}},
 		{"no network", `{"HostConfig":{"NetworkMode":"none"}}`, func(r *container.CreateRequest) (any, any) {
 			return []any{r.HostConfig.NetworkMode, len(r.HostConfig.ExtraHosts)}, []any{container.NetworkMode("none"), 0}

@@ -169,7 +169,7 @@ func New(o Options) (*Guard, error) {
 		opts:     o,
 		log:      log{o.Runner},
 		runner:   o.Runner,
-		names:    names.New(o.ID, o.Network),
+		names:    names.New(o.ID, o.Network, labels),
 		tags:     names.NewTags(o.ID),
 		shown:    &shown{},
 		labels:   labels,

@@ -49,16 +49,12 @@ type images struct {
 	// pushed are digests, with the names that they were pushed under, by the image's id. The daemon
 	// forgets them together with the name of the push (push.go).
 	pushed map[string][]string
+	// removed are long names of shared images that this build has removed: for it they are gone, until it pulls them again.
+	removed map[string]bool
 }
 
 func newImages(up *dockerd.Daemon, tags names.Tags) *images {
-	return &images{
-		up:     up,
-		tags:   tags,
-		known:  map[string]bool{},
-		pulled: map[string]bool{},
-		pushed: map[string][]string{},
-	}
+	return &images{up: up, tags: tags, known: map[string]bool{}, pulled: map[string]bool{}, pushed: map[string][]string{}, removed: map[string]bool{}}
 }
 
 func (i *images) rememberPush(id, digested string) {
@@ -111,6 +107,59 @@ func (i *images) rememberPull(name string) {
 	i.pulled[name] = true
 }
 
+// restore is remove undone, by a pull.
+func (i *images) restore(name string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.removed, name)
+}
+
+// remove hides shared names from this build.
+func (i *images) remove(names []string) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, name := range names {
+		i.removed[name] = true
+	}
+}
+
+// left are those of an image's names that the build hasn't removed. Digests go with the last name of their repository.
+func (i *images) left(n names.ImageNames) names.ImageNames {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.removed) == 0 {
+		return n
+	}
+	all := n.Shared
+	n.Shared = nil
+	kept, gone := map[string]bool{}, map[string]bool{}
+	for _, name := range all {
+		long := names.Canonical(name)
+		repository := reference.TrimNamed(names.MustParse(name)).Name()
+		if i.removed[long] {
+			gone[repository] = true
+			continue
+		}
+		kept[repository] = true
+		n.Shared = append(n.Shared, name)
+	}
+	digests := n.SharedDigests
+	n.SharedDigests = nil
+	for _, name := range digests {
+		if repository := reference.TrimNamed(names.MustParse(name)).Name(); !i.removed[names.Canonical(name)] && (kept[repository] || !gone[repository]) {
+			n.SharedDigests = append(n.SharedDigests, name)
+		}
+	}
+	return n
+}
+
+// hasRemoved reports whether the build has removed the shared image of that name.
+func (i *images) hasRemoved(name string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return len(i.removed) > 0 && i.removed[names.Canonical(name)]
+}
+
 func (i *images) hasPulled(name string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -155,9 +204,9 @@ func (g *Guard) inspectImage(ctx context.Context, ref string) (imageFound, error
 	if err := g.up.Call(ctx, http.MethodGet, "/images/"+ref+"/json", nil, nil, &in); err != nil {
 		return imageFound{}, err
 	}
-	names := g.tags.Sort(in.RepoTags, in.RepoDigests)
+	names := g.images.left(g.tags.Sort(in.RepoTags, in.RepoDigests))
 	names.Pushed = g.images.pushedAs(in.ID)
-	if !g.visible(in.ID, names) || !g.made(in.ID, names) && !g.mayHave(ctx, ref, names) {
+	if g.images.hasRemoved(ref) || !g.visible(in.ID, names) || !g.made(in.ID, names) && !g.mayHave(ctx, ref, names) {
 		return imageFound{}, apierror.New(http.StatusNotFound, "No such image: "+ref)
 	}
 	if len(names.Own) > 0 {
@@ -296,7 +345,7 @@ func (i *images) readImages(raws []json.RawMessage) ([]listedImage, error) {
 		if err := json.Unmarshal(raw, &l); err != nil {
 			return nil, fmt.Errorf("read the docker daemon's list of images: %w", err)
 		}
-		l.names = i.tags.Sort(l.RepoTags, l.RepoDigests)
+		l.names = i.left(i.tags.Sort(l.RepoTags, l.RepoDigests))
 		l.names.Pushed = i.pushedAs(l.ID)
 		list = append(list, l)
 	}

@@ -79,7 +79,7 @@ func renameNetwork(b []byte, from, to string) []byte {
 
 // inspectNetwork shows the stage's network under the name that the client asked for.
 func inspectNetwork(ctx context.Context, c *call) error {
-	ref := c.vars["id"]
+	ref := c.vars["network"]
 	n, err := c.g.own.findNetwork(ctx, ref)
 	if err != nil {
 		return err
@@ -161,7 +161,7 @@ func createNetwork(ctx context.Context, c *call) error {
 
 // connectNetwork puts one of the stage's containers, steps included, onto one of its networks.
 func connectNetwork(ctx context.Context, c *call) error {
-	n, err := c.g.own.findNetwork(ctx, c.vars["id"])
+	n, err := c.g.own.findNetwork(ctx, c.vars["network"])
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func connectNetwork(ctx context.Context, c *call) error {
 // disconnectNetwork takes one of the stage's containers off a network. A step stays on the stage's:
 // it's how the runner's own services reach it.
 func disconnectNetwork(ctx context.Context, c *call) error {
-	n, err := c.g.own.findNetwork(ctx, c.vars["id"])
+	n, err := c.g.own.findNetwork(ctx, c.vars["network"])
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func disconnectNetwork(ctx context.Context, c *call) error {
 }
 
 func removeNetwork(ctx context.Context, c *call) error {
-	n, err := c.g.own.findNetwork(ctx, c.vars["id"])
+	n, err := c.g.own.findNetwork(ctx, c.vars["network"])
 	if err != nil {
 		return err
 	}

@@ -278,7 +278,7 @@ type networkFound struct {
 // goes by "bridge" and "default" as well.
 func (o *ownership) findNetwork(ctx context.Context, ref string) (networkFound, error) {
 	absent := apierror.New(http.StatusNotFound, "network "+ref+" not found")
-	if !names.Valid(ref) {
+	if !names.ValidNetwork(ref) {
 		return networkFound{}, absent
 	}
 	var list []networkFound

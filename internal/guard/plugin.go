@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -39,7 +40,7 @@ var imageRoutes = map[string]handler{
 	// `docker inspect NAME` asks for a container of the name first, and for an image when there is
 	// none.
 	"GET /containers/{id}/json": noneOf("container"),
-	"GET /networks/{id}":        noneOf("network"),
+	"GET /networks/{network}":   noneOf("network"),
 	"GET /volumes/{id}":         noneOf("volume"),
 
 	"HEAD /_ping":   nil,
@@ -89,7 +90,7 @@ func (p reach) handler(rt *route) handler {
 // noneOf is for a kind of objects of which a plugin has, and sees, none.
 func noneOf(kind string) handler {
 	return func(_ context.Context, c *call) error {
-		return apierror.New(http.StatusNotFound, fmt.Sprintf("No such %s: %s", kind, c.vars["id"]))
+		return apierror.New(http.StatusNotFound, fmt.Sprintf("No such %s: %s", kind, cmp.Or(c.vars["id"], c.vars["network"])))
 	}
 }
 

@@ -211,6 +211,7 @@ func (g *Guard) startPull(
 		defer resp.Body.Close()
 		return nil, nil, dockerd.AnswerError(resp)
 	}
+	g.images.restore(ref.String())
 	return resp, func(ctx context.Context) error {
 		ctx, done, err := g.begin(ctx)
 		if err != nil {

@@ -178,7 +178,7 @@ func matchPattern(pattern string, segments []string) (map[string]string, bool) {
 			}
 		}
 		value := strings.Join(segments[:n], "/")
-		if n == 1 && !strings.HasSuffix(want, "...}") && !names.Valid(value) {
+		if n == 1 && !strings.HasSuffix(want, "...}") && !names.Valid(value) && (key != "network" || !names.ValidNetwork(value)) {
 			return nil, false
 		}
 		if vars == nil {

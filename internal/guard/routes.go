@@ -54,10 +54,10 @@ var routes = []route{
 	{"GET", "/networks", "filters", listNetworks},
 	{"POST", "/networks/create", "", createNetwork},
 	{"POST", "/networks/prune", "filters", prune},
-	{"GET", "/networks/{id}", "verbose scope", inspectNetwork},
-	{"POST", "/networks/{id}/connect", "", connectNetwork},
-	{"POST", "/networks/{id}/disconnect", "", disconnectNetwork},
-	{"DELETE", "/networks/{id}", "", removeNetwork},
+	{"GET", "/networks/{network}", "verbose scope", inspectNetwork},
+	{"POST", "/networks/{network}/connect", "", connectNetwork},
+	{"POST", "/networks/{network}/disconnect", "", disconnectNetwork},
+	{"DELETE", "/networks/{network}", "", removeNetwork},
 
 	// volumes.go
 	{"GET", "/volumes", "filters", listVolumes},
@@ -93,22 +93,22 @@ var routes = []route{
 	{"POST", "/grpc", "", grpc},
 
 	// What has no place in a stage.
-	{"GET", "/plugins", "filters", noPlugins},
+	{"GET", "/plugins", "filters", listPlugins},
 	{"GET", "/plugins/privileges", "remote", noPlugins},
-	{"GET", "/plugins/{name...}/json", "", noPlugins},
+	{"GET", "/plugins/{name...}/json", "", absentPlugin},
 	{"POST", "/plugins/pull", "remote name", noPlugins},
 	{"POST", "/plugins/create", "name", noPlugins},
-	{"POST", "/plugins/{name...}/enable", "timeout", noPlugins},
-	{"POST", "/plugins/{name...}/disable", "force", noPlugins},
-	{"POST", "/plugins/{name...}/push", "", noPlugins},
-	{"POST", "/plugins/{name...}/upgrade", "remote", noPlugins},
-	{"POST", "/plugins/{name...}/set", "", noPlugins},
-	{"DELETE", "/plugins/{name...}", "force", noPlugins},
+	{"POST", "/plugins/{name...}/enable", "timeout", absentPlugin},
+	{"POST", "/plugins/{name...}/disable", "force", absentPlugin},
+	{"POST", "/plugins/{name...}/push", "", absentPlugin},
+	{"POST", "/plugins/{name...}/upgrade", "remote", absentPlugin},
+	{"POST", "/plugins/{name...}/set", "", absentPlugin},
+	{"DELETE", "/plugins/{name...}", "force", absentPlugin},
 	{"GET", "/swarm", "", noSwarm},
 	{"GET", "/swarm/unlockkey", "", noSwarm},
-	{"POST", "/swarm/init", "", noSwarm},
-	{"POST", "/swarm/join", "", noSwarm},
-	{"POST", "/swarm/leave", "force", noSwarm},
+	{"POST", "/swarm/init", "", beginSwarm},
+	{"POST", "/swarm/join", "", beginSwarm},
+	{"POST", "/swarm/leave", "force", leaveSwarm},
 	{"POST", "/swarm/update", "version rotateWorkerToken rotateManagerToken rotateManagerUnlockKey", noSwarm},
 	{"POST", "/swarm/unlock", "", noSwarm},
 	{"GET", "/nodes", "filters", noSwarm},
@@ -140,7 +140,7 @@ var routes = []route{
 }
 
 var (
-	noPlugins = denied("plugins are part of the daemon, which all stages share", "")
-	noSwarm   = denied("a stage's daemon is in no swarm", "run containers, or docker compose")
-	noDebug   = denied("what the daemon does inside concerns all stages", "")
+	noPlugins  = denied("plugins are part of the daemon, which all stages share", "")
+	beginSwarm = denied("a stage's daemon is in no swarm", "run containers, or docker compose")
+	noDebug    = denied("what the daemon does inside concerns all stages", "")
 )

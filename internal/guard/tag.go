@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/container"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
@@ -75,12 +76,8 @@ func deleteImage(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if found.tag == "" && len(found.names.Own) == 0 {
-		return apierror.Refuse(
-			"removal of image "+apierror.Quote(c.vars["name"]),
-			"it is shared by all stages",
-			"the runner removes it when its disk runs short",
-		)
+	if found.tag == "" && (len(found.names.Own) == 0 || c.g.namesShared(c.vars["name"], found)) {
+		return c.removeShared(ctx, found)
 	}
 	ctx, done, err := c.g.begin(ctx)
 	if err != nil {
@@ -116,6 +113,50 @@ func deleteImage(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	if last {
+		c.g.images.forget(found.id)
+		answer = append(answer, deleted{Deleted: found.id})
+	}
+	return c.answerJSON(http.StatusOK, answer)
+}
+
+// namesShared reports whether a client means an image by a shared name of it.
+func (g *Guard) namesShared(ref string, found imageFound) bool {
+	named, err := g.tags.Parse(ref)
+	if err != nil {
+		return false
+	}
+	long := reference.TagNameOnly(named).String()
+	return slices.ContainsFunc(slices.Concat(found.names.Shared, found.names.SharedDigests), func(n string) bool { return names.Canonical(n) == long })
+}
+
+// removeShared takes a shared image away from this build: it isn't listed any more, and to use it is to pull it again, which is quick. For others it stays, until the runner's
+// disk runs short.
+func (c *call) removeShared(ctx context.Context, found imageFound) error {
+	gone := slices.Clone(found.names.Shared)
+	if c.g.namesShared(c.vars["name"], found) {
+		long := names.Canonical(reference.TagNameOnly(names.MustParse(c.vars["name"])).String())
+		gone = slices.DeleteFunc(slices.Concat(gone, found.names.SharedDigests), func(n string) bool { return names.Canonical(n) != long })
+	} else if len(gone) > 1 && !c.flag("force") {
+		return apierror.New(http.StatusConflict, fmt.Sprintf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories", names.Short(found.id)))
+	}
+	last := len(gone) >= len(found.names.Shared) && len(found.names.Own) == 0
+	if last && !c.flag("force") {
+		found.tag = slices.Concat(gone, []string{""})[0]
+		if err := c.g.unused(ctx, found); err != nil {
+			return err
+		}
+	}
+	if last {
+		gone = slices.Concat(gone, found.names.SharedDigests)
+	}
+	answer := []deleted{}
+	var long []string
+	for _, name := range gone {
+		long = append(long, names.Canonical(name))
+		answer = append(answer, deleted{Untagged: reference.FamiliarString(names.MustParse(name))})
+	}
+	c.g.images.remove(long)
 	if last {
 		c.g.images.forget(found.id)
 		answer = append(answer, deleted{Deleted: found.id})

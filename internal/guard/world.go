@@ -54,6 +54,9 @@ func groupOf(file string) string {
 	return strconv.FormatUint(uint64(st.Gid), 10)
 }
 
+// Absent returns the name that a client's own has.
+func (w world) Absent(ref string) string { return w.g.names.Scope(ref) }
+
 // Container finds a container of the stage, with its mounts.
 func (w world) Container(ctx context.Context, ref string) (policy.Container, error) {
 	found, err := w.g.own.inspectContainer(ctx, ref, "", nil)

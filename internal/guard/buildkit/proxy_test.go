@@ -14,7 +14,7 @@ func TestSessionSharesNothing(t *testing.T) {
 	for _, key := range []string{"folder", ""} {
 		keys := map[string]bool{}
 		for _, id := range []string{"drone-a", "drone-b"} {
-			p := New(Options{ID: id, Names: names.New(id, id)}, &memory{})
+			p := New(Options{ID: id, Names: names.New(id, id, nil)}, &memory{})
 			h := http.Header{}
 			if key != "" {
 				h.Set(sessionSharedKey, key)
@@ -60,7 +60,7 @@ func TestSessionStaysOfItsKind(t *testing.T) {
 // TestSessionWithoutPolicies has a daemon that takes no source policies: there, only sessions whose Dockerfiles the guard reads are built from.
 func TestSessionWithoutPolicies(t *testing.T) {
 	for version, policies := range map[string]bool{"1.41": false, "1.45": true} {
-		p := New(Options{ID: "drone-abc", Names: names.New("drone-abc", "drone-abc")}, &memory{version: version})
+		p := New(Options{ID: "drone-abc", Names: names.New("drone-abc", "drone-abc", nil)}, &memory{version: version})
 		for id, rewritten := range map[string]bool{"read": true, "unread": false} {
 			if err := p.sessions.open(id, rewritten); err != nil {
 				t.Fatal(err)

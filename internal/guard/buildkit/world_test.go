@@ -55,7 +55,7 @@ func (m *memory) ContainerdImages(context.Context) (bool, error) { return true, 
 // imageProxy is a Proxy before a memory, with the session "mine".
 func imageProxy(t testing.TB) *Proxy {
 	t.Helper()
-	p := New(Options{ID: "drone-abc", Names: names.New("drone-abc", "drone-abc")}, &memory{version: "1.45"})
+	p := New(Options{ID: "drone-abc", Names: names.New("drone-abc", "drone-abc", nil)}, &memory{version: "1.45"})
 	if err := p.sessions.open("mine", true); err != nil {
 		t.Fatal(err)
 	}

@@ -9,9 +9,13 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"encoding/json"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/docker/docker/pkg/namesgenerator"
 )
@@ -27,11 +31,20 @@ type Names struct {
 	prefix  string // "ID."
 	network string // the stage's network in the daemon
 	Tags    Tags   // what images are called
+	// labels are the pieces of JSON that are labels of the runner's own.
+	labels [][]byte
 }
 
-// New returns the names of the stage of that id, whose network the daemon knows by that name.
-func New(id, network string) Names {
-	return Names{prefix: id + ".", network: network, Tags: NewTags(id)}
+// New are the names of the build of that id, whose network the daemon knows by that name, and whose
+// objects carry labels that their clients don't see.
+func New(id, network string, labels map[string]string) Names {
+	n := Names{prefix: id + ".", network: network, Tags: NewTags(id)}
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		k, _ := json.Marshal(key) // strings always encode
+		v, _ := json.Marshal(labels[key])
+		n.labels = append(n.labels, capitals(slices.Concat(k, []byte(":"), v)))
+	}
+	return n
 }
 
 // Strip takes the prefix off a name, if the client wrote it with one.
@@ -56,7 +69,15 @@ func Valid(s string) bool {
 	return true
 }
 
-// Scope returns the daemon's name for the client's name. A scoped name stays as it is.
+// ValidNetwork reports whether s could be the name of a network, in which daemons before Docker 28
+// take blanks and most else.
+func ValidNetwork(s string) bool {
+	return s != "" && len(s) <= 255 && strings.TrimSpace(s) == s && utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return r < ' ' || r == 0x7f || strings.ContainsRune(`/\%:"'<>&`, r)
+	}) && strings.Trim(s, ".") != ""
+}
+
+// Scope is the daemon's name for the client's name. A scoped name stays as it is.
 func (n Names) Scope(name string) string { return n.prefix + strings.TrimPrefix(name, n.prefix) }
 
 // Scoped reports whether a name in the daemon is one that this guard has given.
@@ -76,21 +97,65 @@ var escape = regexp.MustCompile(`\\\\|\\u[0-9a-f]{4}`)
 // Answer makes an answer of the daemon's (compact JSON) one for the client: names without prefix,
 // and the stage's network under the name of the one that it stands in for.
 func (n Names) Answer(b []byte) []byte {
-	if bytes.Contains(b, []byte(`\u`)) {
-		// In capitals it means the same, and no prefix has any.
-		b = escape.ReplaceAllFunc(
-			b,
-			func(match []byte) []byte { return append(match[:2:2], bytes.ToUpper(match[2:])...) },
-		)
-	}
+	b = n.withoutLabels(capitals(b))
 	b = bytes.ReplaceAll(n.Tags.Show(b), []byte(n.prefix), nil)
 	quoted := strconv.Quote(n.network)
 	b = bytes.ReplaceAll(b, []byte(`"NetworkMode":`+quoted), []byte(`"NetworkMode":"bridge"`))
 	return bytes.ReplaceAll(b, []byte(quoted+`:{`), []byte(`"bridge":{`))
 }
 
-// Random returns a name like those that the daemon gives. The guard names what the client doesn't:
-// a name with the prefix is half of the proof of ownership.
+// capitals writes escapes in capitals: it means the same, and no prefix has any.
+func capitals(b []byte) []byte {
+	if !bytes.Contains(b, []byte(`\u`)) {
+		return b
+	}
+	return escape.ReplaceAllFunc(b, func(match []byte) []byte { return append(match[:2:2], bytes.ToUpper(match[2:])...) })
+}
+
+// space begins the keys of labels that are the runner's alone, and spaced finds them with their
+// values.
+const space = `"io.drone-runner-sysbox.`
+
+var spaced = regexp.MustCompile(`"io\.drone-runner-sysbox\.[^"\\]*":"(?:[^"\\]|\\.)*"`)
+
+// withoutLabels takes the runner's own labels out of JSON: a key with its value, with quotes that
+// stand bare, can be nothing else.
+func (n Names) withoutLabels(b []byte) []byte {
+	for _, label := range n.labels {
+		b = cut(b, label)
+	}
+	if bytes.Contains(b, []byte(space)) {
+		for _, label := range spaced.FindAll(b, -1) {
+			b = cut(b, label)
+		}
+	}
+	return b
+}
+
+// cut takes a field out of all objects, with the comma that parts it from another.
+func cut(b, field []byte) []byte {
+	for from := 0; ; {
+		i := bytes.Index(b[from:], field)
+		if i < 0 {
+			return b
+		}
+		begin, end := from+i, from+i+len(field)
+		if begin == 0 || end == len(b) || b[begin-1] != '{' && b[begin-1] != ',' || b[end] != '}' && b[end] != ',' {
+			from = begin + 1 // it begins within a string, or is no field
+			continue
+		}
+		switch {
+		case b[end] == ',':
+			end++
+		case b[begin-1] == ',':
+			begin--
+		}
+		b, from = slices.Concat(b[:begin], b[end:]), begin
+	}
+}
+
+// Random is a name like those that the daemon gives. The guard names what the client doesn't: a
+// name with the prefix is half of the proof of ownership.
 func (n Names) Random() string {
 	b := make([]byte, 3)
 	_, _ = rand.Read(b) // never fails

@@ -207,6 +207,7 @@ func BuildNetwork(ctx context.Context, w World, mode string) (real string, own b
 	}
 	var refs references
 	refs.mode(mode)
+	refs.now()
 	f, err := refs.resolve(ctx, w)
 	if err != nil {
 		return "", false, err

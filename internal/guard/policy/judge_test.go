@@ -108,7 +108,9 @@ func TestNetworkCreate(t *testing.T) {
 		{"the server's subnet", `{"Name":"n","IPAM":{"Config":[{"Subnet":"10.9.0.0/16"}]}}`, "would hide the Drone server"},
 		{"no subnet", `{"Name":"n","IPAM":{"Config":[{"Subnet":"x"}]}}`, "invalid subnet"},
 		{"a name of Docker's", `{"Name":"host"}`, "predefined host"},
-		{"no name", `{"Name":"a b"}`, "invalid network name"},
+		{"a name with a blank", `{"Name":"a b"}`, ""},
+		{"no name", `{"Name":" "}`, "invalid network name"},
+		{"a path", `{"Name":"../b"}`, "invalid network name"},
 		{"macvlan", `{"Name":"n","Driver":"macvlan"}`, "Driver"},
 		{"a swarm's", `{"Name":"n","Scope":"swarm"}`, "Scope"},
 		{"ingress", `{"Name":"n","Ingress":true}`, "Ingress"},
@@ -143,7 +145,7 @@ func TestConnect(t *testing.T) {
 		{"a step", `{"Container":"step"}`, "", ""},
 		{"another's", `{"Container":"theirs"}`, "no such thing", ""},
 		{"driver options", `{"Container":"db","EndpointConfig":{"DriverOpts":{"a":"b"}}}`, "DriverOpts", ""},
-		{"a link to another's", `{"Container":"db","EndpointConfig":{"Links":["theirs"]}}`, "no such thing", ""},
+		{"a link to another's", `{"Container":"db","EndpointConfig":{"Links":["theirs"]}}`, "", "db"}, // which the daemon doesn't know by that name
 	} {
 		r := read[network.ConnectOptions](t, tt.body)
 		err := Connect(t.Context(), newMemory(), r)

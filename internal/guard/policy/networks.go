@@ -54,11 +54,8 @@ var ipamConfigRules = []fieldRule{
 // networkName keeps a network from being taken for one of Docker's own.
 func networkName(_ *judgement, _ string, v reflect.Value) error {
 	switch name := v.String(); {
-	case !names.Valid(name):
-		return apierror.BadRequest(
-			"invalid network name %s: only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
-			apierror.Quote(name),
-		)
+	case !names.ValidNetwork(name):
+		return apierror.BadRequest("invalid network name: %s", apierror.Quote(name))
 	case slices.Contains([]string{names.Bridge, network.NetworkHost, network.NetworkNone, "default"}, name):
 		return apierror.New(http.StatusForbidden, "operation is not permitted on predefined "+name+" network ")
 	}

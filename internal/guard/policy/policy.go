@@ -35,6 +35,9 @@ type World interface {
 	Stage() Stage
 	// Container finds a container by what a client calls it.
 	Container(ctx context.Context, ref string) (Container, error)
+	// Absent returns the daemon's name of a container or a network of the stage's own that isn't
+	// there, and may come.
+	Absent(ref string) string
 	// Network finds a network by what a client calls it; "bridge" and "default" are the stage's own
 	// network.
 	Network(ctx context.Context, ref string) (Network, error)

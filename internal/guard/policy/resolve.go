@@ -5,11 +5,15 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	"github.com/docker/docker/api/types/network"
+
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
 // facts are what the World has answered about what a request refers to.
@@ -60,7 +64,11 @@ func (f facts) imageOf(ref string) (Image, error) {
 type references struct {
 	image                        string
 	containers, networks, images []string
-	gateway, caller, daemon      bool
+	// joins are containers that have to be there when another is made, linked those that have to be for a link. later are those that may come until it is started.
+	joins, linked, later []string
+	// strict says that networks may not come later either.
+	strict                  bool
+	gateway, caller, daemon bool
 }
 
 // resolve asks the world about each reference.
@@ -83,9 +91,21 @@ func (r references) resolve(ctx context.Context, w World) (f facts, err error) {
 		}
 		f.containers[ref], f.containers[c.ID] = c, c
 	}
-	for _, ref := range r.networks {
-		if f.networks[ref], err = w.Network(ctx, ref); err != nil {
+	for _, ref := range slices.Concat(r.joins, r.linked, r.later) {
+		c, err := r.find(ctx, w, ref)
+		if err != nil {
 			return f, err
+		}
+		f.containers[ref], f.containers[c.ID] = c, c
+	}
+	for _, ref := range r.networks {
+		f.networks[ref], err = w.Network(ctx, ref)
+		if apierror.IsNotFound(err) && !r.strict && names.ValidNetwork(ref) && ref != network.NetworkHost {
+			// The daemon, too, misses it only when the container is started. An answer of 404 now has clients pull the image.
+			f.networks[ref], err = Network{Name: w.Absent(ref)}, nil
+		}
+		if err != nil {
+			return f, misses(err)
 		}
 	}
 	for _, ref := range r.images {
@@ -104,6 +124,29 @@ func (r references) resolve(ctx context.Context, w World) (f facts, err error) {
 	return f, err
 }
 
+// find looks for a container that a new one refers to.
+func (r references) find(ctx context.Context, w World, ref string) (Container, error) {
+	c, err := w.Container(ctx, ref)
+	switch {
+	case !apierror.IsNotFound(err):
+	case slices.Contains(r.joins, ref):
+		err = misses(err)
+	case slices.Contains(r.linked, ref):
+		err = apierror.BadRequest("could not get container for %.200s: No such container: %.200s", ref, ref)
+	case names.Valid(ref):
+		return Container{ID: w.Absent(ref), Name: w.Absent(ref)}, nil
+	}
+	return c, err
+}
+
+// misses makes a bad request of the absence of what a container refers to, as the daemon does: at 404 clients pull the image.
+func misses(err error) error {
+	if apierror.IsNotFound(err) {
+		return apierror.BadRequest("%s", err.Error())
+	}
+	return err
+}
+
 // of collects what a new container refers to.
 func (r *references) of(c *container.CreateRequest) {
 	h := c.HostConfig
@@ -111,10 +154,10 @@ func (r *references) of(c *container.CreateRequest) {
 	r.joined(string(h.PidMode))
 	r.joined(string(h.IpcMode))
 	r.mode(string(h.NetworkMode))
-	r.links(h.Links)
+	r.linked = append(r.linked, targets(h.Links)...)
 	for _, s := range h.VolumesFrom {
 		ref, _, _ := strings.Cut(s, ":")
-		r.containers = append(r.containers, strings.TrimPrefix(ref, "/"))
+		r.joins = append(r.joins, strings.TrimPrefix(ref, "/"))
 	}
 	for name, e := range c.NetworkingConfig.EndpointsConfig {
 		r.endpoint(e)
@@ -140,7 +183,7 @@ func (r *references) of(c *container.CreateRequest) {
 // joined collects the container whose namespace is joined.
 func (r *references) joined(mode string) {
 	if ref, ok := strings.CutPrefix(mode, joinedPrefix); ok {
-		r.containers = append(r.containers, ref)
+		r.joins = append(r.joins, ref)
 	}
 }
 
@@ -149,21 +192,30 @@ func (r *references) mode(mode string) {
 	switch {
 	case isDefault(mode), mode == network.NetworkNone, mode == network.NetworkHost:
 	case strings.HasPrefix(mode, joinedPrefix):
-		r.joined(mode)
+		r.later = append(r.later, strings.TrimPrefix(mode, joinedPrefix))
 	default:
 		r.networks = append(r.networks, mode)
 	}
 }
 
-func (r *references) links(list []string) {
-	for _, l := range list {
+// now wants all that is referred to to be there now, as what begins at once does.
+func (r *references) now() {
+	r.strict = true
+	r.joins, r.later = append(r.joins, r.later...), nil
+}
+
+// targets are the containers of links.
+func targets(links []string) []string {
+	var out []string
+	for _, l := range links {
 		ref, _ := cutLink(l)
-		r.containers = append(r.containers, ref)
+		out = append(out, ref)
 	}
+	return out
 }
 
 func (r *references) endpoint(e *network.EndpointSettings) {
 	if e != nil {
-		r.links(e.Links)
+		r.later = append(r.later, targets(e.Links)...)
 	}
 }

@@ -49,6 +49,8 @@ func absent(ref string) error { return apierror.New(http.StatusNotFound, "no suc
 
 func (m *memory) Stage() Stage { return m.stage }
 
+func (m *memory) Absent(ref string) string { return "drone-abc." + ref }
+
 func (m *memory) Container(_ context.Context, ref string) (Container, error) {
 	switch ref {
 	case "db":

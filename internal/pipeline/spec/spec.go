@@ -19,6 +19,9 @@ type Spec struct {
 	// Labels go onto every object of the run: containers, network, volumes.
 	Labels  map[string]string `json:"labels,omitempty"`
 	Network Network           `json:"network"`
+	// DropPrivileged has containers of clients of the run's docker socket that ask for privilege
+	// run without it. Otherwise they are refused.
+	DropPrivileged bool `json:"drop_privileged,omitempty"`
 	// CacheScope names who shares what image builds keep in cache mounts (RUN --mount=type=cache).
 	// Empty is a scope of its own as well.
 	CacheScope string    `json:"cache_scope,omitempty"`
