@@ -1,6 +1,8 @@
-// Package doctor looks at everything that a runner needs and prints, for whatever is wrong, what to do about it: the place, the daemon, the disk, the network, the server.
+// Package doctor looks at everything that a runner needs and prints, for whatever is wrong, what to
+// do about it: the place, the daemon, the disk, the network, the server.
 //
-// The one rule to keep: a check tries the thing itself, it doesn't guess from settings; and it changes nothing that it doesn't put back.
+// The one rule to keep: a check tries the thing itself, it doesn't guess from settings; and it
+// changes nothing that it doesn't put back.
 package doctor
 
 import (
@@ -24,11 +26,13 @@ type Doctor struct {
 	// Docker is the daemon that builds run in, and Host its address.
 	Docker client.APIClient
 	Host   string
-	// Server is the address of the Drone server, http://drone.example.com, and Secret what the runner shares with it.
+	// Server is the address of the Drone server, http://drone.example.com, and Secret what the
+	// runner shares with it.
 	Server     string
 	Secret     string
 	SkipVerify bool
-	// Program is the static binary that is run inside a container to look at the network from there: this one.
+	// Program is the static binary that is run inside a container to look at the network from
+	// there: this one.
 	Program string
 }
 
@@ -55,7 +59,8 @@ func (d Doctor) info(ctx context.Context) (system.Info, error) {
 	return d.Docker.Info(ctx)
 }
 
-// Print writes the checks as a table: status, name, what was seen, and on a line of its own what to do.
+// Print writes the checks as a table: status, name, what was seen, and on a line of its own what to
+// do.
 func Print(w io.Writer, checks []syscont.Check) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, c := range checks {

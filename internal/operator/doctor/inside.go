@@ -26,7 +26,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
-// label marks what doctor makes, so that whoever finds some of it knows where it is from.
+// label marks what doctor makes, so that leftovers show where they are from.
 const label = "io.drone-runner-sysbox.doctor"
 
 // Report is what Look sees from inside a container.
@@ -40,7 +40,8 @@ type Report struct {
 	MTU int `json:"mtu"`
 }
 
-// Look is what the container does: it resolves the host of address (host:port), connects there, and reads its own MTU.
+// Look is what the container does: it resolves the host of address (host:port), connects there, and
+// reads its own MTU.
 func Look(ctx context.Context, address string) Report {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout/2)
 	defer cancel()
@@ -62,9 +63,9 @@ func Look(ctx context.Context, address string) Report {
 	return r
 }
 
-// inside looks at the network as steps and builds see it: a step from a bridge of its stage, a RUN of `docker build` from
-// the daemon's default bridge, whose containers get another resolv.conf. The image is made of this very program, so that
-// no registry is needed.
+// inside looks at the network as steps and builds see it: a step from a bridge of its stage, a RUN
+// of `docker build` from the daemon's default bridge, whose containers get another resolv.conf. The
+// image is made of this very program, so that no registry is needed.
 func (d Doctor) inside(ctx context.Context) []syscont.Check {
 	address, err := dialAddress(d.Server)
 	if err != nil {
@@ -98,7 +99,8 @@ func judge(r Report, address string, here whereabouts) []syscont.Check {
 	return []syscont.Check{pass("dns inside", strings.Join(r.Addresses, " ")), pass("reach inside", address)}
 }
 
-// judgeBuild is about RUN in `docker build`. Many builds need no name of this network there, so a failure is a warning.
+// judgeBuild is about RUN in `docker build`. Many builds need no name of this network there, so a
+// failure is a warning.
 func judgeBuild(r Report, here whereabouts) syscont.Check {
 	const name = "dns in docker build"
 	if r.DNSError != "" {

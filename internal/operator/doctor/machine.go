@@ -12,7 +12,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
-// The shares of the disk, in percent, below which it is worth a word, and below which builds are about to fail.
+// The shares of the disk, in percent, below which it is worth a word, and below which builds are
+// about to fail.
 const (
 	diskWarn = 15
 	diskFail = 3
@@ -27,7 +28,8 @@ func storage(info system.Info) syscont.Check {
 	return warn(name, info.Driver+" is slow", "use a kernel of 5.11 or newer, which has overlay2 in user namespaces, and a data folder on ext4 or xfs")
 }
 
-// disk looks at the disk that the daemon's data folder is on. A folder that isn't in here belongs to a daemon elsewhere.
+// disk looks at the disk that the daemon's data folder is on. A folder that isn't in here belongs
+// to a daemon elsewhere.
 func disk(root string) syscont.Check {
 	const name = "disk"
 	var st unix.Statfs_t
@@ -51,7 +53,8 @@ func disk(root string) syscont.Check {
 	return pass(name, seen)
 }
 
-// limits: without these cgroups the limits that an operator sets are ignored by the daemon, silently.
+// limits: without these cgroups the limits that an operator sets are ignored by the daemon,
+// silently.
 func limits(info system.Info) []syscont.Check {
 	var missing []string
 	for _, l := range []struct {

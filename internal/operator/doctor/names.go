@@ -11,7 +11,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
-// whereabouts are what the runner itself knows of a name, against which a failure inside is explained.
+// whereabouts are what the runner itself knows of a name, against which a failure inside is
+// explained.
 type whereabouts struct {
 	host string
 	// resolves is set where the runner itself finds the name.

@@ -14,7 +14,8 @@ import (
 // clockSkew is how far the clocks may be apart before log times and cron builds look wrong.
 const clockSkew = 30 * time.Second
 
-// server asks the Drone server by the runner's own protocol (POST /rpc/v2/ping): is it there, does it take the secret, what time does it have.
+// server asks the Drone server by the runner's own protocol (POST /rpc/v2/ping): is it there, does
+// it take the secret, what time does it have.
 func (d Doctor) server(ctx context.Context) []syscont.Check {
 	if d.Server == "" {
 		return []syscont.Check{fail("server", "DRONE_RPC_HOST isn't set", "set it to the Drone server's host, as the runners reach it")}

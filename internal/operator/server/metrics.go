@@ -41,8 +41,8 @@ func (m *Metrics) gauge(name, help string, value func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value))
 }
 
-// Daemon adds whether the Docker daemon works, and how often it had to be started again. It is called once
-// at most.
+// Daemon adds whether the Docker daemon works, and how often it had to be started again. It is
+// called once at most.
 func (m *Metrics) Daemon(up func() bool, restarts func() int) {
 	m.gauge("daemon_up", "1 while the Docker daemon works; no builds are taken while it doesn't.", func() float64 {
 		if up() {
@@ -56,7 +56,8 @@ func (m *Metrics) Daemon(up func() bool, restarts func() int) {
 }
 
 // Disk adds the Docker daemon's disk, of which usage is asked once for each reader, and the marks
-// of the cache's budget on it; all in bytes, and 0 where nobody knows. It is called once at most.
+// of the cache's budget on it; all in bytes, and 0 where they are unknown. It is called once at
+// most.
 func (m *Metrics) Disk(usage func() (used, size, high, low int64)) {
 	d := &disk{usage: usage}
 	for _, g := range []struct{ name, help string }{

@@ -16,7 +16,7 @@ func TestMetrics(t *testing.T) {
 	m.Image("cached")
 	m.Removed("image", 100)
 	m.Removed("image", 23)
-	m.Removed("volume", -1) // of a size that nobody knows
+	m.Removed("volume", -1) // of an unknown size
 	m.Daemon(func() bool { return true }, func() int { return 2 })
 	asked := 0
 	m.Disk(func() (used, size, high, low int64) {

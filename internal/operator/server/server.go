@@ -82,7 +82,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	err := s.http.Shutdown(stop)
 	if err != nil {
-		// Whoever is still connected is cut off.
+		// Connections that are left are cut off.
 		err = s.http.Close()
 	}
 	if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {

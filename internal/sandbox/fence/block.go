@@ -14,13 +14,13 @@ import (
 // blockTable is the table of the networks that no build reaches.
 const blockTable = tableSpace + "_block"
 
-// Block keeps everything in this network namespace, and what is forwarded through it, from networks: the
-// containers of stages, and what their daemon fetches. It replaces an earlier call's rules; no networks
-// remove them.
+// Block keeps everything in this network namespace, and what is forwarded through it, from
+// networks: the containers of stages, and what their daemon fetches. It replaces an earlier call's
+// rules; no networks remove them.
 //
-// Two things stay reachable, since the runner can't do without. A resolver in such a network answers at
-// port 53. The runner's own process, which shares the namespace with a daemon that is in no cell, reaches
-// needed addresses, and so does that daemon; containers don't.
+// Two things stay reachable, since the runner can't do without. A resolver in such a network
+// answers at port 53. The runner's own process, which shares the namespace with a daemon that is in
+// no cell, reaches needed addresses, and so does that daemon; containers don't.
 func Block(networks []netip.Prefix, resolvers []netip.Addr, needed []netip.Prefix) error {
 	c, err := nftables.New()
 	if err != nil {

@@ -1,17 +1,19 @@
-// Package fence keeps the networks of stages apart where Docker doesn't, and from networks that no build is
-// to reach.
+// Package fence keeps the networks of stages apart where Docker doesn't, and from networks that no
+// build is to reach.
 //
-// A published port listens at the gateway of the stage's network, an address of the machine (or system
-// container) that the daemon runs on. Docker keeps its bridges apart only for what it forwards from one to
-// another. What a container of one stage sends to the gateway of another isn't forwarded: the machine takes
-// it in, and Docker's own proxy hands it on. So a fence has a rule ahead of all of Docker's: what is for the
-// gateway, and comes in neither from this machine itself nor from a bridge of the stage, is dropped. Before
-// Docker 27, bridges aren't kept apart for IPv6 at all. So a second rule drops what is forwarded to a bridge
-// of the stage over IPv6 and comes from elsewhere, answers apart.
+// A published port listens at the gateway of the stage's network, an address of the machine (or
+// system container) that the daemon runs on. Docker keeps its bridges apart only for what it
+// forwards from one to another. What a container of one stage sends to the gateway of another isn't
+// forwarded: the machine takes it in, and Docker's own proxy hands it on. So a fence has a rule
+// ahead of all of Docker's: what is for the gateway, and comes in neither from this machine itself
+// nor from a bridge of the stage, is dropped. Before Docker 27, bridges aren't kept apart for IPv6
+// at all. So a second rule drops what is forwarded to a bridge of the stage over IPv6 and comes
+// from elsewhere, answers apart.
 //
-// The one rule to keep: a fence is tables of its own in nftables, and nothing else's. Docker rewrites its
-// chains when it likes and never sees these; to add and to remove them is one transaction; and a table's
-// name says whose it is, so that the fence of a runner that was killed can be found.
+// The one rule to keep: a fence is tables of its own in nftables, and nothing else's. Docker
+// rewrites its chains when it likes and never sees these; to add and to remove them is one
+// transaction; and a table's name says whose it is, so that the fence of a runner that was killed
+// can be found.
 package fence
 
 import (
@@ -34,11 +36,11 @@ import (
 // ErrUnavailable is what Raise fails with where there can be no fences at all, for any build.
 var ErrUnavailable = errors.New("ports that builds publish can't be kept from other builds here")
 
-// Raise puts the fence around gateway, the IPv4 address of the stage's network, whose bridge exists, and
-// around all bridges of the stage for IPv6. It replaces what fence there is around the same address, whose
-// stage must be over, as the daemon gives no subnet twice. It needs CAP_NET_ADMIN in the network namespace
-// that the daemon's bridges are in, and a kernel with nftables; without, it fails with ErrUnavailable and
-// the reason.
+// Raise puts the fence around gateway, the IPv4 address of the stage's network, whose bridge
+// exists, and around all bridges of the stage for IPv6. It replaces what fence there is around the
+// same address, whose stage must be over, as the daemon gives no subnet twice. It needs
+// CAP_NET_ADMIN in the network namespace that the daemon's bridges are in, and a kernel with
+// nftables; without, it fails with ErrUnavailable and the reason.
 func Raise(build string, gateway netip.Addr) error {
 	if !gateway.Is4() {
 		return fmt.Errorf("fence off the networks of build %s: the gateway %s is no IPv4 address", build, gateway)
@@ -88,7 +90,8 @@ func hasIPv6() bool {
 	return err == nil
 }
 
-// Lower removes the fence of a build, whichever process raised it. None is no error, and neither is a place where there can be none.
+// Lower removes the fence of a build, whichever process raised it. None is no error, and neither is
+// a place where there can be none.
 func Lower(build string) error {
 	c, tables, err := find(func(t tableName) bool { return t.build == bridge.Of(build) })
 	if err == nil && len(tables) > 0 {
@@ -103,8 +106,8 @@ func Lower(build string) error {
 	return nil
 }
 
-// foreign drops what is for the gateway and comes from elsewhere than the build: in the words of nft(8),
-// ip daddr GATEWAY iifname != "lo" iifname != "BRIDGES*" counter drop.
+// foreign drops what is for the gateway and comes from elsewhere than the build: in the words of
+// nft(8), ip daddr GATEWAY iifname != "lo" iifname != "BRIDGES*" counter drop.
 func foreign(bridges string, gateway netip.Addr) []expr.Any {
 	addr := gateway.As4()
 	return []expr.Any{
@@ -118,8 +121,9 @@ func foreign(bridges string, gateway netip.Addr) []expr.Any {
 	}
 }
 
-// intruder drops what is forwarded to a bridge of the stage, comes from elsewhere, and is no answer: in the
-// words of nft(8), oifname "BRIDGES*" iifname != "BRIDGES*" ct state != established,related counter drop.
+// intruder drops what is forwarded to a bridge of the stage, comes from elsewhere, and is no
+// answer: in the words of nft(8), oifname "BRIDGES*" iifname != "BRIDGES*" ct state !=
+// established,related counter drop.
 func intruder(bridges string) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
@@ -144,7 +148,8 @@ const tableSpace = "drone_runner_sysbox"
 
 func (t tableName) String() string { return tableSpace + "/" + t.build + "/" + t.gateway }
 
-// find lists the fences that match. A connection to nftables comes with them, which needs no closing.
+// find lists the fences that match. A connection to nftables comes with them, which needs no
+// closing.
 func find(match func(tableName) bool) (*nftables.Conn, []*nftables.Table, error) {
 	c, err := nftables.New()
 	if err != nil {

@@ -73,8 +73,8 @@ func (b bench) reaches(container, address string) bool {
 	return err == nil
 }
 
-// TestFenceOfIPv6 holds that the networks of two stages don't reach each other over IPv6, but that a stage
-// reaches its own.
+// TestFenceOfIPv6 holds that the networks of two stages don't reach each other over IPv6, but that
+// a stage reaches its own.
 func TestFenceOfIPv6(t *testing.T) {
 	b := newBench(t)
 	addresses := map[string]string{}
@@ -111,8 +111,8 @@ func TestFenceOfIPv6(t *testing.T) {
 	inside(t, b.Netns, func() error { return fence.Lower("one") })
 }
 
-// TestBlock holds that neither a container nor the machine reaches a blocked network, save for a resolver's
-// port and what is needed, and that all is as before once nothing is blocked.
+// TestBlock holds that neither a container nor the machine reaches a blocked network, save for a
+// resolver's port and what is needed, and that all is as before once nothing is blocked.
 func TestBlock(t *testing.T) {
 	b := newBench(t)
 	// A machine at the other end of a cable is the metadata service, and another its neighbour.

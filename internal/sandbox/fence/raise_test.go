@@ -54,7 +54,8 @@ func TestFence(t *testing.T) {
 	if got := around(t, one); !slices.Equal(got, []string{"127.0.0.1"}) {
 		t.Errorf("raised twice: %q", got)
 	}
-	// A runner was killed, and its build's subnet belongs to another now, whose own packets the old fence would drop.
+	// A runner was killed, and its build's subnet belongs to another now, whose own packets the old
+	// fence would drop.
 	raise(t, two)
 	if old, fresh := around(t, one), around(t, two); len(old) != 0 || !slices.Equal(fresh, []string{"127.0.0.1"}) {
 		t.Errorf("the fence of a build that is over: %q, of the one that has its address: %q", old, fresh)

@@ -21,22 +21,25 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
-// Options say how the system container is brought up. The zero value of each field but Log has a default that is right inside the image.
+// Options say how the system container is brought up. The zero value of each field but Log has a
+// default that is right inside the image.
 type Options struct {
-	// Sandbox is what the proof insists on; sandbox.Sysbox by default. sandbox.None is no business of this package.
+	// Sandbox is what the proof insists on; sandbox.Sysbox by default. sandbox.None is no business
+	// of this package.
 	Sandbox sandbox.Grade
 	// DataRoot is the daemon's data folder, a volume: /var/lib/docker.
 	DataRoot string
 	// RunDir takes the configuration that the daemon is started with: /run/drone-runner-sysbox.
 	RunDir string
-	// OperatorConfig is the daemon.json that is merged over ours, if it exists: /etc/docker/daemon.json.
+	// OperatorConfig is the daemon.json that is merged over ours, if it exists:
+	// /etc/docker/daemon.json.
 	OperatorConfig string
 	// Socket is where the daemon listens: /var/run/docker.sock.
 	Socket string
 	// RegistryMirrors and InsecureRegistries as in DaemonSettings.
 	RegistryMirrors, InsecureRegistries []string
-	// Avoid are addresses that the runner or its builds talk to, beside the networks and resolvers that
-	// Boot finds: no network of a stage may hide them.
+	// Avoid are addresses that the runner or its builds talk to, beside the networks and resolvers
+	// that Boot finds: no network of a stage may hide them.
 	Avoid []netip.Prefix
 	Log   logrus.FieldLogger
 }
@@ -69,8 +72,9 @@ func (e *RefusedError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Boot looks at the place, takes the lock of the data folder, and writes the daemon's configuration. It starts nothing: Run does. The order matters: a daemon that
-// is started in the wrong place, on the host for one, would do harm before any proof could fail.
+// Boot looks at the place, takes the lock of the data folder, and writes the daemon's
+// configuration. It starts nothing: Run does. The order matters: a daemon that is started in the
+// wrong place, on the host for one, would do harm before any proof could fail.
 func Boot(o Options) (*System, error) {
 	o.Sandbox = sandbox.Grade(or(string(o.Sandbox), string(sandbox.Sysbox)))
 	o.DataRoot = or(o.DataRoot, "/var/lib/docker")
@@ -139,14 +143,14 @@ func (s *System) prepare() error {
 	return nil
 }
 
-// Run keeps the daemon alive, proves it anew after each start, and lets go of the data folder when ctx has ended and the daemon with it. The error is a RefusedError
-// when the proof fails.
+// Run keeps the daemon alive, proves it anew after each start, and lets go of the data folder when
+// ctx has ended and the daemon with it. The error is a RefusedError when the proof fails.
 func (s *System) Run(ctx context.Context) error {
 	return errors.Join(s.Daemon.Run(ctx), s.Client.Close(), s.lock.Close())
 }
 
-// probe asks the daemon and then the place. Listing containers takes the daemon's locks, which a ping
-// doesn't.
+// probe asks the daemon and then the place. Listing containers takes the daemon's locks, which a
+// ping doesn't.
 func (s *System) probe() func(context.Context) error {
 	place := newPlace(s.options.RunDir, s.options.Sandbox == sandbox.Sysbox)
 	return func(ctx context.Context) error {
@@ -186,7 +190,8 @@ func InfoOf(c client.SystemAPIClient) func(context.Context) (DaemonInfo, error) 
 
 var majorVersion = regexp.MustCompile(`version (\d+)\.`)
 
-// dockerdMajor is the major version of the dockerd in PATH, 0 if there is none: an older one doesn't start with a key that it doesn't know.
+// dockerdMajor is the major version of the dockerd in PATH, 0 if there is none: an older one
+// doesn't start with a key that it doesn't know.
 func dockerdMajor() int {
 	out, err := exec.Command("dockerd", "--version").Output()
 	if err != nil {

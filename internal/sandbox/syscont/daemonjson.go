@@ -14,32 +14,37 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 )
 
-// DaemonSettings are what the runner decides of the daemon's configuration from its own environment.
+// DaemonSettings are what the runner decides of the daemon's configuration from its own
+// environment.
 type DaemonSettings struct {
 	// DataRoot is the daemon's data folder, where the cache is; the volume.
 	DataRoot string
 	// Socket is the one address that the daemon listens on; /var/run/docker.sock by default.
 	Socket string
-	// MTU of the uplink in bytes: networks of builds must not be wider, or packets vanish. 0 leaves the daemon's default.
+	// MTU of the uplink in bytes: networks of builds must not be wider, or packets vanish. 0 leaves
+	// the daemon's default.
 	MTU int
-	// NetworkMTU says that the daemon knows default-network-opts (Docker 24), so that networks which clients create have the MTU as well.
+	// NetworkMTU says that the daemon knows default-network-opts (Docker 24), so that networks
+	// which clients create have the MTU as well.
 	NetworkMTU bool
 	// RegistryMirrors are pull-through mirrors of Docker Hub, as URLs.
 	RegistryMirrors []string
 	// InsecureRegistries are registries spoken to without TLS, as host:port or CIDR.
 	InsecureRegistries []string
-	// Taken are networks that this container is on, and the addresses that it reaches its resolvers, its
-	// Drone server and its mirrors by: no network of a stage may hide them.
+	// Taken are networks that this container is on, and the addresses that it reaches its
+	// resolvers, its Drone server and its mirrors by: no network of a stage may hide them.
 	Taken []netip.Prefix
-	// DNSOptions are the options of the resolv.conf in containers, with which names without a dot are found
-	// (uplink.Resolver.DaemonOptions); nil leaves them to the daemon.
+	// DNSOptions are the options of the resolv.conf in containers, with which names without a dot
+	// are found (uplink.Resolver.DaemonOptions); nil leaves them to the daemon.
 	DNSOptions []string
 	// BuildCacheBytes is what BuildKit's own garbage collection keeps; 0 leaves its default.
 	BuildCacheBytes int64
 }
 
-// DaemonConfig is the daemon.json that the daemon runs with: ours, with the operator's (the bytes of /etc/docker/daemon.json, may be empty) merged over it.
-// Objects are merged key by key, everything else is replaced. What would break a promise of the runner is refused, every such key at once, by name.
+// DaemonConfig is the daemon.json that the daemon runs with: ours, with the operator's (the bytes
+// of /etc/docker/daemon.json, may be empty) merged over it. Objects are merged key by key,
+// everything else is replaced. What would break a promise of the runner is refused, every such key
+// at once, by name.
 //
 // The keys are those of https://docs.docker.com/reference/cli/dockerd/#daemon-configuration-file.
 func DaemonConfig(s DaemonSettings, operator []byte) ([]byte, error) {
@@ -67,14 +72,16 @@ func defaults(s DaemonSettings) map[string]any {
 		"hosts":     []any{"unix://" + or(s.Socket, "/var/run/docker.sock")},
 		"builder": map[string]any{
 			"gc": gc,
-			// moby has the first and the last of these on unless told otherwise; each lets a build out of its container.
+			// moby has the first and the last of these on unless told otherwise; each lets a build
+			// out of its container.
 			"entitlements": map[string]any{"network-host": false, "security-insecure": false, "device": false},
 		},
 		"log-driver":            "json-file",
 		"log-opts":              map[string]any{"max-size": "10m", "max-file": "3"},
 		"default-address-pools": pools(s.Taken),
-		// Sysbox mounts a folder of its own over the snapshotter that Docker 29 uses by default, so that a volume for the data folder alone
-		// would lose the cache (https://github.com/nestybox/sysbox/issues/1021).
+		// Sysbox mounts a folder of its own over the snapshotter that Docker 29 uses by default, so
+		// that a volume for the data folder alone would lose the cache
+		// (https://github.com/nestybox/sysbox/issues/1021).
 		"features": map[string]any{"containerd-snapshotter": false},
 	}
 	if s.MTU > 0 {
@@ -95,9 +102,9 @@ func defaults(s DaemonSettings) map[string]any {
 	return config
 }
 
-// pools are /24 networks in blocks of 256, less the blocks that a taken network touches: those of 172.16.0.0/12, Docker's own
-// range, which are at least 2,000 networks where Docker's default has 31. Where all of that is taken, as by a route of a
-// VPN, they are the upper half of 10.0.0.0/8.
+// pools are /24 networks in blocks of 256, less the blocks that a taken network touches: those of
+// 172.16.0.0/12, Docker's own range, which are at least 2,000 networks where Docker's default has
+// 31. Where all of that is taken, as by a route of a VPN, they are the upper half of 10.0.0.0/8.
 func pools(taken []netip.Prefix) []any {
 	free := func(first netip.Addr, blocks int) []any {
 		var out []any
@@ -116,7 +123,8 @@ func pools(taken []netip.Prefix) []any {
 	return free(netip.MustParseAddr("10.128.0.0"), 128)
 }
 
-// refused are the keys that an operator can't set, with the reason and the way. A nil test refuses every value.
+// refused are the keys that an operator can't set, with the reason and the way. A nil test refuses
+// every value.
 var refused = []struct {
 	path []string
 	bad  func(any) bool
@@ -176,7 +184,8 @@ func lookup(m map[string]any, path []string) (any, bool) {
 	return nil, false
 }
 
-// merge lays src over dst. A key that differs from one of dst in case alone is that key: Docker's decoder would take either, and which one is chance.
+// merge lays src over dst. A key that differs from one of dst in case alone is that key: Docker's
+// decoder would take either, and which one is chance.
 func merge(dst, src map[string]any) {
 	for k, v := range src {
 		for have := range dst {
@@ -195,7 +204,8 @@ func merge(dst, src map[string]any) {
 	}
 }
 
-// decodeObject decodes one JSON object and nothing after it, and refuses keys that come twice: which of them a daemon would take is chance.
+// decodeObject decodes one JSON object and nothing after it, and refuses keys that come twice:
+// which of them a daemon would take is chance.
 func decodeObject(b []byte) (map[string]any, error) {
 	if err := noDuplicates(json.NewDecoder(bytes.NewReader(b))); err != nil {
 		return nil, err

@@ -11,7 +11,8 @@ import (
 // tailLines is how many of the daemon's last lines are kept for the error of its death.
 const tailLines = 12
 
-// tail keeps the last lines that were added; of a crash the first ones, which say why, and not the end of what else Go prints then.
+// tail keeps the last lines that were added; of a crash the first ones, which say why, and not the
+// end of what else Go prints then.
 type tail struct {
 	mu      sync.Mutex
 	kept    []string
@@ -51,8 +52,9 @@ func (t *tail) reset() {
 	t.kept, t.crashed = nil, false
 }
 
-// parseLogfmt takes the level and the rest out of a line of dockerd's or containerd's log (time="…" level=info msg="…" key=value). A line of another form, a panic for one, is a
-// warning as it stands.
+// parseLogfmt takes the level and the rest out of a line of dockerd's or containerd's log (time="…"
+// level=info msg="…" key=value). A line of another form, a panic for one, is a warning as it
+// stands.
 func parseLogfmt(line string) (logrus.Level, string) {
 	rest, ok := strings.CutPrefix(line, "time=")
 	if !ok {
@@ -85,7 +87,8 @@ func parseLogfmt(line string) (logrus.Level, string) {
 	return level, text
 }
 
-// everyday tells of warnings that every build causes: they would teach an operator not to read warnings.
+// everyday reports whether a warning is one that every build causes: they would teach an operator
+// not to read warnings.
 func everyday(text string) bool {
 	// containerd says so at the end of each container.
 	return strings.HasPrefix(text, "cleaning up after shim disconnected")
@@ -102,7 +105,8 @@ func cutValue(s string) (value, rest string) {
 	return value, rest
 }
 
-// logTo logs at a level. dockerd's info is our debug: an operator who looks at the runner's log looks for builds.
+// logTo logs at a level. dockerd's info is our debug: an operator who looks at the runner's log
+// looks for builds.
 func logTo(log logrus.FieldLogger, level logrus.Level, msg string) {
 	switch level {
 	case logrus.ErrorLevel:

@@ -21,11 +21,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
-// Daemon is the Docker daemon of the system container: a child of this process, started again whenever it dies.
+// Daemon is the Docker daemon of the system container: a child of this process, started again
+// whenever it dies.
 //
 //  1. Run starts it and stays with it until its context ends; then it stops the daemon (SIGTERM, and SIGKILL after StopTimeout) and returns.
 //  2. Ready waits until the daemon answers and OnUp has agreed.
-//  3. Stopped returns why the daemon is not there, or can't be used, for whoever meets a dead socket.
+//  3. Stopped returns why the daemon is not there, or can't be used, for a caller that meets a dead socket.
 //
 // A daemon that lives and hangs, or can't do its work, is as good as dead: see watch.
 //
@@ -40,26 +41,31 @@ type Daemon struct {
 	Launch func(out *os.File) (*exec.Cmd, error)
 	// Buried cleans up after a life, when its process has ended. nil has nothing to clean up.
 	Buried func() error
-	// PidFiles maps a pid file that an unclean stop leaves behind to the program that its pid must be of to be believed; see removeStale.
+	// PidFiles maps a pid file that an unclean stop leaves behind to the program that its pid must
+	// be of to be believed; see removeStale.
 	PidFiles map[string]string
-	// Networks is the file that the daemon keeps its networks in; see setAside. Empty: it is left alone.
+	// Networks is the file that the daemon keeps its networks in; see setAside. Empty: it is left
+	// alone.
 	Networks string
 	// Ping asks the daemon whether it answers.
 	Ping func(context.Context) error
-	// Probe checks a daemon that is up, again and again; nil is Ping. An error that is a *PlaceError
-	// says that no restart of the daemon would help.
+	// Probe checks a daemon that is up, again and again; nil is Ping. An error that is a
+	// *PlaceError says that no restart of the daemon would help.
 	Probe func(context.Context) error
-	// ProbeInterval is the pause between two probes, 10 s by default, and ProbeTimeout how long one may
-	// take, 15 s by default.
+	// ProbeInterval is the pause between two probes, 10 s by default, and ProbeTimeout how long one
+	// may take, 15 s by default.
 	ProbeInterval, ProbeTimeout time.Duration
-	// Patience is how long probes may fail before the daemon is killed and started again; a minute by
-	// default.
+	// Patience is how long probes may fail before the daemon is killed and started again; a minute
+	// by default.
 	Patience time.Duration
-	// OnUp is called each time that the daemon answers after a start. Its error is final: the daemon is stopped, and Run returns it.
+	// OnUp is called each time that the daemon answers after a start. Its error is final: the
+	// daemon is stopped, and Run returns it.
 	OnUp func(ctx context.Context, pid int) error
-	// StartTimeout bounds the time from start to the first answer; a minute by default: a large cache on a slow disk takes its time.
+	// StartTimeout bounds the time from start to the first answer; a minute by default: a large
+	// cache on a slow disk takes its time.
 	StartTimeout time.Duration
-	// StopTimeout bounds the time between SIGTERM and SIGKILL; 15 s by default, which is what dockerd gives its containers.
+	// StopTimeout bounds the time between SIGTERM and SIGKILL; 15 s by default, which is what
+	// dockerd gives its containers.
 	StopTimeout time.Duration
 	Log         logrus.FieldLogger
 
@@ -95,7 +101,8 @@ func (e *StoppedError) Report() string {
 	return e.Error() + "; the last that it said:\n" + strings.Join(e.Lines, "\n")
 }
 
-// Run keeps the daemon alive until ctx ends. It returns nil after a stop that was asked for, else the error of OnUp, or that there is no such program.
+// Run keeps the daemon alive until ctx ends. It returns nil after a stop that was asked for, else
+// the error of OnUp, or that there is no such program.
 func (d *Daemon) Run(ctx context.Context) error {
 	program, err := exec.LookPath(or(d.Program, "dockerd"))
 	if err != nil && d.Launch == nil {
@@ -130,7 +137,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	}
 }
 
-// Ready waits until the daemon is up, and returns the error that ends all waiting if it never will be.
+// Ready waits until the daemon is up, and returns the error that ends all waiting if it never will
+// be.
 func (d *Daemon) Ready(ctx context.Context) error {
 	for {
 		d.mu.Lock()
@@ -158,16 +166,16 @@ func (d *Daemon) Stopped() error {
 	return d.stopped
 }
 
-// Deaths counts the times that the daemon died or fell silent, so that whoever was at work with it can tell whether it is the same one still; last is the
-// last such end, nil if there was none.
+// Deaths counts the times that the daemon died or fell silent, so that whoever was at work with it
+// can see whether it is the same one still; last is the last such end, nil if there was none.
 func (d *Daemon) Deaths() (n int, last *StoppedError) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.deaths, d.lastDeath
 }
 
-// live is one life of the daemon. It returns a StoppedError when the daemon died or fell silent, nil when it was stopped on request, any other error when
-// it can't live here.
+// live is one life of the daemon. It returns a StoppedError when the daemon died or fell silent,
+// nil when it was stopped on request, any other error when it can't live here.
 func (d *Daemon) live(ctx context.Context, program string) error {
 	for file, of := range d.PidFiles {
 		if err := removeStale(file, of); err != nil {
@@ -216,7 +224,8 @@ type process struct {
 
 // start starts the program and the goroutine that waits for it.
 func (d *Daemon) start(program string) (*process, error) {
-	// A pipe of our own: its end is not the end of the process, since a containerd-shim that outlives a killed dockerd may hold it open.
+	// A pipe of our own: its end is not the end of the process, since a containerd-shim that
+	// outlives a killed dockerd may hold it open.
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -254,7 +263,8 @@ func (d *Daemon) start(program string) (*process, error) {
 func plainChild(program string, args []string, out *os.File) (*exec.Cmd, error) {
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = out, out
-	// A group of its own: a Ctrl-C in the operator's terminal is for the runner, which stops the daemon last.
+	// A group of its own: a Ctrl-C in the operator's terminal is for the runner, which stops the
+	// daemon last.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return cmd, cmd.Start()
 }
@@ -396,8 +406,9 @@ func how(err error) string {
 	return err.Error()
 }
 
-// removeStale removes a pid file whose pid is no living process of that program: in a container that was restarted the number belongs to anybody, and
-// dockerd would refuse to start ("pid file found").
+// removeStale removes a pid file whose pid is no living process of that program: in a container
+// that was restarted the number belongs to anybody, and dockerd would refuse to start ("pid file
+// found").
 func removeStale(file, program string) error {
 	raw, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {

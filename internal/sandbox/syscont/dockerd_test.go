@@ -17,8 +17,9 @@ import (
 	"github.com/sirupsen/logrus/hooks/test"
 )
 
-// script is a stand-in for dockerd where the way that a process lives and dies is the point; the real one is in the tests of the system container. It
-// "answers" once it has made the file that ping looks for.
+// script is a stand-in for dockerd where the way that a process lives and dies is the point; the
+// real one is in the tests of the system container. It "answers" once it has made the file that
+// ping looks for.
 func script(t *testing.T, body string) *Daemon {
 	t.Helper()
 	dir := t.TempDir()
@@ -147,7 +148,8 @@ func TestDaemonThatIsRefusedIsStopped(t *testing.T) {
 	}
 }
 
-// A containerd-shim that outlives its dockerd holds the daemon's log open: the end of the process counts, not the end of its log.
+// A containerd-shim that outlives its dockerd holds the daemon's log open: the end of the process
+// counts, not the end of its log.
 func TestDaemonsDeathIsSeenThroughItsChildren(t *testing.T) {
 	d := script(t, "sleep 30 & echo $! > $up.new; mv $up.new $up; wait")
 	pids := make(chan int, 2)

@@ -9,11 +9,12 @@ import (
 
 // heal mends what keeps a daemon that died from coming back, as far as that is known.
 //
-// A daemon that is killed, or whose machine loses power, while it makes a network may leave a broken file
-// of networks, on which it then dies at every start. It panics on a half-written record
-// (https://github.com/moby/moby/issues/45057, in Docker 20.10.23 to 23.0) and in its database, or says
-// that the database is none. Its maintainers' advice is to remove the file. No network outlives its
-// stage here, so nothing is lost but what somebody has made by hand, and the log says so.
+// A daemon that is killed, or whose machine loses power, while it makes a network may leave a
+// broken file of networks, on which it then dies at every start. It panics on a half-written record
+// (https://github.com/moby/moby/issues/45057, in Docker 20.10.23 to 23.0) and in its database, or
+// says that the database is none. Its maintainers' advice is to remove the file. No network
+// outlives its stage here, so nothing is lost but what somebody has made by hand, and the log says
+// so.
 func (d *Daemon) heal(death *StoppedError) {
 	if d.Networks == "" || !death.early || !death.ofNetworks() {
 		return

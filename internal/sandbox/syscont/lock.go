@@ -17,9 +17,9 @@ const lockName = "drone-runner-sysbox.lock"
 // Lock is the hold on a data folder.
 type Lock struct{ flock *flock.Flock }
 
-// LockData takes the data folder (made if absent) for this process, or returns an error at once that
-// names the holder: two daemons on one folder would hang on containerd's own lock and end with a
-// broken cache.
+// LockData takes the data folder (made if absent) for this process, or returns an error at once
+// that names the holder: two daemons on one folder would hang on containerd's own lock and end with
+// a broken cache.
 func LockData(dir string) (*Lock, error) {
 	if err := os.MkdirAll(dir, 0o710); err != nil {
 		return nil, fmt.Errorf("make the daemon's data folder: %w", err)

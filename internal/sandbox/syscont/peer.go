@@ -28,7 +28,8 @@ func listener(ctx context.Context, socket string) (unix.Ucred, error) {
 	return cred, nil
 }
 
-// socketPath is the path of a unix:// address of a Docker daemon. Every other kind of address is refused: a peer over TCP has no process that the kernel would name.
+// socketPath is the path of a unix:// address of a Docker daemon. Every other kind of address is
+// refused: a peer over TCP has no process that the kernel would name.
 func socketPath(host string) (string, error) {
 	path, ok := strings.CutPrefix(host, "unix://")
 	if !ok || !strings.HasPrefix(path, "/") {

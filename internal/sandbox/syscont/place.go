@@ -17,8 +17,8 @@ const fixFilesystems = "Sysbox's file-system daemon (sysbox-fs) has died or hang
 // errBusy says that an earlier probe still hangs in the kernel.
 var errBusy = errors.New("an earlier attempt still hangs")
 
-// place probes what containers need of the machine. It holds one probe at a time: one that hangs in the
-// kernel can't be taken back.
+// place probes what containers need of the machine. It holds one probe at a time: one that hangs in
+// the kernel can't be taken back.
 type place struct {
 	// dir is where a file system is mounted for a moment, in a mount namespace of its own.
 	dir string
@@ -32,8 +32,8 @@ func newPlace(dir string, sysbox bool) *place {
 	return &place{dir: filepath.Join(dir, "probe"), sysbox: sysbox, slot: make(chan struct{}, 1)}
 }
 
-// check reports whether file systems can be mounted, as the start of every container does. Under Sysbox
-// the kernel passes mount(2) on to sysbox-fs. The error is a *PlaceError.
+// check reports whether file systems can be mounted, as the start of every container does. Under
+// Sysbox the kernel passes mount(2) on to sysbox-fs. The error is a *PlaceError.
 func (p *place) check(ctx context.Context) error {
 	select {
 	case p.slot <- struct{}{}:
@@ -57,8 +57,8 @@ func (p *place) check(ctx context.Context) error {
 	}
 }
 
-// mount mounts a small file system and removes it. It ends the calling goroutine's thread, which is in a
-// mount namespace of its own.
+// mount mounts a small file system and removes it. It ends the calling goroutine's thread, which is
+// in a mount namespace of its own.
 func (p *place) mount() error {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	if p.sysbox {

@@ -16,10 +16,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
-// fuseMagic is the statfs type of a FUSE filesystem (linux/magic.h, FUSE_SUPER_MAGIC), which sysboxfs is.
+// fuseMagic is the statfs type of a FUSE filesystem (linux/magic.h, FUSE_SUPER_MAGIC), which
+// sysboxfs is.
 const fuseMagic = 0x65735546
 
-// The names of the signals that make the proof, as doctor prints them. Each alone can be had elsewhere; all together only inside.
+// The names of the signals that make the proof, as doctor prints them. Each alone can be had
+// elsewhere; all together only inside.
 const (
 	SignalUserns     = "user namespace"
 	SignalSysboxfs   = "sysboxfs"
@@ -40,15 +42,17 @@ type DaemonInfo struct {
 	DriverStatus [][2]string
 }
 
-// Prover looks at the world around this process. The zero value looks at the real one; tests put a folder in place of /proc.
+// Prover looks at the world around this process. The zero value looks at the real one; tests put a
+// folder in place of /proc.
 type Prover struct {
 	// Host is the daemon's address, unix:///var/run/docker.sock by default.
 	Host string
-	// Child is the pid of the process that this one started as a daemon or as the first one of a cell,
-	// 0 if it started none.
+	// Child is the pid of the process that this one started as a daemon or as the first one of a
+	// cell, 0 if it started none.
 	Child int
-	// Cell insists on a daemon in a cell: in a pid namespace right below ours, and a mount namespace of
-	// our user namespace. Without it, a daemon in our own namespaces is proven as well.
+	// Cell insists on a daemon in a cell: in a pid namespace right below ours, and a mount
+	// namespace of our user namespace. Without it, a daemon in our own namespaces is proven as
+	// well.
 	Cell bool
 	// Info asks the daemon; nil leaves the signals that need it failed.
 	Info func(context.Context) (DaemonInfo, error)
@@ -66,9 +70,9 @@ func (p Prover) Prove(ctx context.Context) []Check {
 	return append(p.container(), p.daemon(ctx)...)
 }
 
-// Place checks where this process lives, and leaves the daemon out: it may not run yet. A socket that
-// is there already and comes from outside fails: our daemon couldn't listen there, and another would
-// answer.
+// Place checks where this process lives, and leaves the daemon out: it may not run yet. A socket
+// that is there already and comes from outside fails: our daemon couldn't listen there, and another
+// would answer.
 func (p Prover) Place() []Check {
 	p = p.withDefaults()
 	checks := p.container()
@@ -104,8 +108,8 @@ func (p Prover) withDefaults() Prover {
 	return p
 }
 
-// Judge reduces the signals to those that the sandbox insists on: sandbox.Userns forgives the lack of sysboxfs, sandbox.None everything. What is forgiven
-// becomes a Warn.
+// Judge reduces the signals to those that the sandbox insists on: sandbox.Userns forgives the lack
+// of sysboxfs, sandbox.None everything. What is forgiven becomes a Warn.
 func Judge(s sandbox.Grade, checks []Check) []Check {
 	out := slices.Clone(checks)
 	for i, c := range out {
@@ -192,7 +196,8 @@ func (p Prover) daemon(ctx context.Context) []Check {
 	return append(checks, p.info(ctx)...)
 }
 
-// notMounted tells that nobody put the socket, or a folder with it, there from outside. Mounts of our own filesystems (a tmpfs at /run) are none of that: their root is "/".
+// notMounted checks that nobody put the socket, or a folder with it, there from outside. Mounts of
+// our own filesystems (a tmpfs at /run) are none of that: their root is "/".
 func (p Prover) notMounted(socket string) Check {
 	c := Check{Name: SignalMount}
 	real, err := filepath.EvalSymlinks(socket)
@@ -277,8 +282,8 @@ func (p Prover) exe(pid string) Check {
 	return c.pass(exe)
 }
 
-// child compares the daemon with the process that this one has started, which is the daemon itself or
-// its parent, docker-init.
+// child compares the daemon with the process that this one has started, which is the daemon itself
+// or its parent, docker-init.
 func (p Prover) child(pid int) Check {
 	c := Check{Name: SignalChild}
 	switch p.Child {
@@ -313,8 +318,8 @@ func (p Prover) info(ctx context.Context) []Check {
 	return []Check{name, userxattr(storage, info)}
 }
 
-// userxattr: overlay2 keeps its marks in user.* attributes exactly when it runs in a user namespace. Other drivers have no such mark and are judged
-// by the other signals.
+// userxattr: overlay2 keeps its marks in user.* attributes exactly when it runs in a user
+// namespace. Other drivers have no such mark and are judged by the other signals.
 func userxattr(c Check, info DaemonInfo) Check {
 	if info.Driver != "overlay2" {
 		return Check{Name: c.Name, Status: Warn, Detail: "the storage driver is " + info.Driver, Fix: "overlay2 is faster and tells more: use a kernel of 5.11 or newer"}

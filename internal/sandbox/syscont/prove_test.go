@@ -16,7 +16,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 )
 
-// world is what a process would see: the rows of TestProve each change one like inside() into the place that they are named for.
+// world is what a process would see: the rows of TestProve each change one like inside() into the
+// place that they are named for.
 type world struct {
 	uidMap string
 	mounts []string
@@ -63,7 +64,7 @@ func TestProve(t *testing.T) {
 		change func(*world)
 		// failed are the signals that give the place away. Empty: proven.
 		failed []string
-		// userns tells whether the weaker grade is proven.
+		// userns reports whether the weaker grade is proven.
 		userns bool
 	}{
 		{"sysbox with its own dockerd", func(*world) {}, nil, true},
@@ -158,7 +159,8 @@ func TestNamespaceAbove(t *testing.T) {
 	}
 }
 
-// A socket that this test serves itself is visible and in our namespaces: only its program gives the relay away.
+// A socket that this test serves itself is visible and in our namespaces: only its program gives
+// the relay away.
 func TestProveSeesThroughARelay(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "docker.sock")
 	l, err := net.Listen("unix", socket)
@@ -231,7 +233,8 @@ func (w world) prover(t *testing.T) Prover {
 		link(pid+"/exe", w.exe)
 	}
 	write(pid+"/stat", fmt.Sprintf("%s (a ) name) S %d 1 1", pid, w.parent))
-	// The socket's real path is what notMounted compares; the mounts of the table name the usual one.
+	// The socket's real path is what notMounted compares; the mounts of the table name the usual
+	// one.
 	socket := filepath.Join(proc, "docker.sock")
 	write("docker.sock", "")
 	mounts := strings.NewReplacer("/var/run/docker.sock", socket, " /var/run ", " "+proc+" ").Replace(strings.Join(w.mounts, "\n") + "\n")

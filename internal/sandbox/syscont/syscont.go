@@ -1,8 +1,9 @@
-// Package syscont is the system container that the runner lives in: the proof that it is one, the Docker daemon that is the runner's own child, and the
-// configuration which that daemon runs with.
+// Package syscont is the system container that the runner lives in: the proof that it is one, the
+// Docker daemon that is the runner's own child, and the configuration which that daemon runs with.
 //
-// The one rule to keep: nothing is believed that can be proven. A socket at the right path, a uid of 0, a name in the environment say nothing about
-// where a Docker daemon lives; every signal used here was seen to tell the places of the table in prove_test.go apart.
+// The one rule to keep: nothing is believed that can be proven. A socket at the right path, a uid
+// of 0, a name in the environment say nothing about where a Docker daemon lives; every signal used
+// here was seen to tell the places of the table in prove_test.go apart.
 package syscont
 
 import (

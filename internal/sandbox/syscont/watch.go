@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// PlaceError says that the machine around the daemon is broken, so that a new daemon would be no better.
+// PlaceError says that the machine around the daemon is broken, so that a new daemon would be no
+// better.
 type PlaceError struct {
 	// What was seen.
 	Err error
@@ -21,10 +22,10 @@ func (e *PlaceError) Error() string { return e.Err.Error() + ": " + e.Fix }
 // Unwrap returns what was seen.
 func (e *PlaceError) Unwrap() error { return e.Err }
 
-// watch probes a daemon that is up until its process or ctx ends. A daemon that fails a probe isn't up
-// any more, so that nobody gives it work, and is again after a probe that passes. One that fails for the
-// length of Patience is given up: the error is errSilent, for a restart, or a *PlaceError, after which
-// no restart follows.
+// watch probes a daemon that is up until its process or ctx ends. A daemon that fails a probe isn't
+// up any more, so that nobody gives it work, and is again after a probe that passes. One that fails
+// for the length of Patience is given up: the error is errSilent, for a restart, or a *PlaceError,
+// after which no restart follows.
 func (d *Daemon) watch(ctx context.Context, p *process) error {
 	var since time.Time
 	for {

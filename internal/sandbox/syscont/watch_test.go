@@ -55,8 +55,8 @@ func TestDaemonThatFailsAProbeIsNotUp(t *testing.T) {
 	}
 }
 
-// TestDaemonThatHangsIsStartedAgain stops a process for good, as SIGSTOP does: it answers no probe and
-// dies of SIGKILL alone.
+// TestDaemonThatHangsIsStartedAgain stops a process for good, as SIGSTOP does: it answers no probe
+// and dies of SIGKILL alone.
 func TestDaemonThatHangsIsStartedAgain(t *testing.T) {
 	d, _, pids := probed(t)
 	d.Patience = 60 * time.Millisecond
@@ -93,7 +93,8 @@ func TestDaemonThatHangsIsStartedAgain(t *testing.T) {
 	}
 }
 
-// TestDaemonInABrokenPlaceIsNotStartedAgain holds that a place which stays broken ends Run with the advice.
+// TestDaemonInABrokenPlaceIsNotStartedAgain holds that a place which stays broken ends Run with the
+// advice.
 func TestDaemonInABrokenPlaceIsNotStartedAgain(t *testing.T) {
 	d, broken, pids := probed(t)
 	d.Patience = 20 * time.Millisecond

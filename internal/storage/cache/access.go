@@ -18,7 +18,8 @@ import (
 	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
-// How long what a registry said counts without asking again. When it can't be asked, what it has allowed once counts on.
+// How long what a registry said counts without asking again. When it can't be asked, what it has
+// allowed once counts on.
 const (
 	publicFresh  = 24 * time.Hour   // anybody may have it
 	provenFresh  = 10 * time.Minute // these credentials may have it
@@ -32,9 +33,11 @@ const askTimeout = 30 * time.Second
 // mostAnswers is how many answers of registries are remembered; the oldest give way.
 const mostAnswers = 10_000
 
-// Registry asks an image's registry about it. Docker's client does so through the daemon, which knows the registry's certificate, proxy and mirror.
+// Registry asks an image's registry about it. Docker's client does so through the daemon, which
+// knows the registry's certificate, proxy and mirror.
 type Registry interface {
-	// DistributionInspect fails as a pull of that image ("repository@digest") with these credentials would.
+	// DistributionInspect fails as a pull of that image ("repository@digest") with these
+	// credentials would.
 	DistributionInspect(ctx context.Context, image, encodedAuth string) (registry.DistributionInspect, error)
 }
 
@@ -42,14 +45,17 @@ type Registry interface {
 type Image struct {
 	// Name is what it is asked for by; empty for its id.
 	Name string
-	// Tags and Digests are its names ("repository:tag", "repository@digest"), as the daemon has them.
+	// Tags and Digests are its names ("repository:tag", "repository@digest"), as the daemon has
+	// them.
 	Tags, Digests []string
 }
 
-// Access knows who may have which image. It may be used concurrently. A nil one lets everybody have all.
+// Access knows who may have which image. It may be used concurrently. A nil one lets everybody have
+// all.
 //
-// The measure is the repository that an image is asked for by, and the digest that it came from there: whoever could pull that may have the daemon's copy. An image
-// without a digest for its name came from no registry: the operator has built, loaded or named it here, for all.
+// The measure is the repository that an image is asked for by, and the digest that it came from
+// there: whoever could pull that may have the daemon's copy. An image without a digest for its name
+// came from no registry: the operator has built, loaded or named it here, for all.
 type Access struct {
 	registry Registry
 	ledger   *Ledger
@@ -77,13 +83,16 @@ type inquiry struct {
 // nobody is who has no credentials.
 const nobody = ""
 
-// NewAccess asks registries by r, and keeps what everybody may have in the ledger, which may be nil.
+// NewAccess asks registries by r, and keeps what everybody may have in the ledger, which may be
+// nil.
 func NewAccess(r Registry, ledger *Ledger) *Access {
 	return &Access{registry: r, ledger: ledger, answers: map[question]answer{}, asking: map[question]*inquiry{}}
 }
 
-// May tells whether somebody with these credentials, or without any, may have an image. Each is shown to the registry alone that its ServerAddress names. The registry is asked when it hasn't been lately. An error says that it can't be
-// asked, and never allowed this before: then the answer is no.
+// May reports whether somebody with these credentials, or without any, may have an image. Each is
+// shown to the registry alone that its ServerAddress names. The registry is asked when it hasn't
+// been lately. An error says that it can't be asked, and never allowed this before: then the answer
+// is no.
 func (a *Access) May(ctx context.Context, image Image, credentials ...registry.AuthConfig) (bool, error) {
 	if a == nil {
 		return true, nil
@@ -125,7 +134,8 @@ func (a *Access) Known(image Image, credentials ...registry.AuthConfig) bool {
 	})
 }
 
-// Pulled notes that somebody has just pulled an image by that name with these credentials (the zero ones: with none), so that they may have it.
+// Pulled notes that somebody has just pulled an image by that name with these credentials (the zero
+// ones: with none), so that they may have it.
 func (a *Access) Pulled(image Image, c registry.AuthConfig) {
 	if a == nil {
 		return
@@ -136,7 +146,8 @@ func (a *Access) Pulled(image Image, c registry.AuthConfig) {
 	}
 }
 
-// sources are the digests that the image's name stands for; free tells that it's the operator's own.
+// sources are the digests that the image's name stands for; free tells that it's the operator's
+// own.
 func (i Image) sources() (digests []string, free bool) {
 	repositories := map[string]bool{}
 	for _, d := range i.Digests {
@@ -161,7 +172,8 @@ func repository(name string) string {
 	return named.Name()
 }
 
-// fitting are the credentials to show to an image's registry: none at first, and then those that are for it.
+// fitting are the credentials to show to an image's registry: none at first, and then those that
+// are for it.
 func fitting(digested string, credentials []registry.AuthConfig) []registry.AuthConfig {
 	out := []registry.AuthConfig{{}}
 	host, _, _ := strings.Cut(repository(digested), "/")
@@ -173,7 +185,7 @@ func fitting(digested string, credentials []registry.AuthConfig) []registry.Auth
 	return out
 }
 
-// who tells credentials apart without keeping them.
+// who identifies credentials without keeping them.
 func who(c registry.AuthConfig) string {
 	if c.Username == "" && c.Password == "" && c.Auth == "" && c.IdentityToken == "" && c.RegistryToken == "" {
 		return nobody
@@ -182,7 +194,7 @@ func who(c registry.AuthConfig) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// fresh tells whether it is known, and since not too long ago, that they may have the image.
+// fresh reports whether it is known, and since not too long ago, that they may have the image.
 func (a *Access) fresh(digested, by string) bool {
 	got, known := a.answer(question{digested, by})
 	return known && got.may && time.Since(got.at) < lasts(got, by)
@@ -231,7 +243,7 @@ func (a *Access) note(q question, may bool) {
 	a.answers[q] = answer{may, time.Now()}
 }
 
-// ask asks the registry, together with whoever else has the same question.
+// ask asks the registry, once for all callers that have the same question.
 func (a *Access) ask(ctx context.Context, digested string, c registry.AuthConfig) (bool, error) {
 	q := question{digested, who(c)}
 	for {
@@ -258,7 +270,7 @@ func (a *Access) ask(ctx context.Context, digested string, c registry.AuthConfig
 		a.mu.Unlock()
 		select {
 		case <-in.done:
-			if !errors.Is(in.err, context.Canceled) { // of whoever asked, who may have gone
+			if !errors.Is(in.err, context.Canceled) { // of the caller, who may have gone
 				return in.may, in.err
 			}
 		case <-ctx.Done():
@@ -289,7 +301,8 @@ func (a *Access) askNow(ctx context.Context, q question, c registry.AuthConfig) 
 	return false, fmt.Errorf("ask the registry who may have %s: %w", q.digested, err)
 }
 
-// refused tells a registry's no from one that can't be asked. The daemon passes on most of a registry's errors under status 500, so where errdefs has nothing to say the text
+// refused reports whether a registry has said no, rather than not answered. The daemon passes on
+// most of a registry's errors under status 500, so where errdefs has nothing to say the text
 // decides; what isn't recognised is no answer.
 func refused(err error) bool {
 	if errdefs.IsUnauthorized(err) || errdefs.IsPermissionDenied(err) || errdefs.IsNotFound(err) {

@@ -98,7 +98,8 @@ func TestWhoMayHaveWhat(t *testing.T) {
 	}
 }
 
-// What was said counts for a while, a no for a shorter one; what a registry that is away has allowed counts on.
+// What was said counts for a while, a no for a shorter one; what a registry that is away has
+// allowed counts on.
 func TestAnswersCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		team := cache.Image{Name: teamName, Digests: []string{private}}
@@ -143,7 +144,7 @@ func TestAnswersCount(t *testing.T) {
 	})
 }
 
-// The same question is asked once at a time, and whoever asked it may go.
+// The same question is asked once at a time, and the caller that asked it may go.
 func TestQuestionsShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		team := cache.Image{Name: teamName, Digests: []string{private}}

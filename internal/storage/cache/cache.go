@@ -1,7 +1,9 @@
-// Package cache is what the runner knows of the images and volumes that its Docker daemon keeps from build to build: when each was last used, which are about to be, and who
-// may have them. The engine and the guards tell it and ask it; the janitor decides by it what goes first.
+// Package cache is what the runner knows of the images and volumes that its Docker daemon keeps
+// from build to build: when each was last used, which are about to be, and who may have them. The
+// engine and the guards tell it and ask it; the janitor decides by it what goes first.
 //
-// The one rule to keep: a private image is handed to nobody who hasn't shown, with credentials that its registry takes, that they may have it.
+// The one rule to keep: a private image is handed to nobody who hasn't shown, with credentials that
+// its registry takes, that they may have it.
 package cache
 
 import (
@@ -26,10 +28,12 @@ const fileName = "cache.json"
 // format is the version of the file: one of another version is as good as none.
 const format = 1
 
-// largest is how long the file may be, in bytes; one line for each of ten thousand images is far below it.
+// largest is how long the file may be, in bytes; one line for each of ten thousand images is far
+// below it.
 const largest = 16 << 20
 
-// saveInterval is how old a change may get before it is written. A crash loses no more than that of what is for guidance only.
+// saveInterval is how old a change may get before it is written. A crash loses no more than that of
+// what is for guidance only.
 const saveInterval = 5 * time.Second
 
 // book is the content of the file.
@@ -38,12 +42,13 @@ type book struct {
 	// Images and Volumes are when each was last used, by an image's id and a volume's name.
 	Images  map[string]time.Time `json:"images"`
 	Volumes map[string]time.Time `json:"volumes"`
-	// Public is when a registry last gave an image ("repository@digest") to somebody without credentials. What concerns credentials never gets here.
+	// Public is when a registry last gave an image ("repository@digest") to somebody without
+	// credentials. What concerns credentials never gets here.
 	Public map[string]time.Time `json:"public"`
 }
 
-// Ledger keeps when images and volumes were last used, over restarts, and which images are about to be used. A nil one knows nothing and forgets all. It may be used
-// concurrently.
+// Ledger keeps when images and volumes were last used, over restarts, and which images are about to
+// be used. A nil one knows nothing and forgets all. It may be used concurrently.
 type Ledger struct {
 	path string
 	log  logrus.FieldLogger
@@ -55,7 +60,8 @@ type Ledger struct {
 	recent  map[string]time.Time // by id: until when
 }
 
-// Open reads the ledger in a state folder. One that can't be read is told of and begun anew: it is for guidance only. A nil log is logrus's standard logger.
+// Open reads the ledger in a state folder. One that can't be read is told of and begun anew: it is
+// for guidance only. A nil log is logrus's standard logger.
 func Open(state string, log logrus.FieldLogger) *Ledger {
 	if log == nil {
 		log = logrus.StandardLogger()

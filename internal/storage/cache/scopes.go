@@ -20,11 +20,13 @@ const keyName = "cache.key"
 // keySize is the key's length in bytes.
 const keySize = 32
 
-// Scopes keep apart what builds have in caches that are found by a name that anybody may write, those of RUN --mount=type=cache: a scope goes before the name, and nobody
-// guesses another's. A nil one has no scopes. It may be used concurrently.
+// Scopes keep apart what builds have in caches that are found by a name that anybody may write,
+// those of RUN --mount=type=cache: a scope goes before the name, and nobody guesses another's. A
+// nil one has no scopes. It may be used concurrently.
 type Scopes struct{ key []byte }
 
-// OpenScopes reads the key in a state folder, or makes one: without it, what was cached isn't found any more.
+// OpenScopes reads the key in a state folder, or makes one: without it, what was cached isn't found
+// any more.
 func OpenScopes(state string) (*Scopes, error) {
 	path := filepath.Join(state, keyName)
 	key, err := os.ReadFile(path)
@@ -43,7 +45,8 @@ func OpenScopes(state string) (*Scopes, error) {
 	return &Scopes{key}, nil
 }
 
-// Of is the scope of whoever has that name: the same over restarts, for that name alone. It is 32 hexadecimal digits; "" for no name, and without scopes.
+// Of returns the scope of a name: the same over restarts, for that name alone. It is 32
+// hexadecimal digits; "" for no name, and without scopes.
 func (s *Scopes) Of(name string) string {
 	if s == nil || name == "" {
 		return ""

@@ -6,11 +6,12 @@ import (
 	"github.com/distribution/reference"
 )
 
-// settle is how long an image that somebody asked for stays even if nothing uses it yet: a client that has looked it up, or pulled it, is about to make a container of it.
+// settle is how long an image that somebody asked for stays even if nothing uses it yet: a client
+// that has looked it up, or pulled it, is about to make a container of it.
 const settle = time.Minute
 
-// Builder is a name for Hold that stands for all images which nobody but the daemon's classic builder has a use for: hold it while one builds, since it goes from one such
-// image to the next.
+// Builder is a name for Hold that stands for all images which nobody but the daemon's classic
+// builder has a use for: hold it while one builds, since it goes from one such image to the next.
 const Builder = "<builder>"
 
 // UsedImage notes that the image of that id is used, or is about to be.
@@ -24,7 +25,8 @@ func (l *Ledger) UsedImage(id string) {
 	l.changed = true
 }
 
-// AboutToUse is UsedImage for somebody whose container the runner doesn't see coming: the image is Busy for a minute.
+// AboutToUse is UsedImage for somebody whose container the runner doesn't see coming: the image is
+// Busy for a minute.
 func (l *Ledger) AboutToUse(id string) {
 	if l == nil || id == "" {
 		return
@@ -66,7 +68,8 @@ func (l *Ledger) VolumeUse(name string) time.Time {
 	return l.book.Volumes[name]
 }
 
-// Hold makes the image of that name Busy until release is called, which may be more than once: a step is going to need it.
+// Hold makes the image of that name Busy until release is called, which may be more than once: a
+// step is going to need it.
 func (l *Ledger) Hold(name string) (release func()) {
 	if l == nil {
 		return func() {}
@@ -89,7 +92,8 @@ func (l *Ledger) Hold(name string) (release func()) {
 	}
 }
 
-// Busy tells whether an image, by its id and all its names, is about to be used, though no container may use it yet.
+// Busy reports whether an image, by its id and all its names, is about to be used, though no
+// container may use it yet.
 func (l *Ledger) Busy(id string, names []string) bool {
 	if l == nil {
 		return false
@@ -107,7 +111,8 @@ func (l *Ledger) Busy(id string, names []string) bool {
 	return false
 }
 
-// Retain forgets the images and volumes that the daemon no longer has: all but those of these ids, "repository@digest"s and names.
+// Retain forgets the images and volumes that the daemon no longer has: all but those of these ids,
+// "repository@digest"s and names.
 func (l *Ledger) Retain(ids, digests, volumes map[string]bool) {
 	if l == nil {
 		return

@@ -25,10 +25,12 @@ const (
 )
 
 const (
-	// watchInterval is how often a disk is measured that can be seen, askInterval one of which the daemon has to tell.
+	// watchInterval is how often a disk is measured that can be seen, askInterval one of which the
+	// daemon has to tell.
 	watchInterval = 3 * time.Second
 	askInterval   = time.Minute
-	// vainPause is how long it waits after a clean-up that didn't reach the low mark: what fills the disk isn't the cache.
+	// vainPause is how long it waits after a clean-up that didn't reach the low mark: what fills
+	// the disk isn't the cache.
 	vainPause = time.Minute
 	// retainInterval is how often what the ledger knows is compared with what is there.
 	retainInterval = time.Hour
@@ -38,22 +40,25 @@ const (
 	recently = time.Minute
 	// vain is how many removals in a row may free next to nothing before a clean-up ends.
 	vain = 8
-	// volumeIdle is how long nobody has used a volume that goes to make room, unless VolumeIdle says otherwise.
+	// volumeIdle is how long nobody has used a volume that goes to make room, unless VolumeIdle
+	// says otherwise.
 	volumeIdle = 24 * time.Hour
 )
 
-// Budget keeps the cache of a Docker daemon, its images, build cache and persistent volumes, from filling its disk. When the disk is fuller than High, what hasn't been
-// used for longest goes until it is as empty as Low.
+// Budget keeps the cache of a Docker daemon, its images, build cache and persistent volumes, from
+// filling its disk. When the disk is fuller than High, what hasn't been used for longest goes until
+// it is as empty as Low.
 //
-// What other things on the same disk take is left out of account: the cache isn't emptied for a mark that
-// would not be reached without a cache. Limit bounds what the cache itself takes.
+// What other things on the same disk take is left out of account: the cache isn't emptied for a
+// mark that would not be reached without a cache. Limit bounds what the cache itself takes.
 //
-// Never removed is what a container or a build uses or is about to, and what the operator wants kept. Create it with NewBudget. It may be used concurrently.
+// Never removed is what a container or a build uses or is about to, and what the operator wants
+// kept. Create it with NewBudget. It may be used concurrently.
 type Budget struct {
 	o BudgetOptions
 	// working has room for the one that cleans up.
 	working chan struct{}
-	// ended is when the last clean-up did; whoever works may look.
+	// ended is when the last clean-up ended; the holder of working may read it.
 	ended time.Time
 	// measured is when the size of the cache was last compared with the limit.
 	measured time.Time
@@ -63,20 +68,23 @@ type Budget struct {
 type BudgetOptions struct {
 	Docker client.APIClient
 	Disk   Disk
-	// High is the mark that starts a clean-up by itself, Low where one ends. No High: one that is asked for alone. Low counts as High if it's none, or above it.
+	// High is the mark that starts a clean-up by itself, Low where one ends. No High: one that is
+	// asked for alone. Low counts as High if it's none, or above it.
 	High, Low Mark
 	// Limit is how many bytes the cache itself may take; 0 is no limit.
 	Limit int64
-	// Recently is how long ago something was used that stays in any case, or goes last where a build has
-	// found the disk full; a minute by default, and none if it's negative.
+	// Recently is how long ago something was used that stays in any case, or goes last where a
+	// build has found the disk full; a minute by default, and none if it's negative.
 	Recently time.Duration
-	// Keep tells whether an image of that name ("golang:1.26", "registry.example.com/team/tools@sha256:…") or the volume of that path ("/cache/npm") stays in any case. nil keeps none.
+	// Keep reports whether an image of that name ("golang:1.26",
+	// "registry.example.com/team/tools@sha256:…") or the volume of that path ("/cache/npm") stays
+	// in any case. nil keeps none.
 	Keep func(name string) bool
 	// Ledger knows when what is there was last used, and what is about to be.
 	Ledger *cache.Ledger
 	// VolumeIdle is how long nobody has used a persistent volume that goes; 24 h by default.
 	VolumeIdle time.Duration
-	// Removed is told of each thing that went, and its size in bytes. nil wants to know nothing.
+	// Removed is called for each thing that went, with its size in bytes; nil is not called.
 	Removed func(kind Kind, bytes int64)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
@@ -108,8 +116,9 @@ var ErrNoRoom = errors.New("there is nothing left in the cache that could make r
 // errOthers says that the cache isn't what fills the disk.
 var errOthers = errors.New("the disk is filled by something else than the cache, which stays: make room there, raise DRONE_RUNNER_CACHE_HIGH, or bound the cache by DRONE_RUNNER_CACHE_SIZE instead")
 
-// Run watches the disk until ctx ends: every few seconds where it can be seen, so that a build which fills it finds room before it fails. What goes wrong is for the
-// operator's log, and for the next time.
+// Run watches the disk until ctx ends: every few seconds where it can be seen, so that a build
+// which fills it finds room before it fails. What goes wrong is for the operator's log, and for the
+// next time.
 func (b *Budget) Run(ctx context.Context) {
 	interval := watchInterval
 	if b.o.Disk.Path == "" {
@@ -186,8 +195,9 @@ func (b *Budget) reduce(ctx context.Context, size int64) error {
 	return err
 }
 
-// MakeRoom cleans up at once, since a build has found the disk full: down to the low mark, or as far as possible if it's emptier already. Who asks while a clean-up is under way
-// waits for its end, which is all that it needs. The error is ErrNoRoom if nothing could go.
+// MakeRoom cleans up at once, since a build has found the disk full: down to the low mark, or as
+// far as possible if it's emptier already. Who asks while a clean-up is under way waits for its
+// end, which is all that it needs. The error is ErrNoRoom if nothing could go.
 func (b *Budget) MakeRoom(ctx context.Context) error {
 	asked := time.Now()
 	goal := func(usage Usage) (int64, bool) {
@@ -223,8 +233,8 @@ func (b *Budget) low(usage Usage) int64 {
 	return min(low, high)
 }
 
-// clean has one at a time clean up until no more than goal's bytes are used, if it says so once it's its
-// turn; otherwise the cleaning is nil. all is for what was used recently as well.
+// clean has one at a time clean up until no more than goal's bytes are used, if it says so once
+// it's its turn; otherwise the cleaning is nil. all is for what was used recently as well.
 func (b *Budget) clean(ctx context.Context, all bool, goal func(Usage) (bytes int64, wanted bool)) (*cleaning, error) {
 	select {
 	case b.working <- struct{}{}:
@@ -265,7 +275,8 @@ type cleaning struct {
 	useless int
 }
 
-// run removes until the goal is reached, kind after kind. What one kind fails of is told after the others have been tried.
+// run removes until the goal is reached, kind after kind. What one kind fails of is told after the
+// others have been tried.
 func (c *cleaning) run(ctx context.Context) error {
 	var errs []error
 	for _, kind := range []func(context.Context) error{c.images, c.buildCache, c.volumes} {

@@ -23,7 +23,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
 )
 
-// Forty images go through a disk that has room for ten: no build fails, and what runs and what is pinned stays.
+// Forty images go through a disk that has room for ten: no build fails, and what runs and what is
+// pinned stays.
 func TestBudgetOfASmallDisk(t *testing.T) {
 	var pinned string
 	p := newPlace(t, janitor.Mark{Percent: 75}, janitor.Mark{Percent: 40}, func(name string) bool { return name == pinned })
@@ -162,8 +163,8 @@ func TestBudgetOfASmallDisk(t *testing.T) {
 	})
 }
 
-// TestBudgetOfTheCacheItself holds that the cache isn't emptied for what others have on the disk, that
-// its own limit is kept, and that what was used a moment ago stays.
+// TestBudgetOfTheCacheItself holds that the cache isn't emptied for what others have on the disk,
+// that its own limit is kept, and that what was used a moment ago stays.
 func TestBudgetOfTheCacheItself(t *testing.T) {
 	p := newPlace(t, janitor.Mark{Percent: 50}, janitor.Mark{Percent: 20}, nil)
 	var all []string

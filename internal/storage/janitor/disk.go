@@ -24,13 +24,15 @@ type Usage struct {
 
 // Disk is the one that a Docker daemon keeps its images and volumes on.
 type Disk struct {
-	// Path is the daemon's data folder, if it can be seen from here. The whole disk below it counts then, whoever fills it.
+	// Path is the daemon's data folder, if it can be seen from here. The whole disk below it counts
+	// then, whatever fills it.
 	Path string
 	// Docker is asked what it uses where there is no Path, which takes it a while.
 	Docker client.APIClient
 }
 
-// FindDisk is the disk of the daemon behind c: the one below its data folder if the daemon is beside the runner, and otherwise what the daemon says that it uses.
+// FindDisk is the disk of the daemon behind c: the one below its data folder if the daemon is
+// beside the runner, and otherwise what the daemon says that it uses.
 func FindDisk(ctx context.Context, c client.APIClient) (Disk, error) {
 	info, err := c.Info(ctx)
 	if err != nil {
@@ -66,8 +68,8 @@ func (d Disk) Usage(ctx context.Context) (Usage, error) {
 	return Usage{Used: used}, nil
 }
 
-// Cache returns how many bytes the cache takes: images, build cache and persistent volumes. The daemon
-// measures them, which takes it a while.
+// Cache returns how many bytes the cache takes: images, build cache and persistent volumes. The
+// daemon measures them, which takes it a while.
 func (d Disk) Cache(ctx context.Context) (int64, error) {
 	df, err := d.Docker.DiskUsage(ctx, types.DiskUsageOptions{
 		Types: []types.DiskUsageObject{types.ImageObject, types.BuildCacheObject, types.VolumeObject},
@@ -95,8 +97,8 @@ func cacheSize(df types.DiskUsage) int64 {
 
 func persistent(v *volume.Volume) bool { return v.Labels[spec.LabelPersistent] != "" }
 
-// Statfs measures the disk below a path. Blocks that are kept for root are neither used nor part of the
-// size, as for df(1): no removal would free them.
+// Statfs measures the disk below a path. Blocks that are kept for root are neither used nor part of
+// the size, as for df(1): no removal would free them.
 func Statfs(path string) (Usage, error) {
 	var s unix.Statfs_t
 	for {
@@ -113,7 +115,8 @@ func Statfs(path string) (Usage, error) {
 	return Usage{Used: used, Size: used + int64(s.Bavail)*s.Bsize}, nil
 }
 
-// Mark is a limit of how full a disk may be: a part of it in percent, or a number of bytes. The zero one is none.
+// Mark is a limit of how full a disk may be: a part of it in percent, or a number of bytes. The
+// zero one is none.
 type Mark struct {
 	Percent int
 	Bytes   int64

@@ -63,7 +63,8 @@ func (c *cleaning) images(ctx context.Context) error {
 	return nil
 }
 
-// storedImages lists the images, the longest unused first, and those that others are built upon after these.
+// storedImages lists the images, the longest unused first, and those that others are built upon
+// after these.
 func (c *cleaning) storedImages(ctx context.Context) ([]*stored, error) {
 	containers, err := c.o.Docker.ContainerList(ctx, container.ListOptions{All: true})
 	if err != nil {
@@ -110,7 +111,8 @@ func (c *cleaning) storedImages(ctx context.Context) ([]*stored, error) {
 	return list, nil
 }
 
-// dateImage adds to what the ledger knows when the daemon last gave an image a name: a pull and a build do, one that only finds it in the cache as well.
+// dateImage adds to what the ledger knows when the daemon last gave an image a name: a pull and a
+// build do, one that only finds it in the cache as well.
 func (c *cleaning) dateImage(ctx context.Context, i *stored) error {
 	if i.stays {
 		return nil
@@ -129,7 +131,7 @@ func (c *cleaning) dateImage(ctx context.Context, i *stored) error {
 	return nil
 }
 
-// keeps tells whether the operator or a build that runs wants an image.
+// keeps reports whether the operator or a build that runs wants an image.
 func (c *cleaning) keeps(i *stored) bool {
 	return slices.ContainsFunc(i.names, func(name string) bool {
 		kind := names.KindOf(name)
@@ -137,7 +139,8 @@ func (c *cleaning) keeps(i *stored) bool {
 	})
 }
 
-// busy tells whether somebody is about to use an image. What has no name but for the cache is the classic builder's, which goes from one to the next.
+// busy reports whether somebody is about to use an image. What has no name but for the cache is the
+// classic builder's, which goes from one to the next.
 func (c *cleaning) busy(i *stored) bool {
 	held := i.names
 	if !slices.ContainsFunc(held, func(name string) bool { return names.KindOf(name) == names.Shared }) {
@@ -146,7 +149,8 @@ func (c *cleaning) busy(i *stored) bool {
 	return c.o.Ledger.Busy(i.id, held)
 }
 
-// removeImage takes an image's names away, and it goes with the last. It is never forced: an image of which a container was made meanwhile stays, whatever was known before.
+// removeImage takes an image's names away, and it goes with the last. It is never forced: an image
+// of which a container was made meanwhile stays, whatever was known before.
 func (c *cleaning) removeImage(ctx context.Context, i *stored) (went bool, err error) {
 	names := i.names
 	if len(names) == 0 {

@@ -1,9 +1,9 @@
-// Package janitor removes what runs have left in the daemon: the containers, networks and volumes of stages
-// that no longer run here.
+// Package janitor removes what runs have left in the daemon: the containers, networks and volumes
+// of stages that no longer run here.
 //
-// The one rule to keep: look first, ask then. The daemon's objects are listed before it is asked which runs
-// are alive, and a run is known before anything of it is made; so what is listed and of no known run is of
-// one that is over. What carries no label of a runner is never touched.
+// The one rule to keep: look first, ask then. The daemon's objects are listed before it is asked
+// which runs are alive, and a run is known before anything of it is made; so what is listed and of
+// no known run is of one that is over. What carries no label of a runner is never touched.
 package janitor
 
 import (
@@ -38,22 +38,26 @@ type Janitor struct {
 	Engine Engine
 	// Runner is the name of the runner whose runs these are.
 	Runner string
-	// Alone says that the daemon is the runner's own, so that runs of other runners are of former lives
-	// under other names: a container without a fixed name or a state volume gets a new one each time.
+	// Alone says that the daemon is the runner's own, so that runs of other runners are of former
+	// lives under other names: a container without a fixed name or a state volume gets a new one
+	// each time.
 	Alone bool
 	// Spare reports whether an owner's runs are left alone all the same; nil spares none.
 	Spare func(owner string) bool
-	// Runs reports whether the run of that id is alive. It is asked after Engine.Remains has returned, and must know of a run before anything of it is made.
+	// Runs reports whether the run of that id is alive. It is asked after Engine.Remains has
+	// returned, and must know of a run before anything of it is made.
 	Runs func(spec string) (bool, error)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
 }
 
-// soon is the first pause between two looks. What a daemon was making for a runner that was killed comes to be a little after the runner's next start.
+// soon is the first pause between two looks. What a daemon was making for a runner that was killed
+// comes to be a little after the runner's next start.
 const soon = 15 * time.Second
 
-// Run reaps at once, and then again and again, with pauses that double from 15 s up to the interval (0 is never again), until the context ends. What goes wrong is for the
-// operator's log, and for the next time.
+// Run reaps at once, and then again and again, with pauses that double from 15 s up to the interval
+// (0 is never again), until the context ends. What goes wrong is for the operator's log, and for
+// the next time.
 func (j *Janitor) Run(ctx context.Context, interval time.Duration) {
 	for wait := soon; ; wait *= 2 {
 		if _, err := j.Reap(ctx); err != nil && ctx.Err() == nil {
@@ -95,7 +99,8 @@ func (j *Janitor) Find(ctx context.Context) ([]engine.Remains, error) {
 	return out, nil
 }
 
-// Reap removes what is left of runs that are over, and is what it removed. The errors of what stays come joined.
+// Reap removes what is left of runs that are over, and is what it removed. The errors of what stays
+// come joined.
 func (j *Janitor) Reap(ctx context.Context) ([]engine.Remains, error) {
 	found, err := j.Find(ctx)
 	if err != nil {

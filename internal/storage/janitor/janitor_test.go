@@ -142,8 +142,8 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestFindAlone holds that on a daemon of its own a runner finds what runners of other names have left, but
-// nothing that is alive or spared.
+// TestFindAlone holds that on a daemon of its own a runner finds what runners of other names have
+// left, but nothing that is alive or spared.
 func TestFindAlone(t *testing.T) {
 	j := &Janitor{Engine: &daemon{}, Runner: "mine", Alone: true,
 		Spare: func(owner string) bool { return owner == "exec on x" },

@@ -187,7 +187,8 @@ func (p *place) write(repository string, img v1.Image) name.Tag {
 	return tag
 }
 
-// build lives a build with a step for each image, all of which are prepared; run says whether the first one also runs.
+// build lives a build with a step for each image, all of which are prepared; run says whether the
+// first one also runs.
 func (p *place) build(id string, run bool, refs ...string) error {
 	sp := &spec.Spec{ID: id, Name: id, Network: spec.Network{Name: id}}
 	for i, ref := range refs {
@@ -217,7 +218,7 @@ func (p *place) build(id string, run bool, refs ...string) error {
 	return errors.Join(err, p.engine.Destroy(context.WithoutCancel(p.t.Context()), sp))
 }
 
-// has tells which of the images the daemon has.
+// has returns those of the images that the daemon has.
 func (p *place) has(refs ...string) []string {
 	p.t.Helper()
 	list, err := p.client.ImageList(p.t.Context(), image.ListOptions{})

@@ -19,19 +19,22 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
-// Volume is a persistent volume: one that stands for a host path of pipelines, and is kept from build to build.
+// Volume is a persistent volume: one that stands for a host path of pipelines, and is kept from
+// build to build.
 type Volume struct {
 	// Name is the daemon's, Path what pipelines write.
 	Name, Path string
 	// Size in bytes; -1 if nobody can tell.
 	Size int64
-	// Used is when a build last had it; when it was made if nobody has noted that, and zero if not even that is known.
+	// Used is when a build last had it; when it was made if nobody has noted that, and zero if not
+	// even that is known.
 	Used time.Time
 	// Users are the names of the containers that use it.
 	Users []string
 }
 
-// Volumes lists the persistent volumes of a daemon, the longest unused first. It has the daemon measure them, which takes it a while.
+// Volumes lists the persistent volumes of a daemon, the longest unused first. It has the daemon
+// measure them, which takes it a while.
 func Volumes(ctx context.Context, c client.APIClient, ledger *cache.Ledger) ([]Volume, error) {
 	df, err := c.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.VolumeObject}})
 	if err != nil {
@@ -64,7 +67,7 @@ func volumeUse(v *volume.Volume, ledger *cache.Ledger) time.Time {
 	if used := ledger.VolumeUse(v.Name); !used.IsZero() {
 		return used
 	}
-	created, _ := time.Parse(time.RFC3339, v.CreatedAt) // zero says that nobody knows
+	created, _ := time.Parse(time.RFC3339, v.CreatedAt) // zero is unknown
 	return created
 }
 
