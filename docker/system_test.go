@@ -100,7 +100,7 @@ func TestBootBuildAndDoctor(t *testing.T) {
 		}
 	})
 	t.Run("entitlements are off", func(t *testing.T) {
-		config := s.exec(t, "cat", "/run/drone-runner-sysbox/daemon.json")
+		config := s.exec(t, "cat", "/run/drone-runner-sysbox/cells/shared/daemon.json")
 		for _, want := range []string{`"network-host": false`, `"security-insecure": false`, `"device": false`, `"containerd-snapshotter": false`} {
 			if !strings.Contains(config, want) {
 				t.Errorf("daemon.json lacks %s:\n%s", want, config)
@@ -319,7 +319,7 @@ func TestDockerInAnUnprivilegedStep(t *testing.T) {
 		}
 	}
 	s.empty(t)
-	if left := s.exec(t, "sh", "-c", "docker ps -aq; docker volume ls -q; ls /run/drone-runner-sysbox/builds"); left != "" {
+	if left := s.exec(t, "sh", "-c", "docker ps -aq; docker volume ls -q; ls /run/drone-runner-sysbox/builds/*"); left != "" {
 		t.Errorf("left: %s", left)
 	}
 

@@ -38,6 +38,7 @@ var rooms = []room{
 			"internal/pipeline/spec",
 			"internal/sandbox",
 			"internal/sandbox/bridge",
+			"internal/sandbox/cell",
 			"internal/sandbox/fairshare",
 			"internal/sandbox/fence",
 			"internal/sandbox/syscont",
@@ -74,6 +75,7 @@ var rooms = []room{
 			"internal/sandbox/bridge",
 			"internal/sandbox/fairshare",
 			"internal/sandbox/fence",
+			"internal/sandbox/netns",
 			"internal/storage/cache",
 		},
 		docker: true,
@@ -95,7 +97,7 @@ var rooms = []room{
 	{
 		folder: "internal/pipeline",
 		is:     "the way from what the server sends to a spec: substitute, parse, pick, lint, compile",
-		may:    []string{"compiler", "internal/pipeline/resource", "internal/pipeline/spec", "linter"},
+		may:    []string{"compiler", "internal/pipeline/resource", "internal/pipeline/spec", "internal/sandbox", "linter"},
 	},
 	{
 		folder: "internal/pipeline/resource",
@@ -246,6 +248,10 @@ var rooms = []room{
 	{
 		folder: "internal/sandbox/peer",
 		is:     "the process at the other end of a unix socket",
+	},
+	{
+		folder: "internal/sandbox/netns",
+		is:     "calls in another network namespace, a cell's",
 	},
 	{
 		folder: "internal/sandbox/cell",

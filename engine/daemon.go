@@ -76,7 +76,11 @@ func (g *guarded) openDaemons(d *Docker, sp *spec.Spec) error {
 
 // listenAt serves the guard at a port of the machine's address on the run's network, with TLS if there is a configuration of it.
 func (g *guarded) listenAt(d *Docker, s *spec.Spec, step *spec.Step, port int, server *tls.Config) error {
-	l, err := net.Listen("tcp4", net.JoinHostPort(g.gateway.String(), strconv.Itoa(port)))
+	var l net.Listener
+	err := g.inNetns(func() (err error) {
+		l, err = net.Listen("tcp4", net.JoinHostPort(g.gateway.String(), strconv.Itoa(port)))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("listen in place of the docker daemon %q at its port %d (the runner must share the network of its docker daemon's machine; if it doesn't, mount /var/run/docker.sock): %w", step.Name, port, err)
 	}

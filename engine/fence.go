@@ -25,7 +25,7 @@ func networkOptions(s *spec.Spec) map[string]string {
 // raiseFence keeps the ports that the run publishes from other runs. Where that can't be, the log tells the operator so once, and the run goes on: their
 // builds are kept apart in everything else.
 func (d *Docker) raiseFence(s *spec.Spec, gateway netip.Addr) error {
-	err := fence.Raise(s.ID, gateway)
+	err := d.inNetns(func() error { return fence.Raise(s.ID, gateway) })
 	if errors.Is(err, fence.ErrUnavailable) {
 		d.unfenced.Do(func() {
 			d.log.WithError(err).Warn("builds that run at the same time can reach each other's published ports")

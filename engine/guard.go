@@ -19,6 +19,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/netns"
 )
 
 // GuardOptions say how the steps of a run get at Docker: by a guard of the run's own. See package guard.
@@ -28,6 +29,9 @@ type GuardOptions struct {
 	Dir string
 	// Limits bound every container that a step makes.
 	Limits guard.Limits
+	// Netns is the path of the network namespace that the daemon's networks are in, as of its call; it
+	// changes when the daemon is started anew. nil, and empty, are this process's own.
+	Netns func() string
 	// Reserved returns what no network of a stage may hide; nil: nothing.
 	Reserved func(context.Context) []guard.Reservation
 }
@@ -45,6 +49,8 @@ type guarded struct {
 	subnet  netip.Prefix
 	gateway netip.Addr
 	serving sync.WaitGroup
+	// inNetns calls a function where the run's network is.
+	inNetns func(func() error) error
 }
 
 // volumeOf is the first volume of the spec that is of one of the kinds, or nil.
@@ -64,7 +70,7 @@ func needsWhole(s *spec.Spec) bool {
 
 // needsGuard tells whether any step of the spec has Docker.
 func needsGuard(s *spec.Spec) bool {
-	return needsWhole(s) || volumeOf(s, spec.VolumePluginSocket) != nil
+	return s.NeedsDocker()
 }
 
 // checkGuard refuses a spec that needs a guard where there can be none.
@@ -144,7 +150,7 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 	if err != nil {
 		return nil, err
 	}
-	out := &guarded{guard: g, runner: runner, build: s.ID, dir: dir, subnet: subnet, gateway: gateway}
+	out := &guarded{guard: g, runner: runner, build: s.ID, dir: dir, subnet: subnet, gateway: gateway, inNetns: d.inNetns}
 	if err := d.raiseFence(s, gateway); err != nil {
 		return nil, err
 	}
@@ -209,7 +215,15 @@ func (g *guarded) shut() error {
 
 // close removes what is left of it once the containers of the run are gone.
 func (g *guarded) close() error {
-	return errors.Join(g.shut(), g.guard.Unmount(), removeMounted(g.dir), fence.Lower(g.build))
+	return errors.Join(g.shut(), g.guard.Unmount(), removeMounted(g.dir), g.inNetns(func() error { return fence.Lower(g.build) }))
+}
+
+// inNetns calls f in the network namespace of the daemon's networks.
+func (d *Docker) inNetns(f func() error) error {
+	if d.opts.Guard == nil || d.opts.Guard.Netns == nil {
+		return f()
+	}
+	return netns.Do(d.opts.Guard.Netns(), f)
 }
 
 // gateway is the IPv4 subnet of the run's network, and the machine's address there, at which the daemon publishes ports for it.

@@ -128,7 +128,7 @@ func (d *Docker) closeFormerGuard(ctx context.Context, id string) error {
 	if d.opts.Guard == nil {
 		return nil
 	}
-	err := errors.Join(removeMounted(filepath.Join(d.opts.Guard.Dir, id)), fence.Lower(id))
+	err := errors.Join(removeMounted(filepath.Join(d.opts.Guard.Dir, id)), d.inNetns(func() error { return fence.Lower(id) }))
 	if daemon, away := d.daemonSocket(); away == nil { // at no other place could it have had a guard
 		err = errors.Join(err, d.releaseGuarded(ctx, daemon, id))
 	}

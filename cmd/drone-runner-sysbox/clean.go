@@ -17,15 +17,7 @@ import (
 // ctx bounds the former. The function that it returns ends the latter and waits for it; it may be called again.
 func (w wiring) clean(ctx context.Context, c *rpc.Client, e *engine.Docker) (end func()) {
 	recovery := &runtime.Recovery{Journal: w.journal, Client: c, Ended: w.metrics.BuildEnded, Sweep: e.Sweep, Logs: w.logs(), Log: w.log}
-	reaper := &janitor.Janitor{
-		Engine: e,
-		Runner: w.cfg.Runner.Name,
-		// This process has started the daemon, and proven it, before anything is cleaned.
-		Alone: w.cfg.Runner.Sandbox != sandbox.None,
-		Spare: func(owner string) bool { return strings.HasPrefix(owner, local.OwnerPrefix) },
-		Runs:  func(spec string) (bool, error) { return w.journal.Runs(spec), nil },
-		Log:   w.log,
-	}
+	reaper := w.reaper(e)
 	recovery.SweepAll(ctx)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -34,5 +26,18 @@ func (w wiring) clean(ctx context.Context, c *rpc.Client, e *engine.Docker) (end
 	return func() {
 		stop()
 		running.Wait()
+	}
+}
+
+// reaper removes what builds that are over have left in the daemon of an engine.
+func (w wiring) reaper(e *engine.Docker) *janitor.Janitor {
+	return &janitor.Janitor{
+		Engine: e,
+		Runner: w.cfg.Runner.Name,
+		// This process has started the daemon, and proven it, before anything is cleaned.
+		Alone: w.cfg.Runner.Sandbox != sandbox.None,
+		Spare: func(owner string) bool { return strings.HasPrefix(owner, local.OwnerPrefix) },
+		Runs:  func(spec string) (bool, error) { return w.journal.Runs(spec), nil },
+		Log:   w.log,
 	}
 }

@@ -148,10 +148,16 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	}
 
 	w := wiring{
-		cfg: cfg, log: log, docker: h.docker, watch: h.watch, journal: stages, ledger: cache.Open(cfg.Runner.State, log), metrics: metrics,
+		cfg: cfg, log: log, docker: h.docker, cells: h.cells, journal: stages, ledger: cache.Open(cfg.Runner.State, log), metrics: metrics,
+	}
+	if w.cells != nil {
+		w.site = siteOf(w.cells.Shared())
 	}
 	if w.access, err = w.newAccess(poll); err == nil {
 		w.budget, err = w.newBudget(poll)
+	}
+	if err == nil {
+		err = w.showDisk(poll)
 	}
 	if err == nil {
 		w.scopes, err = cache.OpenScopes(cfg.Runner.State)
@@ -168,13 +174,15 @@ func daemon(ctx context.Context, cfg *config.Config, log *logrus.Logger) error {
 	client := w.client()
 	defer client.Close()
 	docker := w.engine()
+	engines, waitEngines := w.engines(docker)
+	defer waitEngines()
 	endCleaning := w.clean(poll, client, docker)
 	defer endCleaning()
 	endKeeping := w.keep(poll, docker)
 	defer endKeeping()
 	if reach(poll, client, cfg, log, ready.Answered) == nil {
 		log.WithField("server", cfg.RPC.Address()).Info("polling for builds")
-		poller := w.poller(client, docker, ready.Answered)
+		poller := w.poller(client, engines, ready.Answered)
 		poller.Wait = h.wait
 		poller.Run(poll, builds)
 	}

@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 
+	docker "github.com/docker/docker/client"
 	"github.com/spf13/cobra"
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/doctor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/cell"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/syscont"
 )
 
@@ -33,7 +36,24 @@ Exit status: 0 if nothing failed, 1 if something did, 2 if the configuration is 
 			if err != nil {
 				return failed(err)
 			}
+			others := map[string]docker.APIClient{}
+			running, err := cell.ListRunning(runRoot)
+			if err != nil {
+				return failed(err)
+			}
+			for _, r := range running {
+				if r.Name == cell.SharedName {
+					continue // the one at the usual socket
+				}
+				c, err := docker.NewClientWithOpts(docker.WithHost("unix://"+r.Socket), docker.WithAPIVersionNegotiation())
+				if err != nil {
+					return failed(fmt.Errorf("make a client of the cell %s: %w", r.Name, err))
+				}
+				defer c.Close()
+				others[r.Name] = c
+			}
 			checks := doctor.Doctor{
+				Cells:      others,
 				Sandbox:    cfg.Runner.Sandbox,
 				Docker:     client,
 				Host:       client.DaemonHost(),

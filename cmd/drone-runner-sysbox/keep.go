@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -11,12 +13,56 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/cell"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
 // preloadPause is the longest pause between two attempts to preload an image.
 const preloadPause = 10 * time.Minute
+
+// inCell is the wiring of a cell's daemon, with a ledger of its own; for the shared one, which has the
+// runner's, see daemon.
+func (w wiring) inCell(ctx context.Context, c *cell.Cell) (wiring, error) {
+	w.site, w.docker, w.cells = siteOf(c), c.Client, nil
+	state := cellState(w.cfg, c.Name())
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return w, fmt.Errorf("make the folder for what is known of a cell's cache: %w", err)
+	}
+	w.ledger = cache.Open(state, w.log)
+	// Before there are several who use the client: it would read what it writes.
+	w.docker.NegotiateAPIVersion(ctx)
+	var err error
+	if w.access, err = w.newAccess(ctx); err == nil {
+		w.budget, err = w.newBudget(ctx)
+	}
+	return w, err
+}
+
+// openCell is the engine of a cell that has just been started, and what looks after it until end is called. What a former life of the runner left in it is removed first.
+func (w wiring) openCell(ctx context.Context, c *cell.Cell) (e runtime.Engine, end func(), err error) {
+	in, err := w.inCell(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	docker := in.engine()
+	reaper := in.reaper(docker)
+	if _, err := reaper.Reap(ctx); err != nil {
+		w.log.WithError(err).WithField("cell", c.Name()).Warn("what builds have left in a cell can't all be removed")
+	}
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { reaper.Run(background, w.cfg.Runner.ReapInterval) })
+	running.Go(func() { in.ledger.Run(background) })
+	if w.cfg.Cache.High != (config.Mark{}) {
+		running.Go(func() { in.budget.Run(background) })
+	}
+	return &watchedEngine{engine: docker, daemon: c.Daemon}, func() {
+		stop()
+		running.Wait()
+	}, nil
+}
 
 // keep looks after the cache in the background: what is known of it is written down, and the images that the operator wants there are fetched. The function that it returns
 // ends that and waits for it; it may be called again.
@@ -60,7 +106,6 @@ func (w wiring) newBudget(ctx context.Context) (*janitor.Budget, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.showDisk(ctx, disk)
 	c := w.cfg.Cache
 	if disk.Path == "" && c.High.Percent > 0 {
 		w.log.Warnf("DRONE_RUNNER_CACHE_HIGH=%s has no effect: the disk of a Docker daemon elsewhere has no known size; write a number of bytes, such as 200GB", c.High)
@@ -72,12 +117,27 @@ func (w wiring) newBudget(ctx context.Context) (*janitor.Budget, error) {
 		Low:    janitor.Mark(c.Low),
 		Limit:  int64(c.Size),
 		Keep:   c.Keeps,
+		Evict:  w.evict(),
 		Ledger: w.ledger,
 		Removed: func(kind janitor.Kind, bytes int64) {
 			w.metrics.Removed(string(kind), bytes)
 		},
 		Log: w.log,
 	}), nil
+}
+
+// evict removes the data of a cell that doesn't run; nil where there are no cells.
+func (w wiring) evict() func(time.Time) (janitor.Evicted, error) {
+	if w.cells == nil {
+		return nil
+	}
+	return func(before time.Time) (janitor.Evicted, error) {
+		gone, ok, err := w.cells.Evict(before)
+		if !ok {
+			return janitor.Evicted{}, err
+		}
+		return janitor.Evicted{Name: cmp.Or(gone.Domain, gone.Name), Used: gone.Used}, err
+	}
 }
 
 // makeRoom is what the engine calls when the disk is full; nil if the operator wants nothing removed.

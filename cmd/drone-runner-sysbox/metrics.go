@@ -11,7 +11,11 @@ import (
 const measureTimeout = 10 * time.Second
 
 // showDisk adds the disk to the metrics. A disk that can't be measured has no size, and nothing on it.
-func (w wiring) showDisk(ctx context.Context, disk janitor.Disk) {
+func (w wiring) showDisk(ctx context.Context) error {
+	disk, err := janitor.FindDisk(ctx, w.docker)
+	if err != nil {
+		return err
+	}
 	high, low := janitor.Mark(w.cfg.Cache.High), janitor.Mark(w.cfg.Cache.Low)
 	w.metrics.Disk(func() (used, size, highMark, lowMark int64) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), measureTimeout)
@@ -23,4 +27,5 @@ func (w wiring) showDisk(ctx context.Context, disk janitor.Disk) {
 		}
 		return usage.Used, usage.Size, high.On(usage.Size), low.On(usage.Size)
 	})
+	return nil
 }

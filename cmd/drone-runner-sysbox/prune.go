@@ -22,7 +22,7 @@ func newPrune() *cobra.Command {
 		Short: "Removes what builds have left behind",
 		Long: `Removes the containers, networks and volumes that builds of this runner have left behind, as the daemon does by itself at start and
 every DRONE_RUNNER_REAP_INTERVAL. What belongs to a build that runs is left alone, and so are images, the volumes that are kept
-from build to build, and whatever isn't this runner's.
+from build to build, and whatever isn't this runner's. Cells that don't run are cleaned when they are started.
 
 The configuration is the daemon's: its DRONE_RUNNER_NAME says what is this runner's, its DRONE_RUNNER_STATE what runs. Run it
 inside the runner's container: docker exec RUNNER drone-runner-sysbox prune
@@ -36,16 +36,23 @@ configuration is wrong.`,
 				return err
 			}
 			defer client.Close()
-			w := wiring{cfg: cfg, log: newLog(io.Discard, cfg), docker: client}
-			j := &janitor.Janitor{Engine: w.engine(), Runner: cfg.Runner.Name, Runs: runningIn(cfg), Log: w.log}
+			log := newLog(io.Discard, cfg)
 			var found []engine.Remains
 			verb := "removed"
 			if dryRun {
 				verb = "would remove"
-				found, err = j.Find(cmd.Context())
-			} else {
-				found, err = j.Reap(cmd.Context())
 			}
+			err = eachDaemon(cfg, client, func(d located) error {
+				w := wiring{cfg: cfg, log: log, docker: d.docker, site: d.site}
+				j := &janitor.Janitor{Engine: w.engine(), Runner: cfg.Runner.Name, Runs: runningIn(cfg), Log: log}
+				look := j.Reap
+				if dryRun {
+					look = j.Find
+				}
+				some, err := look(cmd.Context())
+				found = append(found, some...)
+				return err
+			})
 			if err := errors.Join(report(cmd.OutOrStdout(), verb, cfg.Runner.Name, found), err); err != nil {
 				return failed(err)
 			}

@@ -38,7 +38,7 @@ call or the machine is wrong, 130 after Ctrl-C (128 and the number of any other 
 		return fmt.Errorf("%w (%s --help lists the flags)", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(daemon, newExec(), newCompile(), newLint(), newDoctor(), newPrune(), newCache(), newHealthcheck(), newLook(), newVersion())
+	root.AddCommand(daemon, newExec(), newCompile(), newLint(), newDoctor(), newPrune(), newCache(), newHealthcheck(), newLook(), newCellInit(), newVersion())
 	return root
 }
 

@@ -31,6 +31,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/cell"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/janitor"
@@ -53,8 +54,10 @@ type wiring struct {
 	budget *janitor.Budget
 	// metrics count what happens; nil as well.
 	metrics *server.Metrics
-	// watch puts the eye on the daemon's life around the engine.
-	watch func(runtime.Engine) runtime.Engine
+	// site is where docker is.
+	site site
+	// cells evicts those that don't run; nil where there are none.
+	cells *cell.Manager
 }
 
 // client is the connection to the server.
@@ -73,14 +76,18 @@ func (w wiring) client() *rpc.Client {
 	return rpc.New(o)
 }
 
-// engine is the one of all builds.
+// engine is the one of all builds in a daemon.
 func (w wiring) engine() *engine.Docker {
+	dir := w.site.builds
+	if dir == "" {
+		dir = socketsDir()
+	}
 	return engine.New(w.docker, engine.Options{
 		RunnerName: w.cfg.Runner.Name,
 		StreamPull: w.cfg.Docker.StreamPull,
 		Pull:       engine.PullOptions{Fallback: engine.Fallback(w.cfg.Docker.PullFallback)},
 		Pids:       w.cfg.Resources.Pids,
-		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: w.guardLimits(), Reserved: reserved.Addresses(w.hosts())},
+		Guard:      &engine.GuardOptions{Dir: dir, Netns: w.site.netns, Limits: w.guardLimits(), Reserved: reserved.Addresses(w.hosts())},
 		Access:     w.access,
 		Scopes:     w.scopes,
 		Ledger:     w.ledger,
@@ -99,7 +106,7 @@ func (w wiring) origin() func(engine.ImageOrigin) {
 }
 
 // poller fetches stages and lives them.
-func (w wiring) poller(c *rpc.Client, e *engine.Docker, heard func(error)) *runtime.Poller {
+func (w wiring) poller(c *rpc.Client, e runtime.Engine, heard func(error)) *runtime.Poller {
 	runner := &runtime.Runner{
 		Client:  c,
 		Machine: w.cfg.Runner.Name,
@@ -108,7 +115,7 @@ func (w wiring) poller(c *rpc.Client, e *engine.Docker, heard func(error)) *runt
 			return w.cfg.Limits.Match(repo.Slug, build.Event, repo.Trusted)
 		},
 		Executor: &runtime.Executor{
-			Engine:      w.watch(e),
+			Engine:      e,
 			Procs:       w.procs(),
 			StepTimeout: w.cfg.Runner.StepTimeout,
 			ServiceWait: w.cfg.Runner.ServiceWait,
@@ -159,7 +166,7 @@ func (w wiring) guardLimits() guard.Limits {
 // socketsDir is the folder for the docker sockets of builds. Paths of sockets must be short: 108 bytes at most (unix(7)).
 func socketsDir() string {
 	if os.Geteuid() == 0 {
-		return "/run/drone-runner-sysbox/builds"
+		return filepath.Join(runRoot, "builds")
 	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		return filepath.Join(dir, "drone-runner-sysbox")
@@ -189,6 +196,7 @@ func (w wiring) loader() *pipeline.Loader {
 	return &pipeline.Loader{
 		NoteWarnings:     true,
 		RefusePrivileged: cfg.Runner.RefusePrivileged(),
+		Separation:       cfg.Runner.Cells,
 		// An operator who mounts the socket into every step means untrusted repositories too.
 		OpenSocket: slices.ContainsFunc(cfg.Runner.Volumes, func(v config.Volume) bool { return resource.ClassifyHostPath(v.Source) == resource.PathSocket }),
 		Compiler: &compiler.Compiler{

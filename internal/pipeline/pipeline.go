@@ -18,6 +18,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/linter"
 )
 
@@ -35,6 +36,8 @@ type Loader struct {
 	// NoClone leaves the clone step out, whatever the file says: the sources are in the workspace
 	// already.
 	NoClone bool
+	// Separation says which stages with Docker share a cell. Empty: all do.
+	Separation sandbox.Separation
 	// Skip reports which steps never run; nil skips none. Services and the clone step aren't asked
 	// about.
 	Skip func(step string) bool
@@ -131,6 +134,10 @@ func (l *Loader) load(ctx context.Context, f *File, d *client.Context) (*spec.Sp
 	s, err := l.compiler().Compile(ctx, args)
 	if err != nil {
 		return nil, found.Warnings(), fmt.Errorf("%s: %w", f.Name, err)
+	}
+	if s.NeedsDocker() {
+		fork := d.Build.Fork != "" && d.Build.Fork != d.Repo.Slug
+		s.Domain = l.Separation.Domain(d.Repo.Slug, d.Repo.Trusted, fork)
 	}
 	return s, found.Warnings(), nil
 }

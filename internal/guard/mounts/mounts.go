@@ -102,7 +102,7 @@ func (f *Points) ready() error {
 		return ErrUnavailable
 	}
 	if !f.same {
-		if err := shareMounts(f.daemon); err != nil {
+		if err := shareMounts(f.daemon, f.dir); err != nil {
 			return fmt.Errorf("%w: %w", ErrUnavailable, err)
 		}
 		f.same = true
@@ -117,14 +117,14 @@ func (f *Points) ready() error {
 }
 
 // Shared is nil if the daemon sees what is mounted here, and says why it doesn't otherwise.
-func (f *Points) Shared() error { return shareMounts(f.daemon) }
+func (f *Points) Shared() error { return shareMounts(f.daemon, f.dir) }
 
 // Check tells, of a part of a volume that the daemon is going to mount itself, whether it's there
 // and within the volume; create makes missing folders. The daemon does so once more, safely, when
 // the container starts, but words it with its own paths. If the guard and the daemon don't see the
 // same files, it's left to the daemon.
 func (f *Points) Check(root, rel string, create bool) error {
-	if shareMounts(f.daemon) != nil {
+	if shareMounts(f.daemon, f.dir) != nil {
 		return nil
 	}
 	if _, err := os.Stat(root); err != nil {
@@ -172,8 +172,8 @@ func Clean(dir string) error {
 	return errors.Join(append(errs, err, os.Remove(dir))...)
 }
 
-// shareMounts tells why the daemon's mount namespace isn't ours, or nil.
-func shareMounts(daemon string) error {
+// shareMounts returns why the daemon doesn't see what is mounted below dir, or nil.
+func shareMounts(daemon, dir string) error {
 	conn, err := net.Dial("unix", daemon)
 	if err != nil {
 		return err
@@ -191,10 +191,74 @@ func shareMounts(daemon string) error {
 	if err != nil {
 		return err
 	}
-	if ours != theirs {
-		return errors.New("the docker daemon is in another mount namespace")
+	if ours == theirs {
+		return nil
 	}
-	return nil
+	return spreads(dir, int(cred.Pid))
+}
+
+// spreads returns nil if what is mounted below dir is mounted for a process in another mount namespace as well: if
+// the mount that dir is in is shared, and the other's at the same place is its slave or its peer
+// (mount_namespaces(7)).
+func spreads(dir string, pid int) error {
+	ours, err := mountAt("/proc/self/mountinfo", dir)
+	if err != nil {
+		return err
+	}
+	theirs, err := mountAt(fmt.Sprintf("/proc/%d/mountinfo", pid), dir)
+	if err != nil {
+		return fmt.Errorf("the docker daemon's mounts aren't known: %w", err)
+	}
+	for group := range ours.groups("shared:") {
+		for _, kind := range []string{"master:", "shared:"} {
+			for theirs := range theirs.groups(kind) {
+				if theirs == group {
+					return nil
+				}
+			}
+		}
+	}
+	return errors.New("the docker daemon is in another mount namespace")
+}
+
+// mountLine is a line of mountinfo, in words.
+type mountLine []string
+
+// mountAt is the mount that a path is in, as a process sees it.
+func mountAt(mountinfo, path string) (mountLine, error) {
+	raw, err := os.ReadFile(mountinfo)
+	if err != nil {
+		return nil, err
+	}
+	var found mountLine
+	for line := range strings.Lines(string(raw)) {
+		words := mountLine(strings.Fields(line))
+		if len(words) < 7 {
+			continue
+		}
+		point := strings.TrimSuffix(words[4], "/")
+		if (path == point || strings.HasPrefix(path, point+"/")) && (found == nil || len(words[4]) >= len(found[4])) {
+			found = words
+		}
+	}
+	return found, nil
+}
+
+// groups yields the peer groups of a kind that a mount is in: "shared:12" is in 12.
+func (l mountLine) groups(kind string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for i, word := range l {
+			if i < 6 {
+				continue
+			}
+			if word == "-" {
+				return
+			}
+			if group, ok := strings.CutPrefix(word, kind); ok && !yield(group) {
+				return
+			}
+		}
+	}
 }
 
 // openBeneath opens what is at rel below root, without any right but to name it (O_PATH). Symbolic

@@ -104,6 +104,17 @@ func isPort(s string) bool {
 }
 
 func (l *loader) checkRunner(r *Runner) {
+	if cells, err := sandbox.ParseSeparation(string(r.Cells)); err != nil {
+		l.fail("DRONE_RUNNER_CELLS: %s", err)
+	} else {
+		r.Cells = cells
+	}
+	if r.CellsWarm < 0 {
+		l.fail("DRONE_RUNNER_CELLS_WARM: %d is less than 0", r.CellsWarm)
+	}
+	if r.CellsIdle < 0 {
+		l.fail("DRONE_RUNNER_CELLS_IDLE: %s is less than 0", r.CellsIdle)
+	}
 	if grade, err := sandbox.Parse(string(r.Sandbox)); err != nil {
 		l.fail("DRONE_RUNNER_SANDBOX: %w", err)
 	} else {

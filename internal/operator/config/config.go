@@ -92,6 +92,14 @@ type (
 		// root isn't the host's; `none` proves nothing, starts no daemon and uses the Docker that
 		// is there: for development.
 		Sandbox sandbox.Grade `envconfig:"DRONE_RUNNER_SANDBOX" default:"sysbox"`
+		// Cells says how far repositories are kept apart whose pipelines get Docker. A cell is a Docker daemon behind walls of its own, with an image cache of its own. `trust`: trusted
+		// repositories share one cell, in which pipelines without Docker run, too; one that isn't trusted has a cell of its own, and pull requests from forks another; `repository`: trusted
+		// ones have their own as well; `shared`: one cell for all. `DRONE_RUNNER_SANDBOX=none` has no cells.
+		Cells sandbox.Separation `envconfig:"DRONE_RUNNER_CELLS" default:"trust"`
+		// CellsWarm is how many cells that no pipeline uses are kept running besides the shared one, so that the next pipeline needn't wait for its daemon.
+		CellsWarm int `envconfig:"DRONE_RUNNER_CELLS_WARM" default:"2"`
+		// CellsIdle is how long a cell that no pipeline uses is kept running: `10m`, `1h`.
+		CellsIdle time.Duration `envconfig:"DRONE_RUNNER_CELLS_IDLE" default:"10m"`
 		// Name of the runner, unique among those of the server. Default: the host name.
 		Name string `envconfig:"DRONE_RUNNER_NAME"`
 		// Capacity is how many pipelines run at once, at least 1.

@@ -9,6 +9,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,6 +28,9 @@ type Doctor struct {
 	// Docker is the daemon that builds run in, and Host its address.
 	Docker client.APIClient
 	Host   string
+	// Cells are the clients of the daemons of the cells that run, by the cells' names, besides the one
+	// that Docker is in.
+	Cells map[string]client.APIClient
 	// Server is the address of the Drone server, http://drone.example.com, and Secret what the
 	// runner shares with it.
 	Server     string
@@ -50,7 +55,27 @@ func (d Doctor) Examine(ctx context.Context) []syscont.Check {
 		checks = append(checks, limits(info)...)
 		checks = append(checks, d.inside(ctx)...)
 	}
+	checks = append(checks, d.cells(ctx)...)
 	return append(checks, d.server(ctx)...)
+}
+
+// cells proves the daemon of each cell, in a check of its own.
+func (d Doctor) cells(ctx context.Context) []syscont.Check {
+	var out []syscont.Check
+	for _, name := range slices.Sorted(maps.Keys(d.Cells)) {
+		c := d.Cells[name]
+		bad := syscont.Failed(syscont.Judge(d.Sandbox, syscont.Prover{Host: c.DaemonHost(), Cell: true, Info: syscont.InfoOf(c)}.Prove(ctx)))
+		if len(bad) == 0 {
+			out = append(out, pass("cell "+name, "its daemon is in namespaces of its own"))
+			continue
+		}
+		var details []string
+		for _, b := range bad {
+			details = append(details, b.Name+": "+b.Detail)
+		}
+		out = append(out, fail("cell "+name, strings.Join(details, "; "), bad[0].Fix))
+	}
+	return out
 }
 
 func (d Doctor) info(ctx context.Context) (system.Info, error) {

@@ -55,6 +55,11 @@ func (m *Metrics) Daemon(up func() bool, restarts func() int) {
 	}, func() float64 { return float64(restarts()) }))
 }
 
+// Cells adds the number of cells that run, of which running is asked each time. It is called once at most.
+func (m *Metrics) Cells(running func() int) {
+	m.gauge("cells_running", "Cells that run, the shared one included (DRONE_RUNNER_CELLS).", func() float64 { return float64(running()) })
+}
+
 // Disk adds the Docker daemon's disk, of which usage is asked once for each reader, and the marks
 // of the cache's budget on it; all in bytes, and 0 where they are unknown. It is called once at
 // most.

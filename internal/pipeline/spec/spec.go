@@ -24,8 +24,10 @@ type Spec struct {
 	DropPrivileged bool `json:"drop_privileged,omitempty"`
 	// CacheScope names who shares what image builds keep in cache mounts (RUN --mount=type=cache).
 	// Empty is a scope of its own as well.
-	CacheScope string    `json:"cache_scope,omitempty"`
-	Volumes    []*Volume `json:"volumes,omitempty"`
+	CacheScope string `json:"cache_scope,omitempty"`
+	// Domain is the trust domain whose cell the run belongs into. Empty is the one that all share.
+	Domain  string    `json:"domain,omitempty"`
+	Volumes []*Volume `json:"volumes,omitempty"`
 	// Steps in the order of the file, services first, the clone step before all. Dependencies are
 	// complete: a serial pipeline is a chain.
 	Steps []*Step `json:"steps"`
@@ -48,6 +50,22 @@ type Network struct {
 	Name string `json:"name"`
 	// Options of the bridge driver, such as com.docker.network.driver.mtu.
 	Options map[string]string `json:"options,omitempty"`
+}
+
+// NeedsDocker reports whether any step of the run has Docker.
+func (s *Spec) NeedsDocker() bool {
+	for _, v := range s.Volumes {
+		switch v.Kind {
+		case VolumeSocket, VolumeSocketDir, VolumePluginSocket, VolumeCerts:
+			return true
+		}
+	}
+	for _, step := range s.Steps {
+		if step.Daemon != nil && step.RunPolicy != RunNever {
+			return true
+		}
+	}
+	return false
 }
 
 // Find is the step of that name, or nil.

@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/docker/docker/client"
+	"github.com/moby/sys/mountinfo"
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
@@ -34,7 +35,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/uplink"
 )
 
-// Options describe a cell. All fields but Binds, Bounds, Environ and Prove are required.
+// Options describe a cell. All fields but Binds, Bounds, Environ, Prove and Probe are required.
 type Options struct {
 	// Name is the cell's, of lower-case letters, digits and dashes, 24 at most: it is part of paths
 	// of sockets, which are short (unix(7)).
@@ -61,6 +62,8 @@ type Options struct {
 	// Prove agrees with a daemon that answers, or ends the cell for good with its error. pid is the
 	// cell's first process. nil agrees.
 	Prove func(ctx context.Context, socket string, pid int) error
+	// Probe is syscont.Daemon's.
+	Probe func(context.Context) error
 	Log   logrus.FieldLogger
 }
 
@@ -78,12 +81,12 @@ type Cell struct {
 	// Client talks to it.
 	Client *client.Client
 
-	o     Options
-	dns   *resolver
-	mu    sync.Mutex
-	group *group
-	pid   int
-	fresh bool // the socket of this life is at hand
+	o      Options
+	ending chan struct{} // closed when Run is on its way out
+	mu     sync.Mutex
+	group  *group
+	pid    int
+	fresh  bool // the socket of this life is at hand
 }
 
 // New prepares a cell, and starts nothing.
@@ -91,7 +94,7 @@ func New(o Options) (*Cell, error) {
 	if !validName.MatchString(o.Name) {
 		return nil, fmt.Errorf("make a cell: the name %q isn't of 1 to 24 lower-case letters, digits and dashes", o.Name)
 	}
-	c := &Cell{o: o}
+	c := &Cell{o: o, ending: make(chan struct{})}
 	var err error
 	c.Client, err = client.NewClientWithOpts(client.WithHost("unix://"+c.Socket()), client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -102,11 +105,16 @@ func New(o Options) (*Cell, error) {
 		Buried:   c.bury,
 		Networks: filepath.Join(o.Data, "network", "files", "local-kv.db"),
 		Ping:     c.ping,
+		Probe:    o.Probe,
 		OnUp:     c.prove,
 		Log:      o.Log,
 	}
 	return c, nil
 }
+
+// Ending is closed when Run is told to end, or ends by itself: whatever works with the cell in the
+// background ends then, too.
+func (c *Cell) Ending() <-chan struct{} { return c.ending }
 
 // Name is the cell's.
 func (c *Cell) Name() string { return c.o.Name }
@@ -139,6 +147,9 @@ func (c *Cell) inner() string { return filepath.Join(c.home(), "run") }
 // Run keeps the cell's daemon alive until ctx ends, and returns when nothing of the cell is left
 // but its data. The error is why the cell can't be: what Prove said, for one.
 func (c *Cell) Run(ctx context.Context) error {
+	say := sync.OnceFunc(func() { close(c.ending) })
+	defer say()
+	defer context.AfterFunc(ctx, say)()
 	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	dns, err := listenDNS(c.o.Link.Outer(), c.o.Resolver.Nameservers, c.o.Log)
@@ -150,7 +161,26 @@ func (c *Cell) Run(ctx context.Context) error {
 	err = c.Daemon.Run(ctx)
 	stop()
 	relaying.Wait()
+	if gone := unix.Unmount(c.Builds(), unix.MNT_DETACH); gone != nil && !errors.Is(gone, unix.EINVAL) && !errors.Is(gone, unix.ENOENT) {
+		err = errors.Join(err, fmt.Errorf("unmount %s: %w", c.Builds(), gone))
+	}
+	_ = os.Remove(c.Builds()) // what builds have left there, their clean-up removes
 	return errors.Join(err, c.Client.Close(), os.RemoveAll(c.home()))
+}
+
+// share makes a folder a mount of its own, once, so that what is mounted in it later is mounted in the
+// cell as well.
+func share(dir string) error {
+	mounted, err := mountinfo.Mounted(dir)
+	if err != nil {
+		return fmt.Errorf("see whether it is mounted: %w", err)
+	}
+	if !mounted {
+		if err := mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
+	return mount("", dir, "", unix.MS_SHARED, "")
 }
 
 // launch starts a life: the first process is this program's Init, which waits behind a pipe until
@@ -207,6 +237,9 @@ func (c *Cell) prepare() (*setup, error) {
 		if err := os.MkdirAll(dir.path, dir.mode); err != nil {
 			return nil, fmt.Errorf("make a folder of the cell %s: %w", c.o.Name, err)
 		}
+	}
+	if err := share(c.Builds()); err != nil {
+		return nil, fmt.Errorf("share the folder of builds with the cell %s: %w", c.o.Name, err)
 	}
 	socket := filepath.Join(c.inner(), "docker.sock")
 	config, err := c.o.Config(c.o.Data, socket)

@@ -35,7 +35,7 @@ func hierarchies() ([]hierarchy, error) {
 	}
 	var out []hierarchy
 	for _, m := range mounts {
-		if m.Mountpoint == cgroups || filepath.Dir(m.Mountpoint) == cgroups {
+		if (m.Mountpoint == cgroups || filepath.Dir(m.Mountpoint) == cgroups) && (needed(m.Mountpoint) || unix.Access(m.Mountpoint, unix.W_OK) == nil) {
 			out = append(out, hierarchy{m.Mountpoint, m.FSType == "cgroup2"})
 		}
 	}
@@ -43,6 +43,12 @@ func hierarchies() ([]hierarchy, error) {
 		return nil, errors.New("no control groups are mounted at " + cgroups)
 	}
 	return out, nil
+}
+
+// needed reports whether a hierarchy is one that cells can't do without. Others, which a container may
+// have been given to read alone, Docker does without.
+func needed(point string) bool {
+	return point == cgroups || slices.Contains([]string{"memory", "pids", "devices"}, filepath.Base(point))
 }
 
 // roots are the mount points of all hierarchies.

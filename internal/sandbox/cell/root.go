@@ -36,7 +36,8 @@ func (s *setup) build() error {
 		what string
 		do   func() error
 	}{
-		{"keep mounts from spreading", func() error { return mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, "") }},
+		// What the runner mounts in the folder of builds comes in; nothing gets out.
+		{"keep mounts from spreading", func() error { return mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, "") }},
 		{"mount the root", func() error { return mount("cell", s.Root, "tmpfs", unix.MS_NODEV, "mode=755") }},
 		{"make the folders", s.folders},
 		{"show the programs", s.programs},

@@ -7,11 +7,11 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
@@ -27,14 +27,14 @@ type Options struct {
 	// Sandbox is what the proof insists on; sandbox.Sysbox by default. sandbox.None is no business
 	// of this package.
 	Sandbox sandbox.Grade
-	// DataRoot is the daemon's data folder, a volume: /var/lib/docker.
+	// DataRoot is the folder for the data of Docker daemons, a volume: /var/lib/docker.
 	DataRoot string
-	// RunDir takes the configuration that the daemon is started with: /run/drone-runner-sysbox.
+	// RunDir is the runner's folder: /run/drone-runner-sysbox.
 	RunDir string
 	// OperatorConfig is the daemon.json that is merged over ours, if it exists:
 	// /etc/docker/daemon.json.
 	OperatorConfig string
-	// Socket is where the daemon listens: /var/run/docker.sock.
+	// Socket is where Docker is looked for by custom, and where no socket may be mounted: /var/run/docker.sock.
 	Socket string
 	// RegistryMirrors and InsecureRegistries as in DaemonSettings.
 	RegistryMirrors, InsecureRegistries []string
@@ -44,17 +44,16 @@ type Options struct {
 	Log   logrus.FieldLogger
 }
 
-// System is the booted system container.
+// System is the booted system container: a proven place for daemons, whose data folder is locked.
 type System struct {
-	// Daemon is its Docker daemon.
-	Daemon *Daemon
 	// Uplink is its way out.
 	Uplink uplink.Uplink
-	// Client talks to the daemon. It belongs to the System, which closes it at the end of Run.
-	Client *client.Client
 
-	options Options
-	lock    *Lock
+	options  Options
+	operator []byte
+	major    int
+	place    *place
+	lock     *Lock
 }
 
 // RefusedError says that this is not the place that the sandbox insists on.
@@ -72,8 +71,8 @@ func (e *RefusedError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Boot looks at the place, takes the lock of the data folder, and writes the daemon's
-// configuration. It starts nothing: Run does. The order matters: a daemon that is started in the
+// Boot looks at the place, takes the lock of the data folder, and reads what daemons have to be
+// configured with. It starts nothing. The order matters: a daemon that is started in the
 // wrong place, on the host for one, would do harm before any proof could fail.
 func Boot(o Options) (*System, error) {
 	o.Sandbox = sandbox.Grade(or(string(o.Sandbox), string(sandbox.Sysbox)))
@@ -87,83 +86,75 @@ func Boot(o Options) (*System, error) {
 	if host := os.Getenv("DOCKER_HOST"); host != "" && host != "unix://"+o.Socket {
 		return nil, fmt.Errorf("DOCKER_HOST is %q: the runner starts a Docker daemon of its own and uses no other; unset it (DRONE_RUNNER_SANDBOX=none uses it, for development)", host)
 	}
+	if _, err := exec.LookPath("dockerd"); err != nil {
+		return nil, fmt.Errorf("start a Docker daemon: %w: it is part of the runner's image (docker/Dockerfile); outside of it, DRONE_RUNNER_SANDBOX=none uses a Docker that is there", err)
+	}
+	if err := alone(o.Sandbox, o.Socket); err != nil {
+		return nil, err
+	}
 	lock, err := LockData(o.DataRoot)
 	if err != nil {
 		return nil, err
 	}
-	s := &System{options: o, lock: lock}
-	if err := s.prepare(); err != nil {
+	s := &System{options: o, lock: lock, major: dockerdMajor(), place: newPlace(o.RunDir, o.Sandbox == sandbox.Sysbox)}
+	if err := s.look(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return s, nil
 }
 
-func (s *System) prepare() error {
-	o := s.options
-	var err error
+// alone refuses a place where somebody answers already at the socket where Docker is looked for.
+func alone(grade sandbox.Grade, socket string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	pid, err := PeerPID(ctx, socket)
+	if err != nil {
+		return nil // nobody does
+	}
+	if bad := Failed(Judge(grade, Prover{Host: "unix://" + socket}.withDefaults().listener(ctx))); len(bad) > 0 {
+		return &RefusedError{grade, bad}
+	}
+	return fmt.Errorf("a Docker daemon runs already as pid %d (%s): the runner starts its own; stop that one", pid, socket)
+}
+
+// look finds the way out and the operator's configuration, and tries whether that can be had.
+func (s *System) look() (err error) {
 	if s.Uplink, err = uplink.Find(); err != nil {
 		return err
 	}
-	operator, err := os.ReadFile(o.OperatorConfig)
+	s.operator, err = os.ReadFile(s.options.OperatorConfig)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the operator's configuration of the Docker daemon: %w", err)
 	}
-	config, err := DaemonConfig(DaemonSettings{
-		DataRoot: o.DataRoot, Socket: o.Socket,
-		MTU: s.Uplink.MTU, NetworkMTU: dockerdMajor() >= 24,
-		RegistryMirrors: o.RegistryMirrors, InsecureRegistries: o.InsecureRegistries,
-		Taken: slices.Concat(s.Uplink.Taken, o.Avoid), DNSOptions: s.Uplink.Resolver.DaemonOptions(),
-	}, operator)
-	if err != nil {
+	_, err = s.DaemonConfig(s.options.DataRoot, s.options.Socket)
+	return err
+}
+
+// DaemonConfig is the daemon.json of a daemon with that data folder and socket, whose networks keep clear of taken ones besides those of this container.
+func (s *System) DaemonConfig(data, socket string, taken ...netip.Prefix) ([]byte, error) {
+	return DaemonConfig(DaemonSettings{
+		DataRoot: data, Socket: socket,
+		MTU: s.Uplink.MTU, NetworkMTU: s.major >= 24,
+		RegistryMirrors: s.options.RegistryMirrors, InsecureRegistries: s.options.InsecureRegistries,
+		Taken: slices.Concat(s.Uplink.Taken, s.options.Avoid, taken), DNSOptions: s.Uplink.Resolver.DaemonOptions(),
+	}, s.operator)
+}
+
+// Close lets go of the data folder, when no daemon runs any more.
+func (s *System) Close() error { return s.lock.Close() }
+
+// Probe asks a daemon and then the place whether containers can be started. Listing containers takes the
+// daemon's locks, which a ping doesn't.
+func (s *System) Probe(ctx context.Context, c client.ContainerAPIClient) error {
+	if _, err := c.ContainerList(ctx, container.ListOptions{Limit: 1}); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(o.RunDir, 0o711); err != nil {
-		return fmt.Errorf("make the runner's own folder: %w", err)
-	}
-	file := filepath.Join(o.RunDir, "daemon.json")
-	if err := os.WriteFile(file, config, 0o600); err != nil {
-		return fmt.Errorf("write the configuration of the Docker daemon: %w", err)
-	}
-	if s.Client, err = client.NewClientWithOpts(client.WithHost("unix://"+o.Socket), client.WithAPIVersionNegotiation()); err != nil {
-		return fmt.Errorf("make a client of the Docker daemon: %w", err)
-	}
-	s.Daemon = &Daemon{
-		Args: []string{"--config-file=" + file},
-		PidFiles: map[string]string{
-			"/var/run/docker.pid": "dockerd",
-			// A containerd that dockerd believes to be alive is waited for in vain.
-			"/var/run/docker/containerd/containerd.pid": "containerd",
-		},
-		Networks: filepath.Join(o.DataRoot, "network", "files", "local-kv.db"),
-		Ping:     func(ctx context.Context) error { _, err := s.Client.Ping(ctx); return err },
-		Probe:    s.probe(),
-		OnUp:     s.prove,
-		Log:      o.Log,
-	}
-	return nil
+	return s.place.check(ctx)
 }
 
-// Run keeps the daemon alive, proves it anew after each start, and lets go of the data folder when
-// ctx has ended and the daemon with it. The error is a RefusedError when the proof fails.
-func (s *System) Run(ctx context.Context) error {
-	return errors.Join(s.Daemon.Run(ctx), s.Client.Close(), s.lock.Close())
-}
-
-// probe asks the daemon and then the place. Listing containers takes the daemon's locks, which a
-// ping doesn't.
-func (s *System) probe() func(context.Context) error {
-	place := newPlace(s.options.RunDir, s.options.Sandbox == sandbox.Sysbox)
-	return func(ctx context.Context) error {
-		if _, err := s.Client.ContainerList(ctx, container.ListOptions{Limit: 1}); err != nil {
-			return err
-		}
-		return place.check(ctx)
-	}
-}
-
-// prove refuses a daemon that isn't where the sandbox insists that it is.
-func (s *System) prove(ctx context.Context, pid int) error {
-	checks := Judge(s.options.Sandbox, Prover{Host: "unix://" + s.options.Socket, Child: pid, Info: InfoOf(s.Client)}.Prove(ctx))
+// Prove refuses a daemon that isn't in the cell that this process has started with the process child. The error is a RefusedError.
+func (s *System) Prove(ctx context.Context, socket string, child int, c client.SystemAPIClient) error {
+	checks := Judge(s.options.Sandbox, Prover{Host: "unix://" + socket, Child: child, Cell: true, Info: InfoOf(c)}.Prove(ctx))
 	if bad := Failed(checks); len(bad) > 0 {
 		return &RefusedError{s.options.Sandbox, bad}
 	}

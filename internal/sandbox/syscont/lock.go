@@ -9,10 +9,10 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// lockName is the file in the daemon's data folder whose flock means that a live runner uses it. A
+// LockName is the file in the daemon's data folder whose flock means that a live runner uses it. A
 // flock, not a pid in a file: the kernel releases it however the holder dies, and it holds between
 // containers that share a volume.
-const lockName = "drone-runner-sysbox.lock"
+const LockName = "drone-runner-sysbox.lock"
 
 // Lock is the hold on a data folder.
 type Lock struct{ flock *flock.Flock }
@@ -24,7 +24,7 @@ func LockData(dir string) (*Lock, error) {
 	if err := os.MkdirAll(dir, 0o710); err != nil {
 		return nil, fmt.Errorf("make the daemon's data folder: %w", err)
 	}
-	path := filepath.Join(dir, lockName)
+	path := filepath.Join(dir, LockName)
 	lock := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(0o600))
 	locked, err := lock.TryLock()
 	if err != nil {

@@ -28,6 +28,12 @@ func listener(ctx context.Context, socket string) (unix.Ucred, error) {
 	return cred, nil
 }
 
+// PeerPID is the process that listens at a unix socket, 0 if it has no name in our pid namespace.
+func PeerPID(ctx context.Context, socket string) (int, error) {
+	cred, err := listener(ctx, socket)
+	return int(cred.Pid), err
+}
+
 // socketPath is the path of a unix:// address of a Docker daemon. Every other kind of address is
 // refused: a peer over TCP has no process that the kernel would name.
 func socketPath(host string) (string, error) {

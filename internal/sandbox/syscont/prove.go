@@ -80,7 +80,7 @@ func (p Prover) Place() []Check {
 	if err != nil {
 		return append(checks, Check{Name: SignalMount}.fail(err.Error(), fixDaemon))
 	}
-	if _, err := os.Lstat(socket); err == nil {
+	if _, err := os.Stat(socket); err == nil {
 		checks = append(checks, p.notMounted(socket))
 	}
 	return checks
@@ -176,8 +176,17 @@ func (p Prover) sysboxfs() Check {
 	return c.pass("emulates " + strings.Join(points, " "))
 }
 
-// daemon looks at where the daemon lives.
+// daemon looks at where the daemon lives, and asks it.
 func (p Prover) daemon(ctx context.Context) []Check {
+	checks := p.listener(ctx)
+	if last := checks[len(checks)-1]; last.Name != SignalChild {
+		return checks // there is nobody to ask
+	}
+	return append(checks, p.info(ctx)...)
+}
+
+// listener looks at the process that listens at the daemon's socket.
+func (p Prover) listener(ctx context.Context) []Check {
 	socket, err := socketPath(p.Host)
 	if err != nil {
 		return []Check{Check{Name: SignalPeer}.fail(err.Error(), fixDaemon)}
@@ -192,8 +201,7 @@ func (p Prover) daemon(ctx context.Context) []Check {
 		return append(checks, visible.fail(socket+" is served by a process that doesn't exist in here: it is some other machine's or container's daemon", fixDaemon))
 	}
 	pid := strconv.Itoa(int(who.Pid))
-	checks = append(checks, visible.pass("pid "+pid), p.namespaces(pid), p.exe(pid), p.child(int(who.Pid)))
-	return append(checks, p.info(ctx)...)
+	return append(checks, visible.pass("pid "+pid), p.namespaces(pid), p.exe(pid), p.child(int(who.Pid)))
 }
 
 // notMounted checks that nobody put the socket, or a folder with it, there from outside. Mounts of

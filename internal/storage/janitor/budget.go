@@ -17,8 +17,9 @@ import (
 // Kind of what is removed to make room.
 type Kind string
 
-// The kinds, in the order in which they go.
+// The kinds, in the order in which they go: cells that have been unused for long first, and others that don't run last.
 const (
+	KindCell       Kind = "cell"
 	KindImage      Kind = "image"
 	KindBuildCache Kind = "build-cache"
 	KindVolume     Kind = "volume"
@@ -80,6 +81,9 @@ type BudgetOptions struct {
 	// "registry.example.com/team/tools@sha256:…") or the volume of that path ("/cache/npm") stays
 	// in any case. nil keeps none.
 	Keep func(name string) bool
+	// Evict removes the data of the cell that has been unused for longest, before a moment at least, and
+	// that doesn't run; nothing is the zero Evicted. nil has no cells.
+	Evict func(before time.Time) (Evicted, error)
 	// Ledger knows when what is there was last used, and what is about to be.
 	Ledger *cache.Ledger
 	// VolumeIdle is how long nobody has used a persistent volume that goes; 24 h by default.
@@ -88,6 +92,13 @@ type BudgetOptions struct {
 	Removed func(kind Kind, bytes int64)
 	// Log is the operator's; nil is logrus's standard logger.
 	Log logrus.FieldLogger
+}
+
+// Evicted is a cell whose data is gone.
+type Evicted struct {
+	Name string
+	// Used is when it was last used, zero if that isn't known.
+	Used time.Time
 }
 
 // NewBudget makes a budget.
@@ -279,7 +290,7 @@ type cleaning struct {
 // others have been tried.
 func (c *cleaning) run(ctx context.Context) error {
 	var errs []error
-	for _, kind := range []func(context.Context) error{c.images, c.buildCache, c.volumes} {
+	for _, kind := range []func(context.Context) error{c.idleCells, c.images, c.buildCache, c.volumes, c.cells} {
 		if c.over() {
 			break
 		}
@@ -297,6 +308,31 @@ func (c *cleaning) over() bool { return c.enough() || c.useless >= vain }
 
 // recent reports whether something was used a moment ago.
 func (c *cleaning) recent(used time.Time) bool { return !c.all && time.Since(used) < c.o.Recently }
+
+// idleCells removes the data of cells that have been unused for long, cells of all that don't run.
+func (c *cleaning) idleCells(ctx context.Context) error {
+	return c.evict(ctx, time.Now().Add(-c.o.VolumeIdle))
+}
+
+func (c *cleaning) cells(ctx context.Context) error { return c.evict(ctx, time.Now()) }
+
+func (c *cleaning) evict(ctx context.Context, before time.Time) error {
+	for c.o.Evict != nil && !c.over() && ctx.Err() == nil {
+		used := c.used
+		e, err := c.o.Evict(before)
+		if err != nil || e == (Evicted{}) {
+			return err
+		}
+		now, err := c.o.Disk.Usage(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.gone(ctx, KindCell, e.Name, max(used-now.Used, 0), e.Used); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
 
 // gone accounts for something that was removed, and measures the disk.
 func (c *cleaning) gone(ctx context.Context, kind Kind, name string, bytes int64, used time.Time) error {
