@@ -19,6 +19,7 @@ import (
 
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/compiler"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
+	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/config"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/console"
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/operator/local"
@@ -150,7 +151,7 @@ func (f *localFlags) exec(cmd *cobra.Command, file string) error {
 		RunnerName: account.owner(),
 		StreamPull: true,
 		Pids:       fairshare.Pids,
-		Guard:      &engine.GuardOptions{Dir: socketsDir(), Reserved: reserved.Addresses(proxies())},
+		Guard:      &engine.GuardOptions{Dir: socketsDir(), Limits: guard.Limits{Pids: fairshare.Pids}, Reserved: reserved.Addresses(proxies())},
 		Log:        log,
 	})
 	account.sweep(ctx, builds)

@@ -159,6 +159,7 @@ func (w wiring) guardLimits() guard.Limits {
 		CPUQuota:   r.CPUQuota,
 		CPUShares:  r.CPUShares,
 		CPUSet:     r.CPUSet,
+		Pids:       r.Pids,
 		ShmSize:    int64(r.ShmSize),
 	}
 }
