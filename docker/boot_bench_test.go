@@ -9,8 +9,9 @@ import (
 	"time"
 )
 
-// BenchmarkBoot takes a system container from docker start to its first poll, on a volume that has been used before, and then the memory of the idle runner. The ratio
-// is to the same container's dockerd alone, measured in the same run.
+// BenchmarkBoot takes a system container from docker start to its first poll, on a volume that has
+// been used before, and then the memory of the idle runner. The ratio is to the same container's
+// dockerd alone, measured in the same run.
 func BenchmarkBoot(b *testing.B) {
 	server := droneServer(b)
 	s := start(b, server)
@@ -32,7 +33,8 @@ func BenchmarkBoot(b *testing.B) {
 	b.ReportMetric(rss(b, s), "idle-MB")
 }
 
-// upIn is how long the daemon inside took from its start to its first answer, as the runner's log says of the last boot.
+// upIn is how long the daemon inside took from its start to its first answer, as the runner's log
+// says of the last boot.
 func upIn(b *testing.B, s system) time.Duration {
 	b.Helper()
 	out, err := command(b.Context(), "sh", "-c", "../scripts/testbench docker logs --tail 200 "+s.name+" 2>&1")

@@ -34,7 +34,8 @@ var celltest = sync.OnceValues(func() (string, error) {
 	return program, nil
 })
 
-// startCells starts cells of these names. More arguments for docker create come first, behind a "--".
+// startCells starts cells of these names. More arguments for docker create come first, behind a
+// "--".
 func startCells(t testing.TB, names ...string) cells {
 	t.Helper()
 	if err := testbench(); err != nil {
@@ -92,7 +93,8 @@ func (c *cells) docker(cell string, args ...string) []string {
 	return append([]string{"docker", "-H", "unix:///run/drone-runner-sysbox/cells/" + cell + "/docker.sock"}, args...)
 }
 
-// in runs a shell script as root of a cell, with all of the cell's namespaces: what a daemon could do that somebody has taken over.
+// in runs a shell script as root of a cell, with all of the cell's namespaces: what a daemon could
+// do that somebody has taken over.
 func (c *cells) in(t testing.TB, cell, script string) (string, error) {
 	t.Helper()
 	return c.try(t, "nsenter", "-t", c.pid(t, cell), "-m", "-u", "-i", "-n", "-p", "-C", "sh", "-c", script)
@@ -117,8 +119,8 @@ func (c *cells) busybox(t testing.TB, names ...string) {
 	}
 }
 
-// nameServer answers every query for an address, over UDP at port 53 of the machine's side, with one
-// address.
+// nameServer answers every query for an address, over UDP at port 53 of the machine's side, with
+// one address.
 func nameServer(t testing.TB) (answer string) {
 	t.Helper()
 	conn, err := net.ListenPacket("udp4", net.JoinHostPort(gateway, "53"))
@@ -142,7 +144,8 @@ func nameServer(t testing.TB) (answer string) {
 	return "203.0.113.77"
 }
 
-// reply makes the answer to a query of one question (RFC 1035): the address for type A, none for others.
+// reply makes the answer to a query of one question (RFC 1035): the address for type A, none for
+// others.
 func reply(query []byte) []byte {
 	end := 12
 	for end < len(query) && query[end] != 0 {
@@ -237,7 +240,8 @@ func TestCells(t *testing.T) {
 		if got, err := c.in(t, "two", "ps -e -o args"); err != nil || strings.Contains(got, "httpd") || strings.Contains(got, "celltest") {
 			t.Errorf("the second sees processes (%v):\n%s", err, got)
 		}
-		// The columns are shifted so that docker takes what follows the name of a process for its id.
+		// The columns are shifted so that docker takes what follows the name of a process for its
+		// id.
 		if got := two(t, "top", "web", "-o", "lstart=A", "-o", "nice=B", "-o", "pid", "-o", "args", "-A", "e"); strings.Contains(got, "httpd") || strings.Contains(got, "secret") {
 			t.Errorf("docker top in the second:\n%s", got)
 		}
@@ -333,7 +337,8 @@ func TestCellsKeepHarmToThemselves(t *testing.T) {
 	})
 }
 
-// BenchmarkColdCell is the time from nothing to the first answer of a cell's daemon, and the memory of the idle cell.
+// BenchmarkColdCell is the time from nothing to the first answer of a cell's daemon, and the memory
+// of the idle cell.
 func BenchmarkColdCell(b *testing.B) {
 	c := startCells(b, "first")
 	c.busybox(b, "first")

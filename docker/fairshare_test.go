@@ -7,7 +7,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// What takes all that it can get: processes in a step and in what it runs, memory in the same and in a build's RUN.
+// What takes all that it can get: processes in a step and in what it runs, memory in the same and
+// in a build's RUN.
 const greedy = `
 kind: pipeline
 name: default
@@ -43,7 +44,8 @@ steps:
 volumes: [{name: docker, host: {path: /var/run/docker.sock}}]
 `
 
-// A build that takes all processes and all memory takes its own: the runner and its daemon live, and the builds beside it pass.
+// A build that takes all processes and all memory takes its own: the runner and its daemon live,
+// and the builds beside it pass.
 func TestGreedyBuilds(t *testing.T) {
 	server := droneServer(t)
 	// Bounds of the system container itself, so that the machine is spared.

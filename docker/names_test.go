@@ -17,7 +17,8 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Every way by which a build may ask for the address of a neighbour of the runner, which goes by a name without a dot.
+// Every way by which a build may ask for the address of a neighbour of the runner, which goes by a
+// name without a dot.
 const asking = `
 kind: pipeline
 name: default
@@ -42,8 +43,8 @@ steps:
 volumes: [{name: docker, host: {path: /var/run/docker.sock}}]
 `
 
-// A name without a dot has an address wherever a build asks for it, with the resolv.conf that Sysbox leaves in a container on a network
-// of compose's and with that of a pod.
+// A name without a dot has an address wherever a build asks for it, with the resolv.conf that
+// Sysbox leaves in a container on a network of compose's and with that of a pod.
 func TestNamesWithoutADot(t *testing.T) {
 	clients, err := command(t.Context(), "../scripts/clients")
 	if err != nil {
@@ -87,7 +88,8 @@ func TestNamesWithoutADot(t *testing.T) {
 	}
 }
 
-// extraAddress adds an address to the machine's side of the testbench's cable, for one test: DNS has a port of its own, which tests can't share.
+// extraAddress adds an address to the machine's side of the testbench's cable, for one test: DNS
+// has a port of its own, which tests can't share.
 func extraAddress(t *testing.T) netip.Addr {
 	t.Helper()
 	b := make([]byte, 1)

@@ -273,7 +273,8 @@ func TestRestartKeepsTheCache(t *testing.T) {
 	})
 }
 
-// The pipeline of the README, as it is written there but for the images, and with its own files: a repository without a clone step.
+// The pipeline of the README, as it is written there but for the images, and with its own files: a
+// repository without a clone step.
 const recipe = `
 kind: pipeline
 type: docker
@@ -331,7 +332,8 @@ func TestDockerInAnUnprivilegedStep(t *testing.T) {
 	})
 }
 
-// A port that a build publishes is its own in a system container as well, whose root may set up nftables though it is nobody outside.
+// A port that a build publishes is its own in a system container as well, whose root may set up
+// nftables though it is nobody outside.
 func TestPublishedPortsAreTheBuildsOwn(t *testing.T) {
 	server := droneServer(t)
 	s := start(t, server, "-e", "DRONE_RUNNER_CAPACITY=2")

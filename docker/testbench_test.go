@@ -21,7 +21,8 @@ import (
 // patience is how long a test waits for something that should take seconds.
 const patience = 5 * time.Minute
 
-// gateway is the machine's side of the testbench's network, where the system containers find the Drone server of the tests.
+// gateway is the machine's side of the testbench's network, where the system containers find the
+// Drone server of the tests.
 const gateway = "198.51.100.1"
 
 // testbench brings the second daemon and the image up, once for all tests.
@@ -60,7 +61,8 @@ type system struct {
 	began time.Time
 }
 
-// start runs the image against a Drone server with a volume of its own for the cache. More arguments go to docker create.
+// start runs the image against a Drone server with a volume of its own for the cache. More
+// arguments go to docker create.
 func start(t testing.TB, server *rpctest.Server, args ...string) system {
 	t.Helper()
 	if err := testbench(); err != nil {
@@ -185,7 +187,8 @@ func (s system) empty(t testing.TB) {
 	}
 }
 
-// checks runs doctor by a command that ends in "doctor --json" and reads what it found, by name. doctor exits with 1 when a check failed, which is not this function's business.
+// checks runs doctor by a command that ends in "doctor --json" and reads what it found, by name.
+// doctor exits with 1 when a check failed, which is not this function's business.
 func checks(t testing.TB, out string, err error) map[string]syscont.Check {
 	t.Helper()
 	at := strings.IndexByte(out, '[')

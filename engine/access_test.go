@@ -48,7 +48,8 @@ func newRunner(t *testing.T, state string, change ...func(*engine.Options)) *run
 	return r
 }
 
-// tries prepares a step of that image. Who may have an image is a matter of the step's credentials, not of its build, so one network does for all.
+// tries prepares a step of that image. Who may have an image is a matter of the step's credentials,
+// not of its build, so one network does for all.
 func (r *runner) tries(t *testing.T, ref string, auth *spec.Auth, policy spec.PullPolicy) (said string, err error) {
 	t.Helper()
 	if r.bench == nil {

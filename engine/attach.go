@@ -24,7 +24,8 @@ type prepared struct {
 	closing sync.Once
 }
 
-// attach opens the stream of the container's output, before the container starts, so that no byte can be missed.
+// attach opens the stream of the container's output, before the container starts, so that no byte
+// can be missed.
 func (d *Docker) attach(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, id string) (*prepared, error) {
 	type answer struct {
 		stream types.HijackedResponse
@@ -33,7 +34,8 @@ func (d *Docker) attach(ctx context.Context, r *run, s *spec.Spec, step *spec.St
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Create)
 	defer cancel()
 	answers := make(chan answer)
-	// The client's handshake doesn't obey its context once it is connected; this goroutine does so in its stead, and Destroy waits for it.
+	// The client's handshake doesn't obey its context once it is connected; this goroutine does so
+	// in its stead, and Destroy waits for it.
 	r.busy.Go(func() {
 		stream, err := d.client.ContainerAttach(ctx, id, container.AttachOptions{Stream: true, Stdout: true, Stderr: true})
 		select {
@@ -63,7 +65,7 @@ func (d *Docker) attach(ctx context.Context, r *run, s *spec.Spec, step *spec.St
 // close ends the stream. It may be called more than once.
 func (c *prepared) close() { c.closing.Do(c.stream.Close) }
 
-// keep notes a prepared container, whose stream Destroy closes if nobody runs it.
+// keep notes a prepared container. Destroy closes its stream if it is never run.
 func (r *run) keep(c *prepared) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,7 +76,7 @@ func (r *run) keep(c *prepared) bool {
 	return true
 }
 
-var errRunTwice = errors.New("it was run before, or its run has ended")
+var errRunTwice = errors.New("it was run before, or its stage has ended")
 
 // take hands a prepared container to the one call of Run.
 func (r *run) take(c *prepared) error {
@@ -87,7 +89,7 @@ func (r *run) take(c *prepared) error {
 	return nil
 }
 
-// release closes the streams of all containers that nobody has run.
+// release closes the streams of all containers that were never run.
 func (r *run) release() {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,8 +16,9 @@ import (
 // errHung is why a call was given up that has no deadline of its own.
 var errHung = errors.New("the docker daemon hasn't answered")
 
-// attend watches, for a call that may last as long as it likes, whether the daemon is still there to carry it out. The context that it returns ends, with a cause
-// that hung tells, when the daemon has answered nothing at all for Deadlines.Hang. rest ends the watch, and the context.
+// attend watches, during a call without a deadline, whether the daemon still answers. The context
+// that it returns ends, with a cause that hung returns, when the daemon has answered nothing at all
+// for Deadlines.Hang. rest ends the watch, and the context.
 func (d *Docker) attend(ctx context.Context) (attended context.Context, rest func()) {
 	limit := d.opts.Deadlines.Hang
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -43,7 +44,8 @@ func hung(ctx context.Context) error {
 	return nil
 }
 
-// answers waits until the daemon answers, for as long as limit; one that refuses connections may be on its way up.
+// answers waits until the daemon answers, for as long as limit; one that refuses connections may be
+// on its way up.
 func (d *Docker) answers(ctx context.Context, limit time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -57,7 +59,8 @@ func (d *Docker) answers(ctx context.Context, limit time.Duration) bool {
 	}
 }
 
-// pullAttended is pullImage, given up when the daemon hangs. Without that each try would last until the pull counts as stalled.
+// pullAttended is pullImage, given up when the daemon hangs. Without that each try would last until
+// the pull counts as stalled.
 func (d *Docker) pullAttended(ctx context.Context, p pull, output io.Writer) error {
 	ctx, rest := d.attend(ctx)
 	defer rest()
@@ -76,7 +79,7 @@ func late(err error, limit time.Duration) error {
 	return err
 }
 
-// away tells whether a call failed because there is no daemon, or none that answers.
+// away reports whether a call failed because there is no daemon, or none that answers.
 func away(err error) bool {
 	return client.IsErrConnectionFailed(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -8,8 +8,10 @@ import (
 	registries "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/registry"
 )
 
-// authConfig are the credentials of a pull, as the daemon takes them; zero for an anonymous one. The address is that of the image's registry, not the one that the
-// credentials were written for: whoever chose them has matched the two, and newer daemons drop credentials whose address is spelled otherwise.
+// authConfig are the credentials of a pull, as the daemon takes them; zero for an anonymous one.
+// The address is that of the image's registry, not the one that the credentials were written for:
+// the compiler has matched the two, and newer daemons drop credentials whose address is spelled
+// otherwise.
 func authConfig(p pull) registry.AuthConfig {
 	if p.Auth.Username == "" && p.Auth.Password == "" {
 		return registry.AuthConfig{}

@@ -16,7 +16,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 )
 
-// BenchmarkLongLog runs a step that prints 200,000 lines, 50 MB. The memory is that of the whole process at its highest.
+// BenchmarkLongLog runs a step that prints 200,000 lines, 50 MB. The memory is that of the whole
+// process at its highest.
 func BenchmarkLongLog(b *testing.B) {
 	c := connect(b)
 	d := engine.New(c, engine.Options{})
@@ -57,7 +58,8 @@ func (m *measured) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// BenchmarkTeardown destroys a stage with twenty running containers, against one with a single one right before it.
+// BenchmarkTeardown destroys a stage with twenty running containers, against one with a single one
+// right before it.
 func BenchmarkTeardown(b *testing.B) {
 	c := connect(b)
 	d := engine.New(c, engine.Options{})
@@ -98,8 +100,8 @@ func up(b *testing.B, bench *bench, containers int) {
 	b.Cleanup(running.Wait)
 }
 
-// BenchmarkCancel stops a step that runs a plain `sleep` in a shell, and destroys its stage: from the word to no container. The floor is what
-// `docker rm -f` takes for such a container.
+// BenchmarkCancel stops a step that runs a plain `sleep` in a shell, and destroys its stage: from
+// the word to no container. The floor is what `docker rm -f` takes for such a container.
 func BenchmarkCancel(b *testing.B) {
 	c := connect(b)
 	d := engine.New(c, engine.Options{})

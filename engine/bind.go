@@ -15,9 +15,10 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// holdBinds finds, for each bind that must stay below a folder (Volume.Root), what is there now, and mounts just that at a
-// place that no step reaches. Steps of any stage may write below such a folder: by its path, the daemon would follow a
-// symbolic link that one of them has put there, to any place of this machine.
+// holdBinds finds, for each bind that must stay below a folder (Volume.Root), what is there now,
+// and mounts just that at a place that no step reaches. Steps of any stage may write below such a
+// folder: by its path, the daemon would follow a symbolic link that one of them has put there, to
+// any place of this machine.
 //
 // Where the daemon doesn't share the runner's mounts, it is given the path, as it is written.
 func (d *Docker) holdBinds(r *run, s *spec.Spec) error {
@@ -69,7 +70,8 @@ func (d *Docker) holdBind(r *run, s *spec.Spec, v *spec.Volume) error {
 	return nil
 }
 
-// stageDir is the folder for what a stage mounts of this machine: the guard's sockets, and the mount points of binds.
+// stageDir is the folder for what a stage mounts of this machine: the guard's sockets, and the
+// mount points of binds.
 func (d *Docker) stageDir(s *spec.Spec) string { return filepath.Join(d.opts.Guard.Dir, s.ID) }
 
 // closeBinds undoes the mounts, when the containers that use them are gone.
@@ -105,8 +107,8 @@ func (d *Docker) bindSource(s *spec.Spec, v *spec.Volume) string {
 	return v.Path
 }
 
-// asBind writes a mount of the operator's in the daemon's older form, in which the daemon makes a source that isn't there.
-// That form can't express a colon in a path.
+// asBind writes a mount of the operator's in the daemon's older form, in which the daemon makes a
+// source that isn't there. That form can't express a colon in a path.
 func asBind(m mount.Mount) (text string, ok bool) {
 	if strings.Contains(m.Source+m.Target, ":") {
 		return "", false

@@ -76,7 +76,8 @@ func TestBindsBelow(t *testing.T) {
 	})
 }
 
-// Two stages, one of which exchanges the folder for a link to / all the time: the other sees the folder or fails, and never /.
+// Two stages, one of which exchanges the folder for a link to / all the time: the other sees the
+// folder or fails, and never /.
 func TestBindsBelowRace(t *testing.T) {
 	root := t.TempDir()
 	for _, dir := range []string{"a", "b"} {
@@ -117,7 +118,8 @@ func TestBindsBelowRace(t *testing.T) {
 	t.Logf("%d of 20 stages saw the folder", seen)
 }
 
-// The daemon takes the beginning of a network's id for the network. The engine doesn't, and refuses the network of another stage by its name too.
+// The daemon takes the beginning of a network's id for the network. The engine doesn't, and refuses
+// the network of another stage by its name too.
 func TestNetworksOfOtherStages(t *testing.T) {
 	other := newBench(t, engine.Options{})
 	other.setup()

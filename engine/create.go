@@ -18,7 +18,8 @@ import (
 
 // config is what runs in the container.
 func (d *Docker) config(s *spec.Spec, step *spec.Step) *container.Config {
-	// A daemon that is started again after a crash stops what it finds running, and answers nobody until that is done: ten seconds a container, unless told.
+	// A daemon that starts again after a crash first stops the containers that it finds, and
+	// answers no call until then. Its own grace is ten seconds for each.
 	grace := int(max(d.opts.StopGrace.Round(time.Second)/time.Second, 1))
 	return &container.Config{
 		Image:        step.Image,
@@ -34,8 +35,9 @@ func (d *Docker) config(s *spec.Spec, step *spec.Step) *container.Config {
 	}
 }
 
-// hostConfig is what the container gets of the machine: limits, mounts and names, and nothing else. Privilege, capabilities, devices, security options and
-// the namespaces of the host are absent because Step can't express them; they must stay absent.
+// hostConfig is what the container gets of the machine: limits, mounts and names, and nothing else.
+// Privilege, capabilities, devices, security options and the namespaces of the host are absent
+// because Step can't express them; they must stay absent.
 func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogConfig) (*container.HostConfig, error) {
 	mounts, binds, err := d.mounts(s, step)
 	if err != nil {
@@ -69,7 +71,8 @@ func (d *Docker) hostConfig(s *spec.Spec, step *spec.Step, logs container.LogCon
 	return h, nil
 }
 
-// environment is the step's, sorted, secrets before plain values of the same name. An empty value is a value.
+// environment is the step's, sorted, secrets before plain values of the same name. An empty value
+// is a value.
 func environment(step *spec.Step) []string {
 	env := maps.Clone(step.Env)
 	if env == nil {
@@ -87,8 +90,8 @@ func environment(step *spec.Step) []string {
 	return out
 }
 
-// create makes the container of a step and returns its id. An older one of the same step gives way: the step is being prepared anew. The error is
-// NotFound as well when the image isn't there.
+// create makes the container of a step and returns its id. An older one of the same step is
+// removed: the step is prepared again. The error is NotFound as well when the image isn't there.
 func (d *Docker) create(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, platform *ocispec.Platform) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -132,12 +135,13 @@ func (d *Docker) removeFormer(ctx context.Context, s *spec.Spec, step *spec.Step
 	return d.removeContainer(ctx, old.ID, step.Name)
 }
 
-// logConfig keeps the daemon's own copy of the output off: the output is read by attaching, which is all that a build's log needs. A second copy would
-// hold secrets in clear text on the daemon's disk, without a bound on its size, and takes time.
+// logConfig keeps the daemon's own copy of the output off: the output is read by attaching, which
+// is all that a build's log needs. A second copy would hold secrets in clear text on the daemon's
+// disk, without a bound on its size, and takes time.
 func (*Docker) logConfig() container.LogConfig { return container.LogConfig{Type: "none"} }
 
-// explainCreate adds what to do to errors of the daemon that have a known cause. The daemon gives most of them one status, so the text tells
-// them apart; an unknown text is passed on as it is.
+// explainCreate adds what to do to errors of the daemon that have a known cause. The daemon gives
+// most of them one status, so the text tells them apart; an unknown text is passed on as it is.
 func explainCreate(err error) error {
 	text := err.Error()
 	for _, x := range []struct{ has, hint string }{
@@ -156,8 +160,8 @@ func explainCreate(err error) error {
 	return err
 }
 
-// imageMissing tells whether a create failed because the daemon has no such image for the platform. NotFound alone doesn't say so: a plugin or a network can be
-// missing as well.
+// imageMissing reports whether a create failed because the daemon has no such image for the
+// platform. NotFound alone doesn't say so: a plugin or a network can be missing as well.
 func (d *Docker) imageMissing(ctx context.Context, err error, ref string, platform *ocispec.Platform) (bool, error) {
 	if !errdefs.IsNotFound(err) {
 		return false, nil
@@ -166,7 +170,7 @@ func (d *Docker) imageMissing(ctx context.Context, err error, ref string, platfo
 	return !has && err == nil, err
 }
 
-// hasImage tells whether the daemon has the image, for the platform if there is one.
+// hasImage reports whether the daemon has the image, for the platform if there is one.
 func (d *Docker) hasImage(ctx context.Context, ref string, platform *ocispec.Platform) (bool, error) {
 	image, err := d.lookAtImage(ctx, ref)
 	if image == nil || err != nil {

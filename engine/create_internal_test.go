@@ -40,8 +40,9 @@ func fill(v reflect.Value) {
 	}
 }
 
-// The promise: whatever a step says, with every field that it has in use, its container has nothing of privilege. The fields that may be set are listed; a new
-// one in the daemon's API, or in our Step, changes nothing here until somebody adds it to the list on purpose.
+// The promise: whatever a step says, with every field that it has in use, its container has nothing
+// of privilege. The fields that may be set are listed; a new one in the daemon's API, or in our
+// Step, changes nothing here until somebody adds it to the list on purpose.
 func TestNoStepCanAskForPrivilege(t *testing.T) {
 	var sp spec.Spec
 	fill(reflect.ValueOf(&sp).Elem())

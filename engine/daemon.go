@@ -14,8 +14,10 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// A pipeline that starts a docker daemon as a service (docker:dind) finds the guard of its run at that daemon's place: at its name and ports, by a listener on the
-// address that the machine has on the run's network, and at its socket, by mounts in the steps. There is no container that could pretend to be it.
+// A pipeline that starts a docker daemon as a service (docker:dind) finds the guard of its stage at
+// that daemon's place: at its name and ports, by a listener on the address that the machine has on
+// the stage's network, and at its socket, by mounts in the steps. There is no container that could
+// pretend to be it.
 
 // daemons are the steps of the spec that would start one.
 func daemons(sp *spec.Spec) []*spec.Step {
@@ -28,10 +30,12 @@ func daemons(sp *spec.Spec) []*spec.Step {
 	return out
 }
 
-// hostNamed matches names of steps that a host can have. Others, with spaces for one, nobody can look for on a network.
+// hostNamed matches the names of steps that are host names. Others, such as names with spaces,
+// can't be resolved.
 var hostNamed = regexp.MustCompile(`^[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?$`)
 
-// daemonNames are the names at which they are looked for. A step's localhost stays its own, whatever a service is called.
+// daemonNames are the names at which they are looked for. A step's localhost stays its own,
+// whatever a service is called.
 func daemonNames(sp *spec.Spec) []string {
 	var out []string
 	for _, s := range daemons(sp) {
@@ -74,7 +78,8 @@ func (g *guarded) openDaemons(d *Docker, sp *spec.Spec) error {
 	return nil
 }
 
-// listenAt serves the guard at a port of the machine's address on the run's network, with TLS if there is a configuration of it.
+// listenAt serves the guard at a port of the machine's address on the stage's network, with TLS if
+// there is a configuration of it.
 func (g *guarded) listenAt(d *Docker, s *spec.Spec, step *spec.Step, port int, server *tls.Config) error {
 	var l net.Listener
 	err := g.inNetns(func() (err error) {
@@ -92,7 +97,8 @@ func (g *guarded) listenAt(d *Docker, s *spec.Spec, step *spec.Step, port int, s
 	return nil
 }
 
-// runListener takes connections from containers on the network of its run alone. The address that it listens on can be reached from the networks of other runs too; but none of their containers
+// runListener takes connections from containers on the network of its stage alone. The address that
+// it listens on can be reached from the networks of other stages too; but none of their containers
 // gets an answer at an address of this one.
 type runListener struct {
 	net.Listener
@@ -100,7 +106,7 @@ type runListener struct {
 	gateway netip.Addr
 }
 
-// Accept waits for the next connection of a container of the run.
+// Accept waits for the next connection of a container of the stage.
 func (l *runListener) Accept() (net.Conn, error) {
 	for {
 		conn, err := l.Listener.Accept()
@@ -110,16 +116,18 @@ func (l *runListener) Accept() (net.Conn, error) {
 		if from, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil && l.admits(from.Addr().Unmap()) {
 			return conn, nil
 		}
-		_ = conn.Close() // it's nobody's whom an error could be told
+		_ = conn.Close() // a stranger gets no error
 	}
 }
 
-// admits tells whether the address is a container's of the run. The gateway's own is the machine's.
+// admits reports whether the address is a container's of the stage. The gateway's own is the
+// machine's.
 func (l *runListener) admits(from netip.Addr) bool {
 	return l.subnet.Contains(from) && from != l.gateway
 }
 
-// daemonContainer is the Container of a step whose docker daemon the guard stands in for: it is up at once, and until it's stopped.
+// daemonContainer is the Container of a step whose docker daemon the guard stands in for: it is up
+// at once, and until it's stopped.
 type daemonContainer struct{}
 
 // Run waits for the end of ctx.

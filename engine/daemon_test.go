@@ -23,7 +23,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// newDaemon is a bench whose run has a docker daemon among its services, and more by these names, the machine's address on the run's network, and the folder with the client's certificates.
+// newDaemon is a bench whose run has a docker daemon among its services, and more by these names,
+// the machine's address on the run's network, and the folder with the client's certificates.
 func newDaemon(t *testing.T, more ...string) (b *bench, gateway, certs string) {
 	t.Helper()
 	standin.Image(t, "docker")
@@ -81,7 +82,8 @@ func TestDaemonNeedsNoContainer(t *testing.T) {
 	}
 }
 
-// TestDaemonIsOfItsRunAlone tries its ports from everywhere but the network of its run: they are on an address that other runs' containers reach.
+// TestDaemonIsOfItsRunAlone tries its ports from everywhere but the network of its run: they are on
+// an address that other runs' containers reach.
 func TestDaemonIsOfItsRunAlone(t *testing.T) {
 	t.Parallel()
 	b, gateway, _ := newDaemon(t)
@@ -91,7 +93,8 @@ func TestDaemonIsOfItsRunAlone(t *testing.T) {
 	other := newBench(t, engine.Options{})
 	other.volume("workspace", spec.VolumeTemp)
 	other.setup()
-	// The fence drops what it sends (package fence); where there can be no fence it gets through to the port, and no answer there.
+	// The fence drops what it sends (package fence); where there can be no fence it gets through to
+	// the port, and no answer there.
 	if out := other.script(t, "other", `! wget -T 2 -qO- http://`+gateway+`:2375/_ping 2>&1`); strings.Contains(out, "OK") {
 		t.Errorf("a step of another run gets %q", out)
 	}

@@ -22,11 +22,12 @@ import (
 // certLife is longer than any run lasts.
 const certLife = 30 * 24 * time.Hour
 
-// certsOf is the folder of the client's certificates of a run.
+// certsOf is the folder of the client's certificates of a stage.
 func (d *Docker) certsOf(s *spec.Spec) string { return filepath.Join(d.opts.Guard.Dir, s.ID, "certs") }
 
-// writeCerts makes an authority for one run, writes what a docker client needs into dir under the names that it looks for, and gives the server's side: for these names
-// and this address, and for clients of this authority alone. The keys of the authority and of the server are never written.
+// writeCerts makes an authority for one stage, writes what a docker client needs into dir under the
+// names that it looks for, and gives the server's side: for these names and this address, and for
+// clients of this authority alone. The keys of the authority and of the server are never written.
 func writeCerts(dir string, names []string, addr netip.Addr) (*tls.Config, error) {
 	now := time.Now()
 	base := x509.Certificate{NotBefore: now.Add(-time.Hour), NotAfter: now.Add(certLife), BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature}
@@ -73,7 +74,7 @@ func writeCerts(dir string, names []string, addr netip.Addr) (*tls.Config, error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
-	// A step may run as any user, and all of the run's steps may be clients.
+	// A step may run as any user, and all of the stage's steps may be clients.
 	for name, content := range map[string][]byte{"ca.pem": ca, "cert.pem": clientCert, "key.pem": clientKey} {
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			return nil, err

@@ -10,9 +10,10 @@ import (
 // maxHeldLine bounds what demux holds of an unfinished line.
 const maxHeldLine = 64 << 10
 
-// demux copies the two streams of a container from the daemon's framed stream into one writer, in the order of arrival, until its end. Lines stay whole: an unfinished
-// line of one stream is held back until its end, so that no line of the other comes in between. (Torn so, a secret would pass every mask.) Lines of more than
-// 64 kB are passed on in pieces.
+// demux copies the two streams of a container from the daemon's framed stream into one writer, in
+// the order of arrival, until its end. Lines stay whole: an unfinished line of one stream is held
+// back until its end, so that no line of the other comes in between. (Torn so, a secret would pass
+// every mask.) Lines of more than 64 kB are passed on in pieces.
 func demux(w io.Writer, framed io.Reader) error {
 	stdout, stderr := &lineWriter{w: w}, &lineWriter{w: w}
 	_, err := stdcopy.StdCopy(stdout, stderr, framed)

@@ -21,16 +21,18 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// removals is how many objects of a kind are removed at a time. The containers of a stage end together; the daemon, whose work
-// it is, gains nothing from more at once.
+// removals is how many objects of a kind are removed at a time. The containers of a stage end
+// together; the daemon, whose work it is, gains nothing from more at once.
 const removals = 32
 
-// Destroy removes every container, network and volume that carries the label of the run, whoever created it and in whatever state it is. Persistent volumes
-// don't carry it. Nothing to remove is no error; the errors of everything that stays come joined, each with the name of the object. A daemon that is away, doesn't
-// answer, or is at something that the run has asked for, is waited for as long as ctx lasts.
+// Destroy removes every container, network and volume that carries the label of the stage,
+// whichever client created it, in any state. Persistent volumes don't carry it. Nothing to remove
+// is no error; the errors of everything that stays come joined, each with the name of the object. A
+// daemon that is away, doesn't answer, or is at something that the stage has asked for, is waited
+// for as long as ctx lasts.
 func (d *Docker) Destroy(ctx context.Context, s *spec.Spec) error {
 	if s == nil || s.ID == "" {
-		return errors.New("destroy a run: there is no spec, or it has no id")
+		return errors.New("destroy a stage: there is no spec, or it has no id")
 	}
 	r := d.run(s)
 	d.mu.Lock()
@@ -44,10 +46,11 @@ func (d *Docker) Destroy(ctx context.Context, s *spec.Spec) error {
 	r.release()
 	r.dropImages()
 	if busy {
-		// What is being created must exist before it can be found. Nor may a volume go before the container that it is for is there: the daemon would make it anew, without a label.
+		// What is being created must exist before it can be found. Nor may a volume go before the
+		// container that it is for is there: the daemon would create it again, without a label.
 		err := errors.Join(d.shutGuard(r), d.removeContainers(ctx, s))
 		if late := waitFor(ctx, &r.busy); late != nil {
-			return errors.Join(err, fmt.Errorf("destroy the run %s: the docker daemon is still making what the run has asked for: %w", s.ID, late))
+			return errors.Join(err, fmt.Errorf("destroy the stage %s: the docker daemon is still making what the stage has asked for: %w", s.ID, late))
 		}
 		r.release()
 	}
@@ -85,7 +88,8 @@ func untilOver(ctx context.Context) time.Duration {
 
 // removeAll is one attempt at removing everything.
 func (d *Docker) removeAll(ctx context.Context, r *run, s *spec.Spec) error {
-	// Nothing more is made through the guard from here on; what it has mounted goes after the containers that use it.
+	// Nothing more is made through the guard from here on; what it has mounted goes after the
+	// containers that use it.
 	err := d.shutGuard(r)
 	err = errors.Join(err, d.removeContainers(ctx, s), d.closeBinds(r, s), d.closeGuard(ctx, r, s))
 	var netErr, volErr error
@@ -100,7 +104,7 @@ func (d *Docker) removeAll(ctx context.Context, r *run, s *spec.Spec) error {
 func waitFor(ctx context.Context, wg *sync.WaitGroup) error {
 	done := make(chan struct{})
 	go func() {
-		wg.Wait() // ends with calls that each have a deadline, or end with the run
+		wg.Wait() // ends with calls that each have a deadline, or end with the stage
 		close(done)
 	}()
 	select {
@@ -130,7 +134,8 @@ func each(names []string, remove func(name string) error) error {
 	return errors.Join(errs...)
 }
 
-// removeContainers removes what the label finds. When the daemon can't list although it is there, the names of the steps have to do.
+// removeContainers removes what the label finds. When the daemon can't list although it is there,
+// the names of the steps have to do.
 func (d *Docker) removeContainers(ctx context.Context, sp *spec.Spec) error {
 	found, err := d.listContainers(ctx, sp)
 	names, shown := make([]string, 0, len(found)), map[string]string{}
@@ -154,7 +159,7 @@ func (d *Docker) listContainers(ctx context.Context, s *spec.Spec) ([]container.
 	defer cancel()
 	found, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: ofSpec(s)})
 	if err != nil {
-		return nil, fmt.Errorf("list the containers of the run %s: %w", s.ID, err)
+		return nil, fmt.Errorf("list the containers of the stage %s: %w", s.ID, err)
 	}
 	return found, nil
 }
@@ -185,7 +190,7 @@ func (d *Docker) removeNetworks(ctx context.Context, s *spec.Spec) error {
 	defer cancel()
 	found, err := d.client.NetworkList(listCtx, network.ListOptions{Filters: ofSpec(s)})
 	if err != nil {
-		return fmt.Errorf("list the networks of the run %s: %w", s.ID, err)
+		return fmt.Errorf("list the networks of the stage %s: %w", s.ID, err)
 	}
 	names, ids := map[string]string{}, make([]string, len(found))
 	for i, n := range found {
@@ -206,12 +211,13 @@ func (d *Docker) removeNetworks(ctx context.Context, s *spec.Spec) error {
 	})
 }
 
-// disconnectAll takes containers off a network that can't be removed because of them: somebody else's, who joined the run's network, and endpoints that
-// a crashed daemon has left. What fails here makes the next try to remove fail, which tells of it.
+// disconnectAll takes containers off a network that can't be removed because of them: somebody
+// else's, who joined the stage's network, and endpoints that a crashed daemon has left. What fails
+// here makes the next try to remove fail, which reports it.
 func (d *Docker) disconnectAll(ctx context.Context, id string) {
 	n, err := d.client.NetworkInspect(ctx, id, network.InspectOptions{})
 	if err != nil {
-		d.log.WithError(err).WithField("network", id).Debug("cannot see who is on the network of a run that has ended")
+		d.log.WithError(err).WithField("network", id).Debug("cannot see who is on the network of a stage that has ended")
 		return
 	}
 	for key, e := range n.Containers {
@@ -220,7 +226,7 @@ func (d *Docker) disconnectAll(ctx context.Context, id string) {
 			who = e.Name
 		}
 		if err := d.client.NetworkDisconnect(ctx, id, who, true); err != nil {
-			d.log.WithError(err).WithField("network", id).WithField("container", who).Debug("cannot take a container off the network of a run that has ended")
+			d.log.WithError(err).WithField("network", id).WithField("container", who).Debug("cannot take a container off the network of a stage that has ended")
 		}
 	}
 }
@@ -228,7 +234,7 @@ func (d *Docker) disconnectAll(ctx context.Context, id string) {
 func (d *Docker) removeVolumes(ctx context.Context, s *spec.Spec) error {
 	names, err := d.listVolumes(ctx, s)
 	if err != nil {
-		return fmt.Errorf("list the volumes of the run %s: %w", s.ID, err)
+		return fmt.Errorf("list the volumes of the stage %s: %w", s.ID, err)
 	}
 	return each(names, func(name string) error {
 		if err := d.remove(ctx, func(ctx context.Context) error { return d.client.VolumeRemove(ctx, name, true) }); err != nil {
@@ -238,8 +244,9 @@ func (d *Docker) removeVolumes(ctx context.Context, s *spec.Spec) error {
 	})
 }
 
-// listVolumes are the volumes of the run by their label, and those without any that are named after it: the daemon makes a volume anew that was removed while it made a
-// container for it, and there is nothing on it then.
+// listVolumes are the volumes of the stage by their label, and those without any that are named
+// after it: the daemon creates a volume again that was removed while it created a container for it,
+// and there is nothing on it then.
 func (d *Docker) listVolumes(ctx context.Context, s *spec.Spec) (names []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
@@ -263,8 +270,9 @@ func (d *Docker) listVolumes(ctx context.Context, s *spec.Spec) (names []string,
 	return names, nil
 }
 
-// remove calls f until the object is gone, within the deadline of a removal. The daemon refuses while another removal of the object, or of what uses it, is under way,
-// and says so with several statuses; so every refusal is tried again for some seconds.
+// remove calls f until the object is gone, within the deadline of a removal. The daemon refuses
+// while another removal of the object, or of what uses it, is under way, and says so with several
+// statuses; so every refusal is tried again for some seconds.
 func (d *Docker) remove(ctx context.Context, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
 	defer cancel()
@@ -287,5 +295,6 @@ func (d *Docker) remove(ctx context.Context, f func(context.Context) error) erro
 	return err
 }
 
-// removeFor bounds the retries of a removal. A volume in use by a container of somebody else's stays in use.
+// removeFor bounds the retries of a removal. A volume in use by a container of somebody else's
+// stays in use.
 const removeFor = 15 * time.Second

@@ -140,7 +140,8 @@ func TestDestroyNamesWhatStays(t *testing.T) {
 	}
 	want := []string{"remove volume", v.ID, "in use", "deadline"}
 	err = destroy(2 * time.Second)
-	// A slow machine may not have got to the volume by then; longer than this, Destroy gives up by itself.
+	// A slow machine may not have got to the volume by then; longer than this, Destroy gives up by
+	// itself.
 	for limit := 4 * time.Second; !says(err, want...) && limit < 15*time.Second; limit += 4 * time.Second {
 		err = destroy(limit)
 	}
@@ -179,7 +180,8 @@ func TestCancelAtEveryMomentLeavesNothing(t *testing.T) {
 				_, err = c.Run(ctx, nil, nil)
 				return err
 			}()
-			// Cancelled is what the creation of a network is that a slow daemon takes too long over to be waited for.
+			// Cancelled is what the creation of a network is that a slow daemon takes too long over
+			// to be waited for.
 			if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 				t.Errorf("error %v", err)
 			}

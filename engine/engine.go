@@ -1,7 +1,8 @@
-// Package engine holds the compiled form of a stage (Spec) and runs it in a docker daemon (Docker).
+// Package engine runs specs in a Docker daemon: networks, volumes, containers, pulls and clean-up.
 //
-// The one rule to keep: no type of this package has a field that could ask for privilege, and create.go writes every field that it sends to the daemon by
-// hand, from a Step and from nothing else. What a step can't say, a container can't get.
+// The one rule to keep: no field of a spec could ask for privilege, and create.go writes every field
+// that it sends to the daemon by hand, from a step and from nothing else. What a step can't say, a
+// container can't get.
 package engine
 
 import (
@@ -27,7 +28,7 @@ type Options struct {
 	RunnerName string
 	// StreamPull writes the progress of pulls into the log of the step that pulls.
 	StreamPull bool
-	// StopGrace is the time between SIGTERM and SIGKILL when a run is cancelled; 1 s by default.
+	// StopGrace is the time between SIGTERM and SIGKILL when a stage is cancelled; 1 s by default.
 	StopGrace time.Duration
 	// Pull says how often, how fast and how long a pull is tried.
 	Pull PullOptions
@@ -37,34 +38,41 @@ type Options struct {
 	Pids int64
 	// Guard gives builds a docker socket of their own. nil refuses every docker socket.
 	Guard *GuardOptions
-	// Access says who may have which of the daemon's images. nil is everybody all of them.
+	// Access says which stage may use which of the daemon's images; nil lets every stage use all of
+	// them.
 	Access *cache.Access
-	// Scopes keep apart what image builds of different repositories cache; see Spec.CacheScope. nil: all share it.
+	// Scopes keep apart what image builds of different repositories cache; see Spec.CacheScope.
+	// nil: all share it.
 	Scopes *cache.Scopes
-	// Ledger takes when images and volumes are used. nil forgets it.
+	// Ledger records when images and volumes are used; nil records nothing.
 	Ledger *cache.Ledger
-	// Room makes room on the daemon's disk, and is called when that is full; its error says that there is no more. nil: none can be made.
+	// Room frees space on the daemon's disk, and is called when that is full; its error says that
+	// there is none to free. nil frees none.
 	Room func(ctx context.Context) error
-	// Origin is told of each step's image where it came from. nil wants to know nothing.
+	// Origin is called with where each step's image came from; nil isn't.
 	Origin func(ImageOrigin)
-	// Log takes what no developer needs to see, at debug level; nil discards it.
+	// Log is the operator's; nil discards it.
 	Log logrus.FieldLogger
 }
 
 // PullOptions say how often, how fast and how long a pull is tried.
 type PullOptions struct {
-	// Retries after the first try fails for a reason that may pass (a registry that is down, answers 5xx, or resets); 3 by default, negative for none.
+	// Retries after the first try fails for a reason that may pass (a registry that is down,
+	// answers 5xx, or resets); 3 by default, negative for none.
 	Retries int
-	// Interval before the first retry, doubled for each further one, with jitter; 500 ms by default.
+	// Interval before the first retry, doubled for each further one, with jitter; 500 ms by
+	// default.
 	Interval time.Duration
-	// Stall is the silence after which a pull counts as failed; 5 min by default. There is no bound on a pull that moves.
+	// Stall is the silence after which a pull counts as failed; 5 min by default. There is no bound
+	// on a pull that moves.
 	Stall time.Duration
-	// Fallback tells after which failed pulls the daemon's copy is used.
+	// Fallback says after which failed pulls the daemon's copy is used.
 	Fallback Fallback
 }
 
-// Deadlines bound the calls to the daemon, each by its kind. Waiting for a container, streaming its output and pulling have none: they end with their
-// context, when the daemon hangs or, for a pull, when it stalls.
+// Deadlines bound the calls to the daemon, each by its kind. Waiting for a container, streaming its
+// output and pulling have none: they end with their context, when the daemon hangs or, for a pull,
+// when it stalls.
 type Deadlines struct {
 	Create  time.Duration // creating a container, attaching to it, connecting it to a network; 2 min
 	Start   time.Duration // starting a container; 2 min
@@ -74,16 +82,20 @@ type Deadlines struct {
 	Network time.Duration // creating a network; 1 min
 	Subnet  time.Duration // waiting for other builds to give back a subnet when the daemon has none left; 30 s
 	Volume  time.Duration // creating a volume; 1 min
-	// Hang is how long the daemon may answer nothing while a container runs or an image is pulled; 1 min.
+	// Hang is how long the daemon may answer nothing while a container runs or an image is pulled;
+	// 1 min.
 	Hang time.Duration
-	// OOM is how late the daemon's news may be that the kernel killed a process for memory: a failed step with a memory limit waits for it; 300 ms.
+	// OOM is how late the daemon's news may be that the kernel killed a process for memory: a
+	// failed step with a memory limit waits for it; 300 ms.
 	OOM time.Duration
-	// Linger is how long the start of a container may go on after its context was cancelled, so that its outcome is known, and how long a daemon that went away
-	// while one ran is looked for; 10 s.
+	// Linger is how long the start of a container may go on after its context was cancelled, so
+	// that its outcome is known, and how long a daemon that went away while one ran is looked for;
+	// 10 s.
 	Linger time.Duration
 }
 
-// Docker runs specs in a docker daemon. It implements the runtime's Engine interface, whose comments are its contract, and is safe for concurrent use.
+// Docker runs specs in a docker daemon. It implements the runtime's Engine interface, whose
+// comments are its contract, and is safe for concurrent use.
 type Docker struct {
 	client client.APIClient
 	opts   Options
@@ -99,12 +111,13 @@ type Docker struct {
 
 	mu   sync.Mutex
 	runs map[string]*run // by Spec.ID, from Setup to Destroy
-	// fetched are the images that were pulled ahead, by Spec.ID, until they are used or the stage is destroyed.
+	// fetched are the images that were pulled ahead, by Spec.ID, until they are used or the stage
+	// is destroyed.
 	fetched map[string]map[pull]fetched
 }
 
-// New is an engine that talks to the daemon behind c, which should negotiate its API version (client.WithAPIVersionNegotiation). The caller keeps c
-// and closes it.
+// New is an engine that talks to the daemon behind c, which should negotiate its API version
+// (client.WithAPIVersionNegotiation). The caller keeps c and closes it.
 func New(c client.APIClient, o Options) *Docker {
 	o.setDefaults()
 	d := &Docker{client: c, opts: o, log: o.Log, runs: map[string]*run{}, fetched: map[string]map[pull]fetched{}}
@@ -113,8 +126,8 @@ func New(c client.APIClient, o Options) *Docker {
 	return d
 }
 
-// Connect is a client for the daemon that the environment names (DOCKER_HOST and its kin; the machine's own socket by default), and proves that
-// it answers.
+// Connect is a client for the daemon that the environment names (DOCKER_HOST and its kin; the
+// machine's own socket by default), and proves that it answers.
 func Connect(ctx context.Context) (*client.Client, error) {
 	c, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
 	if err != nil {
@@ -126,7 +139,8 @@ func Connect(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("ask the docker daemon at %s whether it is there (start it, or point DOCKER_HOST at one that runs): %w", c.DaemonHost(), err), c.Close())
 	}
-	// Now, since the client does it at its first call otherwise, and would read what it writes if there were several at once.
+	// Now, since the client does it at its first call otherwise, and would read what it writes if
+	// there were several at once.
 	c.NegotiateAPIVersionPing(ping)
 	return c, nil
 }
@@ -143,7 +157,7 @@ type run struct {
 	busy     sync.WaitGroup         // the same
 	ranSteps int                    // that have ended
 	attached map[*prepared]struct{} // prepared, and not yet run
-	guarded  *guarded               // nil for a run without docker sockets
+	guarded  *guarded               // nil for a stage without docker sockets
 	held     map[string]func()      // by Step.ID: ends the hold on its image
 	points   *mounts.Points         // of the binds below; nil without any
 	binds    map[string]string      // by Volume.Name: the mount point that stands for its path
@@ -155,7 +169,7 @@ func newRun() *run {
 	return r
 }
 
-var errEnded = errors.New("the run has ended")
+var errEnded = errors.New("the stage has ended")
 
 // begin announces a call that creates objects. The caller calls done when it has returned.
 func (r *run) begin() (done func(), err error) {
@@ -174,7 +188,7 @@ func (r *run) begin() (done func(), err error) {
 	}, nil
 }
 
-// end lets no further call begin, and tells whether one is in flight.
+// end lets no further call begin, and reports whether one is in flight.
 func (r *run) end() (busy bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -223,8 +237,8 @@ func (o *Options) setDefaults() {
 	}
 }
 
-// linger is a context for a call whose outcome must be known: it ends after timeout (0: no such end), or grace after ctx was
-// cancelled, whichever is first.
+// linger is a context for a call whose outcome must be known: it ends after timeout (0: no such
+// end), or grace after ctx was cancelled, whichever is first.
 func linger(ctx context.Context, timeout, grace time.Duration) (context.Context, context.CancelFunc) {
 	out, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if timeout > 0 {

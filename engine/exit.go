@@ -13,7 +13,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// exit makes an Exit of the daemon's answer. Only a failure is looked at more closely, to tell whether memory was the reason.
+// exit makes an Exit of the daemon's answer. Only a failure is looked at more closely, to tell
+// whether memory was the reason.
 func (c *prepared) exit(ctx context.Context, e container.WaitResponse) (spec.Exit, error) {
 	if e.Error != nil && e.Error.Message != "" {
 		return spec.Exit{Code: int(e.StatusCode)}, errors.New(e.Error.Message)
@@ -33,8 +34,9 @@ func (c *prepared) exit(ctx context.Context, e container.WaitResponse) (spec.Exi
 	return exit, nil
 }
 
-// oomEvent tells whether the kernel killed the container for memory when the daemon's record doesn't say so: its news of the end can overtake the news of the
-// reason, which then is to be found among its events only, now or in a moment.
+// oomEvent reports whether the kernel killed the container for memory when the daemon's record
+// doesn't say so: its news of the end can overtake the news of the reason, which then is to be
+// found among its events only, now or in a moment.
 func (c *prepared) oomEvent(ctx context.Context, since string) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.engine.opts.Deadlines.OOM)
 	defer cancel()
@@ -54,7 +56,8 @@ func (c *prepared) oomEvent(ctx context.Context, since string) bool {
 	}
 }
 
-// killedCode is the exit code of a process that SIGKILL ended, 128 + 9; a container that ran out of memory has it, whatever its process made of that.
+// killedCode is the exit code of a process that SIGKILL ended, 128 + 9; a container that ran out of
+// memory has it, whatever its process made of that.
 const killedCode = 137
 
 func exitOf(code int, state *container.State) spec.Exit {
@@ -78,7 +81,7 @@ func (c *prepared) inspect(ctx context.Context) (container.InspectResponse, erro
 	defer cancel()
 	info, err := c.engine.client.ContainerInspect(ctx, c.id)
 	if err == nil && (info.ContainerJSONBase == nil || info.State == nil) {
-		err = errors.New("the daemon tells nothing of the container's state")
+		err = errors.New("the daemon's answer lacks the container's state")
 	}
 	return info, err
 }

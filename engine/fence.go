@@ -9,7 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
-// networkOptions are those of the spec, and for a run that has a guard, through which it may publish ports, the name by which its fence knows the bridge.
+// networkOptions are those of the spec, and for a stage that has a guard, through which it may
+// publish ports, the name by which its fence knows the bridge.
 func networkOptions(s *spec.Spec) map[string]string {
 	if !needsGuard(s) {
 		return s.Network.Options
@@ -22,13 +23,13 @@ func networkOptions(s *spec.Spec) map[string]string {
 	return out
 }
 
-// raiseFence keeps the ports that the run publishes from other runs. Where that can't be, the log tells the operator so once, and the run goes on: their
-// builds are kept apart in everything else.
+// raiseFence keeps the ports that the stage publishes from other stages. Where that isn't possible,
+// the log warns once, and the stage goes on: their builds are kept apart in everything else.
 func (d *Docker) raiseFence(s *spec.Spec, gateway netip.Addr) error {
 	err := d.inNetns(func() error { return fence.Raise(s.ID, gateway) })
 	if errors.Is(err, fence.ErrUnavailable) {
 		d.unfenced.Do(func() {
-			d.log.WithError(err).Warn("builds that run at the same time can reach each other's published ports")
+			d.log.WithError(err).Warn("stages that run at the same time can reach each other's published ports")
 		})
 		return nil
 	}

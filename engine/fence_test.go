@@ -44,7 +44,8 @@ func fenced(b *bench) bool {
 	return false
 }
 
-// A published port is reached from every container of the build that publishes it, on whichever of its networks, and from no other build.
+// A published port is reached from every container of the build that publishes it, on whichever of
+// its networks, and from no other build.
 func TestPublishedPortsAreTheBuildsOwn(t *testing.T) {
 	publisher, _ := newGuarded(t)
 	other, _ := newGuarded(t)

@@ -11,15 +11,17 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// fetched is an image that the daemon didn't have when its stage began, and that was pulled ahead of the step that needs it.
+// fetched is an image that the daemon didn't have when its stage began, and that was pulled ahead
+// of the step that needs it.
 type fetched struct {
-	// ended is how many steps of the stage had ended when the pull began. One that has ended since may have pushed
-	// another image under that name.
+	// ended is how many steps of the stage had ended when the pull began. One that has ended since
+	// may have pushed another image under that name.
 	ended int
 }
 
-// Fetch pulls the step's image if the daemon has none of its name. One that is there may be an older one, or not for this
-// stage to have: Prepare looks at that, when the steps before have ended.
+// Fetch pulls the step's image if the daemon has none of its name. One that is there may be an
+// older one, or not for this stage to have: Prepare looks at that, when the steps before have
+// ended.
 func (d *Docker) Fetch(ctx context.Context, s *spec.Spec, step *spec.Step) error {
 	if s == nil || step == nil {
 		return errors.New("fetch the image of a step: there is no spec or no step")
@@ -71,8 +73,8 @@ func (d *Docker) noteFetch(s *spec.Spec, p pull) {
 	}
 }
 
-// takeFetch reports whether the image of a step was pulled ahead, and whether it is as good as pulled now. It does so once:
-// later steps find the image like any other.
+// takeFetch reports whether the image of a step was pulled ahead, and whether it is as good as
+// pulled now. It does so once: later steps find the image like any other.
 func (d *Docker) takeFetch(s *spec.Spec, p pull) (ahead, fresh bool) {
 	ended := d.stepsEnded(s)
 	d.mu.Lock()
@@ -82,7 +84,8 @@ func (d *Docker) takeFetch(s *spec.Spec, p pull) (ahead, fresh bool) {
 	return ahead, ahead && f.ended == ended
 }
 
-// stepsEnded is how many steps of the stage have ended that may have pushed an image. The clone step hasn't.
+// stepsEnded is how many steps of the stage have ended that may have pushed an image. The clone
+// step hasn't.
 func (d *Docker) stepsEnded(s *spec.Spec) int {
 	r := d.run(s)
 	if r == nil {

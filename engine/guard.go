@@ -22,10 +22,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/netns"
 )
 
-// GuardOptions say how the steps of a run get at Docker: by a guard of the run's own. See package guard.
+// GuardOptions say how the steps of a stage get at Docker: by a guard of the stage's own. See
+// package guard.
 type GuardOptions struct {
-	// Dir takes a folder for each run that needs a guard, with its sockets. The daemon must see it at the same path: both are on one machine, or in one
-	// system container. It is created if absent, for its owner alone.
+	// Dir takes a folder for each stage that needs a guard, with its sockets. The daemon must see
+	// it at the same path: both are on one machine, or in one system container. It is created if
+	// absent, for its owner alone.
 	Dir string
 	// Limits bound every container that a step makes.
 	Limits guard.Limits
@@ -36,10 +38,10 @@ type GuardOptions struct {
 	Reserved func(context.Context) []guard.Reservation
 }
 
-// hostName is the name by which steps reach the ports that containers of their run publish.
+// hostName is the name by which steps reach the ports that containers of their stage publish.
 const hostName = "host.docker.internal"
 
-// guarded is the guard of a run.
+// guarded is the guard of a stage.
 type guarded struct {
 	guard  *guard.Guard
 	runner *inprocess.Runner
@@ -63,12 +65,12 @@ func volumeOf(s *spec.Spec, kinds ...spec.VolumeKind) *spec.Volume {
 	return nil
 }
 
-// needsWhole tells whether a step of the spec may do more with Docker than build images.
+// needsWhole reports whether a step of the spec may do more with Docker than build images.
 func needsWhole(s *spec.Spec) bool {
 	return volumeOf(s, spec.VolumeSocket, spec.VolumeSocketDir, spec.VolumeCerts) != nil || len(daemons(s)) > 0
 }
 
-// needsGuard tells whether any step of the spec has Docker.
+// needsGuard reports whether any step of the spec has Docker.
 func needsGuard(s *spec.Spec) bool {
 	return s.NeedsDocker()
 }
@@ -103,8 +105,9 @@ func (d *Docker) daemonSocket() (string, error) {
 	return path, nil
 }
 
-// socketOf and socketDirOf are where the guard of a run listens. They are folders apart, since whoever has the second one mounted may put anything into it, a
-// symlink in place of the socket for one, which the daemon would follow on the next mount of that path.
+// socketOf and socketDirOf are where the guard of a stage listens. They are folders apart, since a
+// step that has the second one mounted may put anything into it, such as a symlink in place of the
+// socket, which the daemon would follow on the next mount of that path.
 func (d *Docker) socketOf(s *spec.Spec) string {
 	return filepath.Join(d.opts.Guard.Dir, s.ID, "socket", "docker.sock")
 }
@@ -118,7 +121,7 @@ func (d *Docker) pluginSocketOf(s *spec.Spec) string {
 	return filepath.Join(d.opts.Guard.Dir, s.ID, "plugin", "docker.sock")
 }
 
-// openGuard starts the guard of a run. The network exists already.
+// openGuard starts the guard of a stage. The network exists already.
 func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) {
 	subnet, gateway, err := d.gateway(ctx, s)
 	if err != nil {
@@ -160,7 +163,7 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 	return out, nil
 }
 
-// open makes the sockets that some step of the run may have, and no other.
+// open makes the sockets that some step of the stage may have, and no other.
 func (g *guarded) open(d *Docker, s *spec.Spec) error {
 	if needsWhole(s) {
 		for _, socket := range []string{d.socketOf(s), filepath.Join(d.socketDirOf(s), "docker.sock")} {
@@ -177,10 +180,11 @@ func (g *guarded) open(d *Docker, s *spec.Spec) error {
 	return g.openDaemons(d, s)
 }
 
-// listen serves the guard at a socket that everybody may use who can reach it, which are the containers that it's mounted into: the folder above is closed to others.
+// listen serves the guard at a socket that everybody may use who can reach it, which are the
+// containers that it's mounted into: the folder above is closed to others.
 func (g *guarded) listen(d *Docker, s *spec.Spec, socket string, serve func(context.Context, net.Listener) error) error {
 	if err := os.MkdirAll(d.opts.Guard.Dir, 0o700); err != nil {
-		return fmt.Errorf("make the folder for docker sockets of builds: %w", err)
+		return fmt.Errorf("make the folder for docker sockets of stages: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
 		return fmt.Errorf("make the folder of the docker socket of pipeline %q: %w", s.Name, err)
@@ -200,7 +204,7 @@ func (g *guarded) listen(d *Docker, s *spec.Spec, socket string, serve func(cont
 func (g *guarded) serve(d *Docker, s *spec.Spec, l net.Listener, serve func(context.Context, net.Listener) error) {
 	g.serving.Go(func() {
 		if err := serve(context.Background(), l); err != nil { // ends with Close
-			d.log.WithError(err).WithField("spec", s.ID).Error("the docker socket of a build broke down")
+			d.log.WithError(err).WithField("spec", s.ID).Error("the docker socket of a stage broke down")
 		}
 	})
 }
@@ -213,7 +217,7 @@ func (g *guarded) shut() error {
 	return err
 }
 
-// close removes what is left of it once the containers of the run are gone.
+// close removes what is left of it once the containers of the stage are gone.
 func (g *guarded) close() error {
 	return errors.Join(g.shut(), g.guard.Unmount(), removeMounted(g.dir), g.inNetns(func() error { return fence.Lower(g.build) }))
 }
@@ -226,7 +230,8 @@ func (d *Docker) inNetns(f func() error) error {
 	return netns.Do(d.opts.Guard.Netns(), f)
 }
 
-// gateway is the IPv4 subnet of the run's network, and the machine's address there, at which the daemon publishes ports for it.
+// gateway is the IPv4 subnet of the stage's network, and the machine's address there, at which the
+// daemon publishes ports for it.
 func (d *Docker) gateway(ctx context.Context, s *spec.Spec) (subnet netip.Prefix, gateway netip.Addr, err error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
@@ -246,7 +251,8 @@ func (d *Docker) gateway(ctx context.Context, s *spec.Spec) (subnet netip.Prefix
 	return subnet, gateway, fmt.Errorf("look at the network of pipeline %q: it has no IPv4 gateway", s.Name)
 }
 
-// publishedAt are the entries of /etc/hosts by which steps reach ports that containers of their run publish, and the daemons that the guard stands in for.
+// publishedAt are the entries of /etc/hosts by which steps reach ports that containers of their
+// stage publish, and the daemons that the guard stands in for.
 func (d *Docker) publishedAt(s *spec.Spec) []string {
 	if r := d.run(s); r != nil {
 		if g := r.guard(); g != nil {
@@ -271,12 +277,13 @@ func (d *Docker) shutGuard(r *run) error {
 		return nil
 	}
 	if err := r.guard().shut(); err != nil {
-		return fmt.Errorf("close the docker socket of the build: %w", err)
+		return fmt.Errorf("close the docker socket of the stage: %w", err)
 	}
 	return nil
 }
 
-// closeGuard removes what is left of the guard, and what was made through it without the run's label: the names of images, whose layers stay as the cache of the next build.
+// closeGuard removes what is left of the guard, and what was made through it without the stage's
+// label: the names of images, whose layers stay as the cache of the next build.
 func (d *Docker) closeGuard(ctx context.Context, r *run, s *spec.Spec) error {
 	if r == nil {
 		return d.closeFormerGuard(ctx, s.ID)
@@ -289,12 +296,13 @@ func (d *Docker) closeGuard(ctx context.Context, r *run, s *spec.Spec) error {
 		err = d.releaseGuarded(ctx, daemon, s.ID)
 	}
 	if err = errors.Join(err, r.guard().close()); err != nil {
-		return fmt.Errorf("remove the docker socket of the build: %w", err)
+		return fmt.Errorf("remove the docker socket of the stage: %w", err)
 	}
 	return nil
 }
 
-// releaseGuarded removes what was made in the daemon through the guard of a run and carries no label.
+// releaseGuarded removes what was made in the daemon through the guard of a stage and carries no
+// label.
 func (d *Docker) releaseGuarded(ctx context.Context, daemon, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Remove)
 	defer cancel()

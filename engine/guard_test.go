@@ -14,7 +14,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// newGuarded is a bench whose runs have a guard, with both forms of the docker socket declared. It checks that nothing is left of the guard either.
+// newGuarded is a bench whose runs have a guard, with both forms of the docker socket declared. It
+// checks that nothing is left of the guard either.
 func newGuarded(t *testing.T) (b *bench, dir string) {
 	t.Helper()
 	standin.Image(t, "docker")
@@ -86,7 +87,8 @@ func TestGuardedSocket(t *testing.T) {
 			t.Errorf("the refusal doesn't name what is refused: %q", out)
 		}
 	})
-	// Whoever has the folder can put a symlink to the daemon's own socket in the socket's place; no later mount may follow it.
+	// Whoever has the folder can put a symlink to the daemon's own socket in the socket's place; no
+	// later mount may follow it.
 	t.Run("a folder's content leads nobody astray", func(t *testing.T) {
 		run(t, docker("trap", `cd /var/run; rm docker.sock; ln -s /var/run/docker.sock docker.sock`, "run:/var/run"))
 		out := run(t, docker("victim", `docker info --format '{{.Containers}}' 2>&1; ! docker run --privileged standin/busybox:1 true 2>&1`, "socket:/var/run/docker.sock"))
@@ -94,11 +96,13 @@ func TestGuardedSocket(t *testing.T) {
 			t.Errorf("the step reached another daemon than its guard: %q", out)
 		}
 	})
-	// db, a network and a volume outlive the steps that made them; newBench checks that Destroy takes them, and newGuarded that the sockets go.
+	// db, a network and a volume outlive the steps that made them; newBench checks that Destroy
+	// takes them, and newGuarded that the sockets go.
 	run(t, docker("litter", `docker network create n; docker volume create vol; docker run -d -v vol:/v -v /anonymous standin/busybox:1 sleep 300`, "socket:/var/run/docker.sock"))
 }
 
-// TestPluginSocket has a run whose plugins build images, and whose steps have no Docker otherwise: what isn't listened on can't be reached by any mistake.
+// TestPluginSocket has a run whose plugins build images, and whose steps have no Docker otherwise:
+// what isn't listened on can't be reached by any mistake.
 func TestPluginSocket(t *testing.T) {
 	t.Parallel()
 	dir, err := os.MkdirTemp("", "guard")

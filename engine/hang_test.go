@@ -16,10 +16,12 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// hang makes the daemon answer nothing until goOn, as one that is stopped. What it is asked meanwhile it does then.
+// hang makes the daemon answer nothing until goOn, as one that is stopped. What it is asked
+// meanwhile it does then.
 func (w *wire) hang() { w.hold("", true) }
 
-// delayAt makes it carry out the calls whose path ends so when goOn is called. met is closed when there is one.
+// delayAt makes it carry out the calls whose path ends so when goOn is called. met is closed when
+// there is one.
 func (w *wire) delayAt(suffix string) (met <-chan struct{}) { return w.hold(suffix, true) }
 
 // hangAt makes it never answer the calls whose path ends so.
@@ -55,7 +57,8 @@ func (w *wire) goOn() {
 	w.back()
 }
 
-// hanging are options of an engine whose daemon may answer nothing for ten seconds: a slow one answers within these.
+// hanging are options of an engine whose daemon may answer nothing for ten seconds: a slow one
+// answers within these.
 func hanging(change func(*engine.Deadlines)) engine.Options {
 	o := engine.Options{StopGrace: 10 * time.Millisecond}
 	o.Deadlines.Hang = 10 * time.Second
@@ -208,7 +211,8 @@ func TestDestroyWaitsForTheDaemon(t *testing.T) {
 	}
 }
 
-// What the daemon makes although nobody waits for it any more, after a cancel or a deadline, is gone when Destroy returns.
+// What the daemon makes although nobody waits for it any more, after a cancel or a deadline, is
+// gone when Destroy returns.
 func TestDestroyWaitsForWhatIsBeingMade(t *testing.T) {
 	t.Parallel()
 	for _, row := range []struct {
@@ -284,7 +288,8 @@ func TestDestroyWaitsForWhatIsBeingMade(t *testing.T) {
 	}
 }
 
-// A daemon that never gets done with something holds Destroy up no longer than its context. The containers that there are go at once, and the rest with the next try.
+// A daemon that never gets done with something holds Destroy up no longer than its context. The
+// containers that there are go at once, and the rest with the next try.
 func TestDestroyGivesUpWhatIsBeingMade(t *testing.T) {
 	t.Parallel()
 	w, c := newWire(t)

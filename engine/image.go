@@ -15,7 +15,7 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/storage/cache"
 )
 
-// ImageOrigin tells where a step's image came from.
+// ImageOrigin says where a step's image came from.
 type ImageOrigin string
 
 // The origins, as Options.Origin gets them: once for each step.
@@ -26,10 +26,11 @@ const (
 	ImageFailed   ImageOrigin = "failed"   // from nowhere
 )
 
-// Fallback tells after which failed pulls the daemon's own copy of an image is used, with a warning.
+// Fallback says after which failed pulls the daemon's own copy of an image is used, with a warning.
 type Fallback string
 
-// The ways to fall back. FallbackDefault is after pulls that the pipeline doesn't ask for by name: those that an image tagged latest implies.
+// The ways to fall back. FallbackDefault is after pulls that the pipeline doesn't ask for by name:
+// those that an image tagged latest implies.
 const (
 	FallbackDefault Fallback = ""
 	FallbackAlways  Fallback = "always"
@@ -42,13 +43,15 @@ type wanted struct {
 	step     *spec.Step
 	platform *ocispec.Platform
 	output   io.Writer
-	// proven says that a pull has just shown that the step may have the image, failed why it couldn't.
+	// proven says that a pull has just shown that the step may have the image, failed why it
+	// couldn't.
 	proven bool
 	failed error
 }
 
-// createWithImage creates the container, with a pull before it where the policy, the registry or the daemon asks for one. Without Options.Access an image that is there
-// already costs no call of its own: the create itself tells.
+// createWithImage creates the container, with a pull before it where the policy, the registry or
+// the daemon asks for one. Without Options.Access an image that is there already costs no call of
+// its own: the create itself fails if it isn't.
 func (d *Docker) createWithImage(ctx context.Context, r *run, s *spec.Spec, step *spec.Step, output io.Writer) (id string, err error) {
 	w, named, err := d.wants(ctx, s, step, output)
 	if err != nil {
@@ -119,7 +122,7 @@ func (w *wanted) origin() ImageOrigin {
 	return ImageCached
 }
 
-// fallsBack tells whether a step whose pull has failed may make do with the daemon's copy.
+// fallsBack reports whether a step whose pull has failed may make do with the daemon's copy.
 func (d *Docker) fallsBack(policy spec.PullPolicy) bool {
 	switch d.opts.Pull.Fallback {
 	case FallbackAlways:
@@ -130,8 +133,9 @@ func (d *Docker) fallsBack(policy spec.PullPolicy) bool {
 	return policy != spec.PullAlways
 }
 
-// mayUse tells whether the step may have the copy that the daemon has, or might have. If it has one, and the step's credentials haven't been shown to be good for it, a pull that
-// the policy allows shows it: then it is false.
+// mayUse reports whether the step may have the copy that the daemon has, or might have. If it has
+// one, and the step's credentials haven't been shown to be good for it, a pull that the policy
+// allows shows it: then it is false.
 func (d *Docker) mayUse(ctx context.Context, w *wanted) (bool, error) {
 	if d.opts.Access == nil || w.proven {
 		return true, nil
@@ -182,7 +186,8 @@ func imageOf(name string, in *image.InspectResponse) cache.Image {
 	return cache.Image{Name: name, Tags: in.RepoTags, Digests: in.RepoDigests}
 }
 
-// createMakingRoom creates the container, and once more if the disk was full and there is more room now. The image is used from then on.
+// createMakingRoom creates the container, and once more if the disk was full and there is more room
+// now. The image is used from then on.
 func (d *Docker) createMakingRoom(ctx context.Context, r *run, s *spec.Spec, w *wanted) (string, error) {
 	id, err := d.create(ctx, r, s, w.step, w.platform)
 	if diskFull(err) && d.makeRoom(ctx, func(line string) { say(w.output, line) }) {
@@ -204,12 +209,12 @@ func (d *Docker) noteUse(ctx context.Context, ref string) {
 	d.opts.Ledger.UsedImage(in.ID)
 }
 
-// diskFull tells whether the daemon failed for want of room. It says so by text alone.
+// diskFull reports whether the daemon failed for want of room. It says so by text alone.
 func diskFull(err error) bool {
 	return err != nil && strings.Contains(strings.ToLower(err.Error()), "no space left on device")
 }
 
-// makeRoom has room made on the daemon's disk, and tells whether there is more of it.
+// makeRoom has room made on the daemon's disk, and reports whether there is more of it.
 func (d *Docker) makeRoom(ctx context.Context, say func(string)) bool {
 	if d.opts.Room == nil {
 		return false
@@ -222,7 +227,8 @@ func (d *Docker) makeRoom(ctx context.Context, say func(string)) bool {
 	return true
 }
 
-// holdImages keeps the images of a run's steps from being removed to make room, each until its container is there.
+// holdImages keeps the images of a stage's steps from being removed to make room, each until its
+// container is there.
 func (d *Docker) holdImages(r *run, sp *spec.Spec) {
 	if d.opts.Ledger == nil {
 		return

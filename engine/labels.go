@@ -2,7 +2,7 @@ package engine
 
 import "github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 
-// labels merges sets, later ones winning, under the engine's own labels of this run.
+// labels merges sets, later ones winning, under the engine's own labels of this stage.
 func (d *Docker) labels(s *spec.Spec, sets ...map[string]string) map[string]string {
 	out := map[string]string{}
 	for _, set := range append([]map[string]string{s.Labels}, sets...) {

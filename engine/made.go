@@ -5,8 +5,10 @@ import (
 	"time"
 )
 
-// made has the daemon make something of the run, and is its answer. Whoever asks waits until ctx is over, and for limit at most. The call goes on without them: what the daemon has begun
-// to make comes to be, whoever hangs up, and can't be removed before. So Destroy waits for the answer.
+// made creates something of the stage in the daemon, and returns the daemon's answer. The caller
+// waits until ctx ends, and for limit at most. The call goes on without it: what the daemon has
+// begun to create is created even if the client hangs up, and can't be removed before. So Destroy
+// waits for the answer.
 func made[T any](ctx context.Context, r *run, limit time.Duration, call func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T

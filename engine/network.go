@@ -14,7 +14,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// createNetwork makes the bridge of the run. When the daemon has no subnet left it waits for a while: they come back as builds end. Any other failure is one at once.
+// createNetwork makes the bridge of the stage. When the daemon has no subnet left it waits for a
+// while: they come back as builds end. Any other failure is one at once.
 func (d *Docker) createNetwork(ctx context.Context, r *run, s *spec.Spec) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 200*time.Millisecond, 2*time.Second
@@ -29,7 +30,7 @@ func (d *Docker) createNetwork(ctx context.Context, r *run, s *spec.Spec) error 
 	case err == nil:
 		return nil
 	case errdefs.IsConflict(err):
-		return fmt.Errorf("create network %q: the daemon has one of that name already; remove it (docker network rm %[1]s) unless another run uses it: %w", s.Network.Name, err)
+		return fmt.Errorf("create network %q: the daemon has one of that name already; remove it (docker network rm %[1]s) unless another stage uses it: %w", s.Network.Name, err)
 	case addressPoolsExhausted(err):
 		return fmt.Errorf("create network %q: the docker daemon has no free subnet left. Remove the networks that nothing uses (docker network prune), or give the daemon more "+
 			`and smaller ones: "default-address-pools" in its daemon.json, with "size": 24 or above: %w`, s.Network.Name, err)
@@ -51,12 +52,13 @@ func (d *Docker) tryNetwork(ctx context.Context, r *run, s *spec.Spec) error {
 	return err
 }
 
-// addressPoolsExhausted recognises the daemon's two wordings, the second since 26.0. It gives neither a code of its own.
+// addressPoolsExhausted recognises the daemon's two wordings, the second since 26.0. It gives
+// neither a code of its own.
 func addressPoolsExhausted(err error) bool {
 	return strings.Contains(err.Error(), "non-overlapping IPv4 address pool") || strings.Contains(err.Error(), "address pools have been fully subnetted")
 }
 
-// endpoint puts a container onto the bridge of the run under its step's name.
+// endpoint puts a container onto the bridge of the stage under its step's name.
 func endpoint(s *spec.Spec, step *spec.Step) *network.NetworkingConfig {
 	if step.NoNetwork {
 		return nil
@@ -66,8 +68,9 @@ func endpoint(s *spec.Spec, step *spec.Step) *network.NetworkingConfig {
 	}}
 }
 
-// connect puts a created container onto the step's further networks. They aren't the run's own, so the step's name is no alias there: two builds
-// with a service "db" would answer each other's calls.
+// connect puts a created container onto the step's further networks. They aren't the stage's own,
+// so the step's name is no alias there: two builds with a service "db" would answer each other's
+// calls.
 func (d *Docker) connect(ctx context.Context, s *spec.Spec, step *spec.Step, id string) error {
 	if step.NoNetwork {
 		return nil
@@ -93,8 +96,9 @@ func (d *Docker) connectOne(ctx context.Context, s *spec.Spec, name, id string) 
 	return late(d.client.NetworkConnect(ctx, network, id, nil), d.opts.Deadlines.Create)
 }
 
-// findNetwork returns the id of the network with exactly that name or id. The daemon takes the beginning of an id as well, which need not be long to
-// hit the network of another stage; and such a network is refused however it is named.
+// findNetwork returns the id of the network with exactly that name or id. The daemon takes the
+// beginning of an id as well, which need not be long to hit the network of another stage; and such
+// a network is refused however it is named.
 func (d *Docker) findNetwork(ctx context.Context, s *spec.Spec, name string) (string, error) {
 	n, err := d.client.NetworkInspect(ctx, name, network.InspectOptions{})
 	switch {

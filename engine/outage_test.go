@@ -20,7 +20,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine"
 )
 
-// wire stands between an engine and the machine's daemon, so that a test can break their connections without a daemon of its own.
+// wire stands between an engine and the machine's daemon, so that a test can break their
+// connections without a daemon of its own.
 type wire struct {
 	*httptest.Server
 	closed chan struct{}

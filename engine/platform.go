@@ -17,8 +17,9 @@ type daemonInfo struct {
 	os, arch string
 }
 
-// platform is what to ask an image for when the spec wants another one than the daemon's own; nil leaves the choice to the daemon, which knows best
-// what its machine runs (and takes images whose metadata are wrong, of which there are many).
+// platform is what to ask an image for when the spec wants another one than the daemon's own; nil
+// leaves the choice to the daemon, which knows best what its machine runs (and takes images whose
+// metadata are wrong, of which there are many).
 func (d *Docker) platform(ctx context.Context, p spec.Platform) (*ocispec.Platform, error) {
 	if p.Arch == "" {
 		return nil, nil

@@ -9,7 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// Preload pulls an image that no step asks for yet, with the retries of any pull. Credentials may be nil; say, too, gets lines of progress.
+// Preload pulls an image that no step asks for yet, with the retries of any pull. Credentials may
+// be nil; say, too, gets lines of progress.
 func (d *Docker) Preload(ctx context.Context, image string, auth *spec.Auth, say func(line string)) error {
 	named, err := reference.ParseNormalizedNamed(image)
 	if err != nil {

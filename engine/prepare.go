@@ -12,8 +12,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// Prepare pulls the step's image as its policy says, creates the container and attaches to its output. A step that was prepared before, and not
-// run, is prepared anew: the former container goes.
+// Prepare pulls the step's image as its policy says, creates the container and attaches to its
+// output. A step that was prepared before, and not run, is prepared again: its former container is
+// removed.
 func (d *Docker) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, output io.Writer) (spec.Container, error) {
 	if s == nil || step == nil {
 		return nil, errors.New("prepare a step: there is no spec or no step")
@@ -45,7 +46,8 @@ func (d *Docker) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, out
 	return d.attach(ctx, r, s, step, id)
 }
 
-// pullsAlways tells whether a pull is tried although the image may be there: when asked for by name, and for :latest unless the step says otherwise.
+// pullsAlways reports whether a pull is tried although the image may be there: when asked for by
+// name, and for :latest unless the step says otherwise.
 func pullsAlways(policy spec.PullPolicy, named reference.Named) bool {
 	if policy != spec.PullDefault {
 		return policy == spec.PullAlways

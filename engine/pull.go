@@ -18,7 +18,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// pull is what is asked of the daemon. Equal pulls at one time are one pull. Its fields are exported so that the password in it prints as Redacted.
+// pull is what is asked of the daemon. Equal pulls at one time are one pull. Its fields are
+// exported so that the password in it prints as Redacted.
 type pull struct {
 	Image    string // normalised: registry/repository:tag or @digest
 	Platform string
@@ -27,7 +28,8 @@ type pull struct {
 	IfAbsent bool
 }
 
-// pullImage pulls, together with whoever else in this runner wants the same at the moment, and writes what happens to output.
+// pullImage pulls, together with other steps of this runner that want the same at the moment, and
+// writes what happens to output.
 func (d *Docker) pullImage(ctx context.Context, p pull, output io.Writer) error {
 	return d.pulls.do(ctx, p, func(line string) { say(output, line) })
 }
@@ -62,7 +64,8 @@ func (d *Docker) pullWithRetries(ctx context.Context, p pull, say func(string)) 
 	return explainPull(p, err)
 }
 
-// hasCome tells whether the image is there, and for these credentials: somebody else may have pulled it with others.
+// hasCome reports whether the image is there, and for these credentials: somebody else may have
+// pulled it with others.
 func (d *Docker) hasCome(ctx context.Context, p pull) bool {
 	in, err := d.lookAtImage(ctx, p.Image)
 	if in == nil || err != nil {
@@ -72,7 +75,8 @@ func (d *Docker) hasCome(ctx context.Context, p pull) bool {
 	return may && err == nil
 }
 
-// provePull writes down that these credentials are good for the image that was pulled. For a pull by digest they needn't be: the daemon doesn't ask the registry for what it has.
+// provePull writes down that these credentials are good for the image that was pulled. For a pull
+// by digest they needn't be: the daemon doesn't ask the registry for what it has.
 func (d *Docker) provePull(ctx context.Context, p pull) error {
 	in, err := d.lookAtImage(ctx, p.Image)
 	if in == nil || err != nil {
@@ -84,7 +88,7 @@ func (d *Docker) provePull(ctx context.Context, p pull) error {
 	}
 	may, err := d.opts.Access.May(ctx, imageOf(p.Image, in), authConfig(p))
 	if !may && err == nil {
-		err = errdefs.ErrUnauthenticated.WithMessage("the registry shows it to others, and not to whoever asks now")
+		err = errdefs.ErrUnauthenticated.WithMessage("the registry lets others have it, and not these credentials")
 	}
 	return err
 }
@@ -132,7 +136,8 @@ func (d *Docker) pullStream(ctx context.Context, p pull, say func(string), moved
 	}
 }
 
-// pullProgress turns the daemon's messages, many a second, into lines as docker pull prints where there is no terminal: a line for each change of a layer's state.
+// pullProgress turns the daemon's messages, many a second, into lines as docker pull prints where
+// there is no terminal: a line for each change of a layer's state.
 type pullProgress struct {
 	stream bool
 	say    func(string)

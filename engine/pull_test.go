@@ -26,7 +26,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// hub is a registry on loopback, which every dockerd takes without TLS, that asks for a password and fails as the test wants.
+// hub is a registry on loopback, which every dockerd takes without TLS, that asks for a password
+// and fails as the test wants.
 type hub struct {
 	*httptest.Server
 	client *client.Client
@@ -109,7 +110,8 @@ func (h *hub) fate(r *http.Request) (status int, delay time.Duration) {
 	return http.StatusOK, h.delay
 }
 
-// push puts the stand-in into the registry and takes the daemon's copy of it away, if the test wants that.
+// push puts the stand-in into the registry and takes the daemon's copy of it away, if the test
+// wants that.
 func (h *hub) push(t *testing.T, repository string, keep bool) string {
 	t.Helper()
 	ref := h.host + "/" + repository

@@ -20,8 +20,9 @@ const (
 	failedCancelled
 )
 
-// pullFailure sorts the error of a pull. The daemon answers most failures of a registry with status 500, or with 200 and a message in the stream, so where errdefs has
-// nothing to say the text decides. What isn't recognised may pass: a needless retry costs seconds, a missing one a build.
+// pullFailure sorts the error of a pull. The daemon answers most failures of a registry with status
+// 500, or with 200 and a message in the stream, so where errdefs has nothing to say the text
+// decides. What isn't recognised may pass: a needless retry costs seconds, a missing one a build.
 func pullFailure(err error) failure {
 	text := strings.ToLower(err.Error())
 	has := func(parts ...string) bool {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// pulls makes equal pulls that are wanted at one time into one. Each caller gets the whole progress and keeps its own context; the pull itself is cancelled when
-// the last caller has left.
+// pulls makes equal pulls that are wanted at one time into one. Each caller gets the whole progress
+// and keeps its own context; the pull itself is cancelled when the last caller has left.
 type pulls struct {
 	// pull does the work. It may call say from the goroutine that it was called in.
 	pull func(ctx context.Context, p pull, say func(line string)) error
@@ -27,7 +27,8 @@ type flight struct {
 	err   error
 }
 
-// do pulls p, or joins whoever does, and calls say, in the caller's goroutine, for each line of progress.
+// do pulls p, or joins a pull of it, and calls say, in the caller's goroutine, for each line of
+// progress.
 func (p *pulls) do(ctx context.Context, what pull, say func(line string)) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -75,7 +76,8 @@ func (p *pulls) join(ctx context.Context, what pull) *flight {
 	return f
 }
 
-// leave ends the caller's interest. The last one waits for the flight to land, so that nothing goes on that nobody knows of.
+// leave ends the caller's interest. The last one waits for the pull to end, so that none goes on
+// unattended.
 func (p *pulls) leave(what pull, f *flight) {
 	p.mu.Lock()
 	f.users--

@@ -14,8 +14,10 @@ import (
 
 // Ready waits for the first health check that passes; see Container.
 //
-// The daemon makes the first check an interval after the start, half a minute by default, which is too late for a build that waits. So the same check is made here as well, more often; whichever passes
-// first is enough. A container that the daemon calls unhealthy is waited for too: that says that it is slow, or will never come, and only time tells which.
+// The daemon makes the first check an interval after the start, half a minute by default, which is
+// too late for a build that waits. So the same check is made here as well, more often; whichever
+// passes first is enough. A container that the daemon calls unhealthy is waited for too: it may be
+// slow, or it may never be ready.
 func (c *prepared) Ready(ctx context.Context) error {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval, pause.RandomizationFactor = 100*time.Millisecond, time.Second, 0
@@ -26,7 +28,7 @@ func (c *prepared) Ready(ctx context.Context) error {
 		switch {
 		case errdefs.IsNotFound(err):
 			return spec.ErrEnded
-		case err != nil: // A daemon that is away may be back in time; if not, Run tells.
+		case err != nil: // A daemon that is away may be back in time; if not, Run reports it.
 		case !info.State.Running:
 			return spec.ErrEnded
 		case info.State.Health == nil || info.Config == nil || info.Config.Healthcheck == nil || info.State.Health.Status == container.NoHealthcheck,
@@ -59,7 +61,7 @@ type probe struct {
 	ended     *int   // how the last one ended
 }
 
-// passed tells whether a check has passed. It sets the next one going and doesn't wait for it.
+// passed reports whether a check has passed. It sets the next one going and doesn't wait for it.
 func (p *probe) passed(ctx context.Context, config *container.Config) bool {
 	client := p.container.engine.client
 	ctx, cancel := context.WithTimeout(ctx, p.container.engine.opts.Deadlines.Inspect)

@@ -28,7 +28,8 @@ func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (s
 		output = io.Discard
 	}
 
-	// The wait is registered before the start, or a container that ends at once would be waited for for ever.
+	// The wait is registered before the start, or a container that ends at once would be waited for
+	// for ever.
 	d := c.engine.opts.Deadlines
 	waitCtx, cancel := linger(ctx, 0, c.engine.opts.StopGrace+2*d.Stop)
 	defer cancel()
@@ -65,7 +66,8 @@ func (c *prepared) Run(ctx context.Context, output io.Writer, started func()) (s
 	return exit, nil
 }
 
-// start starts the container. A cancelled context doesn't cut it short: whether it was started must be known.
+// start starts the container. A cancelled context doesn't cut it short: whether it was started must
+// be known.
 func (c *prepared) start(ctx context.Context) error {
 	startCtx, cancel := linger(ctx, c.engine.opts.Deadlines.Start, c.engine.opts.Deadlines.Linger)
 	defer cancel()
@@ -91,7 +93,8 @@ type ending struct {
 	err error
 }
 
-// wait asks to be told when the container ends. The question has arrived when wait returns; the answer, or the end of ctx as an error, comes once.
+// wait asks to be told when the container ends. The question has arrived when wait returns; the
+// answer, or the end of ctx as an error, comes once.
 func (c *prepared) wait(ctx context.Context, until container.WaitCondition) <-chan ending {
 	exits, errs := c.engine.client.ContainerWait(ctx, c.id, until)
 	out := make(chan ending, 1)
@@ -106,7 +109,8 @@ func (c *prepared) wait(ctx context.Context, until container.WaitCondition) <-ch
 	return out
 }
 
-// await waits for the end of the started container and makes it come when ctx is cancelled. waitCtx outlives ctx by what that takes.
+// await waits for the end of the started container and makes it come when ctx is cancelled. waitCtx
+// outlives ctx by what that takes.
 func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *output) (spec.Exit, error) {
 	pause := backoff.NewExponentialBackOff()
 	for {
@@ -133,8 +137,8 @@ func (c *prepared) await(ctx, waitCtx context.Context, end <-chan ending, out *o
 	}
 }
 
-// look finds out whether the container has ended when the call that should have told broke off for cause. A daemon that doesn't answer is asked again for a while: it
-// may be restarting.
+// look finds out whether the container has ended when the call that should have told broke off for
+// cause. A daemon that doesn't answer is asked again for a while: it may be restarting.
 func (c *prepared) look(ctx context.Context, cause error, out *output) (exit spec.Exit, ended bool, err error) {
 	poll := backoff.NewExponentialBackOff()
 	poll.InitialInterval, poll.MaxInterval = 100*time.Millisecond, time.Second
@@ -187,7 +191,8 @@ func (c *prepared) follow(w io.Writer) *output {
 	return o
 }
 
-// wait returns when the last byte is in the log. The stream of an ended container ends within moments; the bound is for a daemon that has forgotten it.
+// wait returns when the last byte is in the log. The stream of an ended container ends within
+// moments; the bound is for a daemon that has forgotten it.
 func (o *output) wait(bound time.Duration) error {
 	late := false
 	select {
@@ -209,7 +214,7 @@ func (o *output) wait(bound time.Duration) error {
 	return nil
 }
 
-// ended tells whether the daemon's stream has.
+// ended reports whether the daemon's stream has.
 func (o *output) ended() bool {
 	select {
 	case <-o.over:

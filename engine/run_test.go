@@ -52,7 +52,8 @@ func TestRunGivesExitCodeAndOutput(t *testing.T) {
 	}
 }
 
-// The streams are two pipes to the daemon: in which order it reads what is in both is its business. What comes after the other stream's line has arrived stays after it.
+// The streams are two pipes to the daemon: in which order it reads what is in both is its business.
+// What comes after the other stream's line has arrived stays after it.
 func TestRunKeepsTheOrderOfBothStreams(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})
@@ -189,8 +190,9 @@ func (c *counting) Write(p []byte) (int, error) {
 	}
 }
 
-// A daemon drops, two seconds after a container has ended, what its client hasn't taken by then: with a reader that waits for the log, the output between what the
-// daemon and the socket hold (1.2 MB) and that plus the pipes of the container.
+// A daemon drops, two seconds after a container has ended, what its client hasn't taken by then:
+// with a reader that waits for the log, the output between what the daemon and the socket hold (1.2
+// MB) and that plus the pipes of the container.
 func TestRunLosesNothingToASlowLog(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, engine.Options{})

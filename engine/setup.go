@@ -9,8 +9,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// Setup creates the network and the volumes of spec, at once. It fails before it creates anything if the spec asks for something that can't be
-// had. The caller calls Destroy whether it fails or not.
+// Setup creates the network and the volumes of spec, at once. It fails before it creates anything
+// if the spec asks for something that can't be had. The caller calls Destroy whether it fails or
+// not.
 func (d *Docker) Setup(ctx context.Context, s *spec.Spec) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("set up: %w", err)
@@ -26,7 +27,7 @@ func (d *Docker) Setup(ctx context.Context, s *spec.Spec) error {
 	if _, twice := d.runs[s.ID]; twice {
 		d.mu.Unlock()
 		r.giveUp()
-		return fmt.Errorf("set up pipeline %q: a run with the id %q is set up already; every run needs an id of its own", s.Name, s.ID)
+		return fmt.Errorf("set up pipeline %q: a stage with the id %q is set up already; every stage needs an id of its own", s.Name, s.ID)
 	}
 	d.runs[s.ID] = r
 	d.mu.Unlock()

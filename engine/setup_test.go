@@ -144,7 +144,8 @@ func TestStepOnFurtherNetworks(t *testing.T) {
 	wantError(t, err, `"lost"`, `no-such-network`, "docker network create", "DRONE_RUNNER_NETWORKS")
 }
 
-// TestNetworkOfTheRunIsLost: a daemon that is killed may forget it. That is nothing the operator has set, nor can mend.
+// TestNetworkOfTheRunIsLost: a daemon that is killed may forget it. That is nothing the operator
+// has set, nor can mend.
 func TestNetworkOfTheRunIsLost(t *testing.T) {
 	b := newBench(t, engine.Options{})
 	b.setup()

@@ -10,9 +10,10 @@ import (
 // spoolMemory is what a spool holds in memory before it takes a file.
 const spoolMemory = 1 << 20
 
-// spool is a pipe whose writer never waits for its reader. It stands between the daemon and a step's log because the daemon doesn't wait long either: when a container ends
-// while the stream is jammed, the daemon drops after two seconds what it hasn't got rid of. What the reader hasn't taken is held in memory up to 1 MB, and
-// beyond that in a file without a name.
+// spool is a pipe whose writer never waits for its reader. It stands between the daemon and a
+// step's log because the daemon doesn't wait long either: when a container ends while the stream is
+// jammed, the daemon drops after two seconds what it hasn't got rid of. What the reader hasn't
+// taken is held in memory up to 1 MB, and beyond that in a file without a name.
 //
 // One goroutine writes, one reads.
 type spool struct {
@@ -67,8 +68,8 @@ func (s *spool) end() {
 	s.more.Signal()
 }
 
-// copyTo writes everything to w, and returns when the spool has ended and is empty, or when w fails: what is written from then on is thrown away, for whoever writes
-// must not jam.
+// copyTo writes everything to w, and returns when the spool has ended and is empty, or when w
+// fails: what is written from then on is thrown away, for whoever writes must not jam.
 func (s *spool) copyTo(w io.Writer) error {
 	defer s.close()
 	buffer := make([]byte, 0, 32<<10)
@@ -96,7 +97,8 @@ func (s *spool) close() {
 	}
 }
 
-// next waits for bytes and takes them: all that are in memory, or a part of the file. It may return buffer's memory, and keep it.
+// next waits for bytes and takes them: all that are in memory, or a part of the file. It may return
+// buffer's memory, and keep it.
 func (s *spool) next(buffer []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

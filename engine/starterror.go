@@ -10,8 +10,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// explainStart adds what to do to an error of ContainerStart for the step. They come from runc through three programs as text, so the text is all there is to tell them
-// apart; an unknown one is passed on as it is.
+// explainStart adds what to do to an error of ContainerStart for the step. They come from runc
+// through three programs as text, so the text is all there is to tell them apart; an unknown one is
+// passed on as it is.
 func explainStart(step *spec.Step, err error) error {
 	text := err.Error()
 	if errdefs.IsNotFound(err) && strings.Contains(text, "network") {
@@ -28,7 +29,7 @@ func explainStart(step *spec.Step, err error) error {
 		{"unable to find user", "the image doesn't know the step's user: write a numeric one, or one of its /etc/passwd"},
 		{"unable to find group", "the image doesn't know the step's group: write a numeric one, or one of its /etc/group"},
 		{"not a directory", "a volume is mounted at a path that is a file in the image, or the other way round"},
-		{"No such container", "the run was ended while the step was about to start"},
+		{"No such container", "the stage was ended while the step was about to start"},
 	} {
 		if strings.Contains(text, x.has) {
 			return fmt.Errorf("%w; %s", err, x.hint)

@@ -17,7 +17,7 @@ import (
 
 // ender waits for the end of a container that is being stopped.
 type ender struct {
-	end    <-chan ending // nil once nobody reports the end any more
+	end    <-chan ending // nil once no report of the end will come
 	done   <-chan struct{}
 	failed error
 	exit   spec.Exit
@@ -43,8 +43,9 @@ func (e *ender) within(limit time.Duration) bool {
 	return false
 }
 
-// stop ends the container: SIGTERM and the grace period for those of its processes that handle SIGTERM, then SIGKILL. Where
-// none does, or if the cause of the end is ErrKill, SIGKILL comes at once.
+// stop ends the container: SIGTERM and the grace period for those of its processes that handle
+// SIGTERM, then SIGKILL. Where none does, or if the cause of the end is ErrKill, SIGKILL comes at
+// once.
 func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (spec.Exit, error) {
 	e := &ender{end: end, done: waitCtx.Done(), failed: errors.New("it outlives SIGKILL")}
 	if !errors.Is(context.Cause(ctx), spec.ErrKill) && c.terminate(waitCtx, e) {
@@ -61,18 +62,20 @@ func (c *prepared) stop(ctx, waitCtx context.Context, end <-chan ending) (spec.E
 	return spec.Exit{Code: killedCode}, ctx.Err()
 }
 
-// terminate tells the processes that handle SIGTERM to end, gives them the grace period, and reports whether the container
-// has ended.
+// terminate tells the processes that handle SIGTERM to end, gives them the grace period, and
+// reports whether the container has ended.
 //
-// The first process of a container is most often a shell, which doesn't handle SIGTERM, and which the kernel spares then: it
-// and what it waits for would go on until SIGKILL. So the signal goes to the processes below that do handle it. The shells
-// that wait for those are halted first: when its command ends, a script would go on to the next one.
+// The first process of a container is most often a shell, which doesn't handle SIGTERM, and which
+// the kernel spares then: it and what it waits for would go on until SIGKILL. So the signal goes to
+// the processes below that do handle it. The shells that wait for those are halted first: when its
+// command ends, a script would go on to the next one.
 func (c *prepared) terminate(ctx context.Context, e *ender) (over bool) {
 	grace := c.engine.opts.StopGrace
 	tree, err := proctree.Of(c.id)
 	first, seen := tree.Init()
 	if err != nil || !seen || first.Handles {
-		// The daemon's own way. It is the only one where the container's processes can't be seen from here.
+		// The daemon's own way. It is the only one where the container's processes can't be seen
+		// from here.
 		c.debug(c.signal(ctx, "SIGTERM"), "cannot send SIGTERM to a container")
 		return e.within(grace)
 	}

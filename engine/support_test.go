@@ -37,7 +37,8 @@ func connect(tb testing.TB) *client.Client {
 	return c
 }
 
-// bench is an engine, a spec, and the proof at the end that nothing of the spec is left in the daemon.
+// bench is an engine, a spec, and the proof at the end that nothing of the spec is left in the
+// daemon.
 type bench struct {
 	testing.TB
 	client *client.Client
@@ -189,7 +190,8 @@ func (b *bench) passes(s *spec.Step) string {
 	return out
 }
 
-// background runs a step and gives a function that waits for its end, once the daemon has started it.
+// background runs a step and gives a function that waits for its end, once the daemon has started
+// it.
 func (b *bench) background(ctx context.Context, c spec.Container, out *transcript) (wait func() (spec.Exit, error)) {
 	b.Helper()
 	type result struct {

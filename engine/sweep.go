@@ -21,13 +21,13 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/fence"
 )
 
-// Remains are the objects of one run that the daemon has.
+// Remains are the objects of one stage that the daemon has.
 type Remains struct {
-	// Spec is the run's id.
+	// Spec is the stage's id.
 	Spec string
 	// Owner is the name of the runner whose run it is.
 	Owner string
-	// Created is when the oldest of them was made; zero if no one knows.
+	// Created is when the oldest of them was made; zero if unknown.
 	Created time.Time
 	// Containers, Networks and Volumes are their names.
 	Containers, Networks, Volumes []string
@@ -50,20 +50,21 @@ func (r Remains) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// Remains lists what the daemon has of the runs of the runner of that name, run by run, whether they are over or not. Volumes that outlive their runs are of none.
+// Remains lists what the daemon has of the stages of the runner of that name, stage by stage,
+// whether they have ended or not. Volumes that outlive their stages are none of these.
 func (d *Docker) Remains(ctx context.Context, runner string) ([]Remains, error) {
 	if runner == "" {
-		return nil, errors.New("list what runs have left: the runner has no name")
+		return nil, errors.New("list what stages have left: the runner has no name")
 	}
 	return d.remains(ctx, spec.LabelRunner+"="+runner)
 }
 
-// AllRemains lists what the daemon has of the runs of all runners, whatever their names.
+// AllRemains lists what the daemon has of the stages of all runners, whatever their names.
 func (d *Docker) AllRemains(ctx context.Context) ([]Remains, error) {
 	return d.remains(ctx, spec.LabelRunner)
 }
 
-// remains lists what carries the label, and that of a run.
+// remains lists what carries the label, and that of a stage.
 func (d *Docker) remains(ctx context.Context, label string) ([]Remains, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.opts.Deadlines.Inspect)
 	defer cancel()
@@ -83,7 +84,7 @@ func (d *Docker) remains(ctx context.Context, label string) ([]Remains, error) {
 	}
 	containers, err := d.client.ContainerList(ctx, container.ListOptions{All: true, Filters: ours})
 	if err != nil {
-		return nil, fmt.Errorf("list the containers that runs have left: %w", err)
+		return nil, fmt.Errorf("list the containers that stages have left: %w", err)
 	}
 	for _, c := range containers {
 		r := of(c.Labels, time.Unix(c.Created, 0))
@@ -91,7 +92,7 @@ func (d *Docker) remains(ctx context.Context, label string) ([]Remains, error) {
 	}
 	networks, err := d.client.NetworkList(ctx, network.ListOptions{Filters: ours})
 	if err != nil {
-		return nil, fmt.Errorf("list the networks that runs have left: %w", err)
+		return nil, fmt.Errorf("list the networks that stages have left: %w", err)
 	}
 	for _, n := range networks {
 		r := of(n.Labels, n.Created)
@@ -99,14 +100,14 @@ func (d *Docker) remains(ctx context.Context, label string) ([]Remains, error) {
 	}
 	volumes, err := d.client.VolumeList(ctx, volume.ListOptions{Filters: ours})
 	if err != nil {
-		return nil, fmt.Errorf("list the volumes that runs have left: %w", err)
+		return nil, fmt.Errorf("list the volumes that stages have left: %w", err)
 	}
 	for _, v := range volumes.Volumes {
 		created, _ := time.Parse(time.RFC3339, v.CreatedAt) // An unknown age is no reason to leave it.
 		r := of(v.Labels, created)
 		r.Volumes = append(r.Volumes, v.Name)
 	}
-	delete(found, "") // A label without a value is nobody's.
+	delete(found, "") // A label without a value belongs to no stage.
 	out := make([]Remains, 0, len(found))
 	for _, r := range found {
 		out = append(out, *r)
@@ -115,15 +116,17 @@ func (d *Docker) remains(ctx context.Context, label string) ([]Remains, error) {
 	return out, nil
 }
 
-// Sweep is Destroy for a run that this process knows by its id alone: one of a former life. A run that is alive here ends.
+// Sweep is Destroy for a stage that this process knows by its id alone: one of a former life. A
+// stage that runs here ends.
 func (d *Docker) Sweep(ctx context.Context, id string) error {
 	if id == "" || id == "." || id == ".." || strings.ContainsRune(id, filepath.Separator) {
-		return fmt.Errorf("sweep the run %q: that is no run's id", id)
+		return fmt.Errorf("sweep the stage %q: that is no stage's id", id)
 	}
 	return d.Destroy(ctx, &spec.Spec{ID: id})
 }
 
-// closeFormerGuard removes what the guard of a run of a former life has left: sockets, mounts and its fence, and in the daemon what carries no label.
+// closeFormerGuard removes what the guard of a stage of a former life has left: sockets, mounts and
+// its fence, and in the daemon what carries no label.
 func (d *Docker) closeFormerGuard(ctx context.Context, id string) error {
 	if d.opts.Guard == nil {
 		return nil
@@ -133,12 +136,13 @@ func (d *Docker) closeFormerGuard(ctx context.Context, id string) error {
 		err = errors.Join(err, d.releaseGuarded(ctx, daemon, id))
 	}
 	if err != nil {
-		return fmt.Errorf("remove what the docker socket of the build has left: %w", err)
+		return fmt.Errorf("remove what the docker socket of the stage has left: %w", err)
 	}
 	return nil
 }
 
-// removeMounted removes a folder and what is in it, but nothing of what is mounted there: as long as a mount can't be undone, all stays.
+// removeMounted removes a folder and what is in it, but nothing of what is mounted there: as long
+// as a mount can't be undone, all stays.
 func removeMounted(dir string) error {
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -156,7 +160,7 @@ func removeMounted(dir string) error {
 		return errors.Join(err, fmt.Errorf("remove %s: %d mounts are still there", dir, len(points)))
 	}
 	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove the docker socket of a build: %w", err)
+		return fmt.Errorf("remove the docker socket of a stage: %w", err)
 	}
 	return nil
 }

@@ -21,8 +21,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// A run whose process was killed is found by its labels and removed by its id, running containers, sockets and mounts included, and what was made through its guard
-// without a label: names of images, and containers of the classic builder. What was mounted stays.
+// A run whose process was killed is found by its labels and removed by its id, running containers,
+// sockets and mounts included, and what was made through its guard without a label: names of
+// images, and containers of the classic builder. What was mounted stays.
 func TestSweep(t *testing.T) {
 	dir, kept := t.TempDir(), t.TempDir()
 	runner := "sweeper of " + dir

@@ -34,8 +34,9 @@ func (d *Docker) createVolume(ctx context.Context, r *run, s *spec.Spec, v *spec
 	return nil
 }
 
-// memoryOptions make the local driver mount one tmpfs for all containers that use the volume at a time. The daemon counts them, and unmounts with the last: as
-// with Drone's own runner, the content lives while some step or service of the run has it.
+// memoryOptions make the local driver mount one tmpfs for all containers that use the volume at a
+// time. The daemon counts them, and unmounts with the last: as with Drone's own runner, the content
+// exists while some step or service of the stage has it.
 func memoryOptions(size int64) map[string]string {
 	o := map[string]string{"type": "tmpfs", "device": "tmpfs"}
 	if size > 0 {

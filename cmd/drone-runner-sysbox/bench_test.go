@@ -68,6 +68,32 @@ steps:
 	b.ReportMetric(peak(b, r.cmd.Process.Pid), "peak-MB")
 }
 
+// BenchmarkServices takes builds of one and of five services and a step of `true` from the server's queue to their ends, in turns.
+func BenchmarkServices(b *testing.B) {
+	r := newRunner(b)
+	build := func(services int) time.Duration {
+		yaml := "kind: pipeline\nclone: {disable: true}\nservices:\n"
+		for i := range services {
+			yaml += fmt.Sprintf("- {name: service%d, image: IMAGE, pull: never, commands: [sleep 1000]}\n", i)
+		}
+		yaml += "steps:\n- {name: step, image: IMAGE, pull: never, commands: ['true']}\n"
+		began := time.Now()
+		if got := r.build(b, rpctest.Build{YAML: yaml}).Stages[0].Status; got != "success" {
+			b.Fatalf("the build is %s", got)
+		}
+		return time.Since(began)
+	}
+	var one, five time.Duration
+	for b.Loop() {
+		one += build(1)
+		five += build(5)
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(one.Seconds()/float64(b.N), "one-s/op")
+	b.ReportMetric(five.Seconds()/float64(b.N), "five-s/op")
+	b.ReportMetric(five.Seconds()/one.Seconds(), "five/one")
+}
+
 // peak is the most memory that a process has had resident, in MB.
 func peak(b *testing.B, pid int) float64 {
 	b.Helper()

@@ -1,7 +1,10 @@
-// Package enginetest is an engine without Docker: it does what a test's script says of each step, writes down in which order it was called, and finds
-// callers that break the contract of runtime.Engine. A graph of a hundred steps runs in a millisecond on it, and in no time at all within testing/synctest.
+// Package enginetest is an engine without Docker: it does what a test's script says of each step,
+// writes down in which order it was called, and finds callers that break the contract of
+// runtime.Engine. A graph of a hundred steps runs in a millisecond on it, and in no time at all
+// within testing/synctest.
 //
-// The one rule to keep: it is at least as strict as the real engine. What the contract forbids is a violation here, even where Docker would bear it.
+// The one rule to keep: it is at least as strict as the real engine. What the contract forbids is a
+// violation here, even where Docker would bear it.
 package enginetest
 
 import (
@@ -20,7 +23,8 @@ import (
 
 // Script is what one step does. The zero value exits with 0 at once and prints nothing.
 type Script struct {
-	// FetchDelay is how long Fetch takes; it obeys the context. FetchErr and FetchPanic are what it fails with.
+	// FetchDelay is how long Fetch takes; it obeys the context. FetchErr and FetchPanic are what it
+	// fails with.
 	FetchDelay time.Duration
 	FetchErr   error
 	FetchPanic any
@@ -36,7 +40,8 @@ type Script struct {
 
 	// StartDelay is how long the container takes to start.
 	StartDelay time.Duration
-	// ReadyDelay is how long after its start the container's health check passes, from the call of Ready; ReadyErr is why it doesn't.
+	// ReadyDelay is how long after its start the container's health check passes, from the call of
+	// Ready; ReadyErr is why it doesn't.
 	ReadyDelay time.Duration
 	ReadyErr   error
 	// RunErr is what Run fails with, before the container has started.
@@ -49,12 +54,14 @@ type Script struct {
 	Delay time.Duration
 	// Block runs the step until its context is cancelled.
 	Block bool
-	// StopDelay is how long it takes to die of a cancelled context, and StopOutput what it still says then.
+	// StopDelay is how long it takes to die of a cancelled context, and StopOutput what it still
+	// says then.
 	StopDelay  time.Duration
 	StopOutput string
 	// Exit is how it ends when nobody stops it.
 	Exit spec.Exit
-	// Do, where set, runs after Output and in place of Delay and Block; its error ends the step as RunErr does.
+	// Do, where set, runs after Output and in place of Delay and Block; its error ends the step as
+	// RunErr does.
 	Do func(ctx context.Context, step *spec.Step, output io.Writer) error
 }
 
@@ -65,7 +72,8 @@ type T interface {
 	Errorf(format string, args ...any)
 }
 
-// Engine implements runtime.Engine in memory. Its fields are set before it is used; its methods may be called at any time.
+// Engine implements runtime.Engine in memory. Its fields are set before it is used; its methods may
+// be called at any time.
 type Engine struct {
 	// SetupErr and DestroyErr are what these calls fail with, SetupPanic what Setup panics with.
 	SetupErr   error
@@ -108,7 +116,8 @@ func New(t T) *Engine {
 	return e
 }
 
-// Script sets what the step of that name does, in every spec; a name of the form "spec id/step" is for one spec alone. It returns the engine.
+// Script sets what the step of that name does, in every spec; a name of the form "spec id/step" is
+// for one spec alone. It returns the engine.
 func (e *Engine) Script(step string, s Script) *Engine {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -119,7 +128,8 @@ func (e *Engine) Script(step string, s Script) *Engine {
 	return e
 }
 
-// Events are the calls so far, in order: "setup", "prepare NAME", "start NAME", "end NAME", "destroy".
+// Events are the calls so far, in order: "setup", "prepare NAME", "start NAME", "end NAME",
+// "destroy".
 func (e *Engine) Events() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -129,7 +139,8 @@ func (e *Engine) Events() []string {
 // Started tells whether the step's container was ever started.
 func (e *Engine) Started(step string) bool { return slices.Contains(e.Events(), "start "+step) }
 
-// Env is the environment, secrets excluded, that the step was prepared with last; nil when it never was.
+// Env is the environment, secrets excluded, that the step was prepared with last; nil when it never
+// was.
 func (e *Engine) Env(step string) map[string]string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -220,7 +231,8 @@ func (e *Engine) Fetch(ctx context.Context, s *spec.Spec, step *spec.Step) error
 	return script.FetchErr
 }
 
-// Fetches are the calls of Fetch so far, in order: "fetch NAME", and "have NAME" or "give up NAME" at its end.
+// Fetches are the calls of Fetch so far, in order: "fetch NAME", and "have NAME" or "give up NAME"
+// at its end.
 func (e *Engine) Fetches() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -429,7 +441,8 @@ func (c *container) end() {
 	e.events = append(e.events, "end "+c.step.Name)
 }
 
-// wait waits for d. Its error is the context's and not the cause of it, as with the daemon's client.
+// wait waits for d. Its error is the context's and not the cause of it, as with the daemon's
+// client.
 func wait(ctx context.Context, d time.Duration) error {
 	if pause.For(ctx, d) != nil {
 		return ctx.Err()

@@ -1,8 +1,9 @@
-// Package proctree finds the processes of a container in /proc, and which of them want to know that they are to end.
+// Package proctree finds the processes of a container in /proc, and which of them want to know that
+// they are to end.
 //
-// The one rule to keep: it looks from the outside, by what the kernel says of each process. Nothing inside the container is
-// needed for it, no program and no privilege, and where the container's processes can't be seen (a daemon on another
-// machine) there are none.
+// The one rule to keep: it looks from the outside, by what the kernel says of each process. Nothing
+// inside the container is needed for it, no program and no privilege, and where the container's
+// processes can't be seen (a daemon on another machine) there are none.
 package proctree
 
 import (
@@ -21,7 +22,8 @@ import (
 type Process struct {
 	// PID and Parent as this process sees them.
 	PID, Parent int
-	// Init is the container's first process. The kernel withholds from it each signal from inside that it doesn't handle.
+	// Init is the container's first process. The kernel withholds from it each signal from inside
+	// that it doesn't handle.
 	Init bool
 	// Ended is a zombie: it runs no longer.
 	Ended bool
@@ -29,15 +31,16 @@ type Process struct {
 	Handles bool
 }
 
-// Tree are the processes of one container, parents before their children as far as the kernel counts pids up.
+// Tree are the processes of one container, parents before their children as far as the kernel
+// counts pids up.
 type Tree struct {
 	container string
 	proc      string
 	processes []Process
 }
 
-// Of finds the processes of the container with that full id, by their cgroups, whose paths carry it. It finds those in pid
-// namespaces below this one, whatever pids they have in there.
+// Of finds the processes of the container with that full id, by their cgroups, whose paths carry
+// it. It finds those in pid namespaces below this one, whatever pids they have in there.
 func Of(container string) (Tree, error) { return of("/proc", container) }
 
 func of(proc, container string) (Tree, error) {
@@ -100,8 +103,8 @@ func (t Tree) Init() (Process, bool) {
 	return t.processes[i], true
 }
 
-// Graceful are the processes to which SIGTERM should go: in each branch of the tree the first one that handles it. What is
-// below belongs to that one, which stops it as it sees fit.
+// Graceful are the processes to which SIGTERM should go: in each branch of the tree the first one
+// that handles it. What is below belongs to that one, which stops it as it sees fit.
 func (t Tree) Graceful() []Process {
 	children := map[int][]Process{}
 	known := map[int]bool{}
@@ -129,7 +132,8 @@ func (t Tree) Graceful() []Process {
 	return out
 }
 
-// Ancestors are the processes between the container's first one and p, the first one included and p not.
+// Ancestors are the processes between the container's first one and p, the first one included and p
+// not.
 func (t Tree) Ancestors(p Process) []Process {
 	var out []Process
 	for range t.processes { // no parent comes twice; a bound, should pids have been given anew meanwhile
@@ -149,8 +153,9 @@ func (t Tree) Lives(p Process) bool {
 	return ok && !now.Ended && t.has(p.PID)
 }
 
-// Signal sends a signal to a process of the tree. One that has ended needs none. The process is pinned, then looked at, then
-// signalled, so that no other one that has got its pid meanwhile is hit.
+// Signal sends a signal to a process of the tree. One that has ended needs none. The process is
+// pinned, then looked at, then signalled, so that no other one that has got its pid meanwhile is
+// hit.
 func (t Tree) Signal(p Process, s unix.Signal) error {
 	fd, err := unix.PidfdOpen(p.PID, 0)
 	switch {

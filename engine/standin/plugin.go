@@ -18,14 +18,16 @@ import (
 //go:embed plugin.sh
 var pluginScript string
 
-// Plugin gives a stand-in for plugins/docker, with the docker command line in it, the name ref until the test ends. The tests of several packages share a daemon, so the
-// tag should be one that no other test has.
+// Plugin gives a stand-in for plugins/docker, with the docker command line in it, the name ref
+// until the test ends. The tests of several packages share a daemon, so the tag should be one that
+// no other test has.
 func Plugin(tb testing.TB, ref string) {
 	tb.Helper()
 	derive(tb, ref, "FROM "+Image(tb, "docker")+"\nCOPY plugin.sh /bin/plugin\nENTRYPOINT [\"/bin/plugin\"]\nCMD []\n", map[string]string{"plugin.sh": pluginScript})
 }
 
-// Named gives the stand-in image of that name another name until the test ends: what a pipeline calls docker:dind, for one.
+// Named gives the stand-in image of that name another name until the test ends: what a pipeline
+// calls docker:dind, for one.
 func Named(tb testing.TB, name, ref string) {
 	tb.Helper()
 	derive(tb, ref, "FROM "+Image(tb, name)+"\n", nil)

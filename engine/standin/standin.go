@@ -15,10 +15,12 @@ import (
 	"github.com/docker/docker/client"
 )
 
-// building is held while the script runs, so that the tests of a package don't wait for each other's builds within their own time.
+// building is held while the script runs, so that the tests of a package don't wait for each
+// other's builds within their own time.
 var building sync.Mutex
 
-// Image is the reference of the stand-in image of that name (busybox, git, docker; see scripts/standins). It is built if the daemon doesn't have it.
+// Image is the reference of the stand-in image of that name (busybox, git, docker; see
+// scripts/standins). It is built if the daemon doesn't have it.
 func Image(tb testing.TB, name string) string {
 	tb.Helper()
 	ref := "standin/" + name + ":1"

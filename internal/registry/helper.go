@@ -20,15 +20,16 @@ import (
 // helperTime bounds a call of a helper. One that asks its user something would wait for ever.
 const helperTime = 30 * time.Second
 
-// Credentials are a user's at one registry. With the user TokenUser, the password is an identity token, as helpers and
-// Docker's own client write it.
+// Credentials are a user's at one registry. With the user TokenUser, the password is an identity
+// token, as helpers and Docker's own client write it.
 type Credentials struct{ Address, Username, Password string }
 
 // TokenUser stands in place of a user.
 const TokenUser = "<token>"
 
-// Helped asks the credential helpers that a Docker config.json names, credHelpers before credsStore, for what they know:
-// docker-credential-NAME of each, which must be in PATH. An empty path, and a file without helpers, have none.
+// Helped asks the credential helpers that a Docker config.json names, credHelpers before
+// credsStore, for what they know: docker-credential-NAME of each, which must be in PATH. An empty
+// path, and a file without helpers, have none.
 //
 // The file must be the operator's: to name a helper is to run a program.
 func Helped(ctx context.Context, path string) ([]Credentials, error) {

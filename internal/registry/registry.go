@@ -1,18 +1,21 @@
-// Package registry knows by which names registries go, and asks a Docker configuration's helpers for their credentials.
+// Package registry knows by which names registries go, and asks a Docker configuration's helpers
+// for their credentials.
 //
-// The one rule to keep: two addresses are of one registry exactly if Host gives them one name. Credentials, caches and
-// rules of access compare by nothing else.
+// The one rule to keep: two addresses are of one registry exactly if Host gives them one name.
+// Credentials, caches and rules of access compare by nothing else.
 package registry
 
 import "strings"
 
-// Hub is the registry of images that name none, and HubServer the address by which a Docker daemon knows its credentials.
+// Hub is the registry of images that name none, and HubServer the address by which a Docker daemon
+// knows its credentials.
 const (
 	Hub       = "docker.io"
 	HubServer = "https://index.docker.io/v1/"
 )
 
-// Host is the name under which a registry is compared: lower case, without scheme and path. Docker Hub has several names.
+// Host is the name under which a registry is compared: lower case, without scheme and path. Docker
+// Hub has several names.
 func Host(address string) string {
 	host := strings.ToLower(strings.TrimSpace(address))
 	if _, rest, found := strings.Cut(host, "://"); found {

@@ -1,7 +1,8 @@
-// Package bridge names the bridges of stages' networks, and the options that Docker's bridge driver takes.
+// Package bridge names the bridges of stages' networks, and the options that Docker's bridge driver
+// takes.
 //
-// The one rule to keep: a bridge is recognised by its name alone, so the names of one stage's bridges begin alike, and
-// those of no other stage do.
+// The one rule to keep: a bridge is recognised by its name alone, so the names of one stage's
+// bridges begin alike, and those of no other stage do.
 package bridge
 
 import (
@@ -27,10 +28,12 @@ const Prefix = "drb"
 // Cable begins the names of the cables between the system container and its cells.
 const Cable = "drc"
 
-// MaxSuffix is how many characters may follow Of in the name of a bridge: the kernel takes 15 in all (IFNAMSIZ).
+// MaxSuffix is how many characters may follow Of in the name of a bridge: the kernel takes 15 in
+// all (IFNAMSIZ).
 const MaxSuffix = 4
 
-// Of is how the names of a stage's bridges begin: Prefix and eight characters of a hash of the stage's spec id.
+// Of is how the names of a stage's bridges begin: Prefix and eight characters of a hash of the
+// stage's spec id.
 func Of(spec string) string {
 	sum := sha256.Sum256([]byte(spec))
 	return Prefix + strings.ToLower(base32.StdEncoding.EncodeToString(sum[:5]))

@@ -69,16 +69,18 @@ func (r Resolver) Dots() (n int, written bool) {
 	return n, written
 }
 
-// DaemonOptions are the "dns-opts" of a Docker daemon that runs behind this resolver; nil leaves it its own reading of
-// resolv.conf.
+// DaemonOptions are the "dns-opts" of a Docker daemon that runs behind this resolver; nil leaves it
+// its own reading of resolv.conf.
 //
-// An ndots in the daemon's resolv.conf changes what its embedded resolver does with a name without a dot: it answers
-// NXDOMAIN by itself, and trusts the client to come back with a search domain appended (libnetwork/resolver.go). Docker
-// writes "ndots:0" into every container on a network with names of its own, this one included, so that "gitea", a
-// neighbour of the runner, would have no address in a step. With options of the daemon's own, in which there is no
-// ndots, the embedded resolver forwards such names.
+// An ndots in the daemon's resolv.conf changes what its embedded resolver does with a name without
+// a dot: it answers NXDOMAIN by itself, and trusts the client to come back with a search domain
+// appended (libnetwork/resolver.go). Docker writes "ndots:0" into every container on a network with
+// names of its own, this one included, so that "gitea", a neighbour of the runner, would have no
+// address in a step. With options of the daemon's own, in which there is no ndots, the embedded
+// resolver forwards such names.
 //
-// Where there are search domains and an ndots above 0, as in Kubernetes, clients do come back, and need that ndots.
+// Where there are search domains and an ndots above 0, as in Kubernetes, clients do come back, and
+// need that ndots.
 func (r Resolver) DaemonOptions() []string {
 	n, written := r.Dots()
 	if !written || n > 0 && len(r.Search) > 0 {
@@ -91,8 +93,8 @@ func (r Resolver) DaemonOptions() []string {
 		}
 	}
 	if out == nil {
-		// Some option must stay: an empty list makes the daemon read resolv.conf. 3 seconds for a try are less than the
-		// default of 5, and more than any resolver that works needs.
+		// Some option must stay: an empty list makes the daemon read resolv.conf. 3 seconds for a
+		// try are less than the default of 5, and more than any resolver that works needs.
 		out = []string{"timeout:3"}
 	}
 	return out

@@ -1,7 +1,9 @@
-// Package uplink reads the way out of the network namespace that the runner is in: its default route, its networks
-// and its resolvers. The networks of stages must fit into that way, and must not hide anything on it.
+// Package uplink reads the way out of the network namespace that the runner is in: its default
+// route, its networks and its resolvers. The networks of stages must fit into that way, and must
+// not hide anything on it.
 //
-// The one rule to keep: it reports what the kernel and resolv.conf say, for IPv4 and IPv6 alike, and decides nothing.
+// The one rule to keep: it reports what the kernel and resolv.conf say, for IPv4 and IPv6 alike,
+// and decides nothing.
 package uplink
 
 import (
@@ -25,14 +27,15 @@ type Uplink struct {
 	Interface string
 	// MTU of that interface in bytes, 0 if there is no default route.
 	MTU int
-	// Taken are the networks that this namespace is on or has routes to, and the addresses of its resolvers. Networks
-	// that Docker made here are not among them.
+	// Taken are the networks that this namespace is on or has routes to, and the addresses of its
+	// resolvers. Networks that Docker made here are not among them.
 	Taken []netip.Prefix
 	// Resolver is /etc/resolv.conf.
 	Resolver Resolver
 }
 
-// Find reads the routes, interfaces and resolvers of this network namespace. A missing resolv.conf is no error.
+// Find reads the routes, interfaces and resolvers of this network namespace. A missing resolv.conf
+// is no error.
 func Find() (Uplink, error) {
 	links, err := net.Interfaces()
 	if err != nil {
@@ -74,8 +77,8 @@ func Find() (Uplink, error) {
 	return up, nil
 }
 
-// Networks lists the networks of all interfaces of this namespace, those of Docker included, and the destinations of
-// its routes, default routes apart.
+// Networks lists the networks of all interfaces of this namespace, those of Docker included, and
+// the destinations of its routes, default routes apart.
 func Networks() ([]netip.Prefix, error) {
 	links, err := net.Interfaces()
 	if err != nil {
@@ -111,8 +114,9 @@ type Route struct {
 	Metric int
 }
 
-// halves is the length of a prefix that is a default route in all but name: VPNs set 0.0.0.0/1 and 128.0.0.0/1 over the
-// default route, to win over it without removing it. No network that a machine has is wider than a /8.
+// halves is the length of a prefix that is a default route in all but name: VPNs set 0.0.0.0/1 and
+// 128.0.0.0/1 over the default route, to win over it without removing it. No network that a machine
+// has is wider than a /8.
 const halves = 7
 
 // Everywhere reports whether the route is a default route, or a part of one.
@@ -194,8 +198,8 @@ func networksOf(link net.Interface) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// ofDocker reports whether Docker made an interface, by its name: Docker's own names, and those that the engine gives to
-// bridges. A cable to a cell, which holds a Docker, counts as well.
+// ofDocker reports whether Docker made an interface, by its name: Docker's own names, and those
+// that the engine gives to bridges. A cable to a cell, which holds a Docker, counts as well.
 func ofDocker(name string) bool {
 	return slices.ContainsFunc([]string{"br-", bridge.Prefix, bridge.Cable, "veth"}, func(p string) bool { return strings.HasPrefix(name, p) }) || name == "docker0"
 }
