@@ -1,8 +1,8 @@
 // Package engine runs specs in a Docker daemon: networks, volumes, containers, pulls and clean-up.
 //
-// The one rule to keep: no field of a spec could ask for privilege, and create.go writes every field
-// that it sends to the daemon by hand, from a step and from nothing else. What a step can't say, a
-// container can't get.
+// The one rule to keep: no field of a spec could ask for privilege, and create.go writes every
+// field that it sends to the daemon by hand, from a step and from nothing else. What a step can't
+// say, a container can't get.
 package engine
 
 import (
