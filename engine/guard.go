@@ -163,6 +163,14 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 	return out, nil
 }
 
+// guardLimits are those of what steps start: in shortage of memory it is killed before the daemon, as
+// the steps are.
+func (d *Docker) guardLimits() guard.Limits {
+	l := d.opts.Guard.Limits
+	l.OOMScoreAdj = d.oomScore
+	return l
+}
+
 // open makes the sockets that some step of the stage may have, and no other.
 func (g *guarded) open(d *Docker, s *spec.Spec) error {
 	if needsWhole(s) {

@@ -108,9 +108,11 @@ func logConfig(_ *judgement, at string, v reflect.Value) error {
 	return nil
 }
 
-func oomScore(_ *judgement, at string, v reflect.Value) error {
+func oomScore(j *judgement, at string, v reflect.Value) error {
 	if v.Int() < 0 {
 		return apierror.Refuse(at, "a container that is spared has others killed in its place", "")
 	}
+	// The kernel kills it before the runner and the daemon.
+	v.SetInt(max(v.Int(), int64(j.stage.Limits.OOMScoreAdj)))
 	return nil
 }

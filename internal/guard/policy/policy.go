@@ -170,6 +170,7 @@ type Limits struct {
 	ShmSize      int64            // bytes
 	Ulimits      map[string]int64 // hard limits by name; soft ones can't be above
 	CgroupParent string           // forced; a client can't choose one
+	OOMScoreAdj  int              // the least
 	// Networks bounds how many networks the stage may have at a time; 0 means 32.
 	Networks int
 }

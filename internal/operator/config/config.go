@@ -118,11 +118,12 @@ type (
 		Labels Pairs[string] `envconfig:"DRONE_RUNNER_LABELS"`
 		// Volumes are mounted into every step: `/path:/path/in/step[:ro]`, separated by commas. A
 		// volume's name may stand for the first path. The paths are of the machine or system
-		// container that the Docker daemon runs in.
+		// container that the Docker daemon runs in; the daemon creates a folder that is missing.
 		Volumes []Volume `envconfig:"DRONE_RUNNER_VOLUMES"`
 		// HostPaths are folders of that machine that `host` volumes of trusted repositories may
-		// bind, themselves and what is below, separated by commas. Any other `host` path is a named
-		// volume that is kept from build to build.
+		// bind, themselves and what is below, separated by commas. A folder that is missing is
+		// created. A symbolic link is followed if it is relative and stays below. Any other `host`
+		// path is a named volume that is kept from build to build.
 		HostPaths []string `envconfig:"DRONE_RUNNER_HOST_PATHS"`
 		// Networks are Docker networks that every step joins besides its pipeline's own, separated
 		// by commas.
@@ -276,7 +277,9 @@ type (
 	// Docker is how images are pulled, and what the daemon in the system container knows of
 	// registries.
 	Docker struct {
-		// Config is the path of a Docker `config.json` with registry credentials.
+		// Config is the path of a Docker `config.json` with registry credentials. The credential
+		// helpers that it names (`credHelpers`, `credsStore`) are asked for theirs; their programs
+		// must be in `PATH`.
 		Config string `envconfig:"DRONE_DOCKER_CONFIG"`
 		// StreamPull shows the progress of pulls in the steps' logs.
 		StreamPull bool `envconfig:"DRONE_DOCKER_STREAM_PULL" default:"true"`
