@@ -25,7 +25,7 @@ func gatewayOf(b *bench) string {
 	return n.IPAM.Config[0].Gateway
 }
 
-// fenced tells whether the run has a fence.
+// fenced reports whether the stage has a fence.
 func fenced(b *bench) bool {
 	b.Helper()
 	c, err := nftables.New()

@@ -128,7 +128,7 @@ func TestSweep(t *testing.T) {
 func TestSweepRefusesWhatIsNoID(t *testing.T) {
 	d := engine.New(connect(t), engine.Options{})
 	for _, id := range []string{"", ".", "..", "../x", "a/b", "/"} {
-		if err := d.Sweep(t.Context(), id); err == nil || !strings.Contains(err.Error(), "no run's id") {
+		if err := d.Sweep(t.Context(), id); err == nil || !strings.Contains(err.Error(), "no stage's id") {
 			t.Errorf("%q: %v", id, err)
 		}
 	}

@@ -206,6 +206,8 @@ var plans = []struct {
 		return []any{h.Memory, h.NanoCPUs, *h.PidsLimit, h.ShmSize, h.MemorySwap, h.Ulimits[0].Hard, h.Ulimits[0].Soft, h.CgroupParent, h.CpusetCpus},
 			[]any{int64(1 << 30), int64(2e9), int64(100), int64(1 << 20), int64(2 << 30), int64(1024), int64(1024), "/stage", "0-1"}
 	}},
+	{"a step's turn in shortage of memory", `{"HostConfig":{"OomScoreAdj":3}}`, func(r *container.CreateRequest) (any, any) { return r.HostConfig.OomScoreAdj, 500 }},
+	{"to be killed before others", `{"HostConfig":{"OomScoreAdj":900}}`, func(r *container.CreateRequest) (any, any) { return r.HostConfig.OomScoreAdj, 900 }},
 	{"limits below", `{"HostConfig":{"Memory":4194304,"CpuPeriod":100000,"CpuQuota":50000,"PidsLimit":5}}`, func(r *container.CreateRequest) (any, any) {
 		h := r.HostConfig
 		return []any{h.Memory, h.CPUQuota, *h.PidsLimit}, []any{int64(4 << 20), int64(50000), int64(5)}
@@ -230,7 +232,7 @@ var plans = []struct {
 // limited is a World with limits.
 func limited() *memory {
 	w := newMemory()
-	w.stage.Limits = Limits{Memory: 1 << 30, NanoCPUs: 2e9, Pids: 100, ShmSize: 1 << 20, CPUSet: "0-1", CgroupParent: "/stage", Ulimits: map[string]int64{"nofile": 1024}}
+	w.stage.Limits = Limits{Memory: 1 << 30, NanoCPUs: 2e9, Pids: 100, ShmSize: 1 << 20, CPUSet: "0-1", CgroupParent: "/stage", OOMScoreAdj: 500, Ulimits: map[string]int64{"nofile": 1024}}
 	return w
 }
 
