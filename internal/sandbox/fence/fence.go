@@ -33,8 +33,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/bridge"
 )
 
-// ErrUnavailable is what Raise fails with where there can be no fences at all, for any stage.
-var ErrUnavailable = errors.New("ports that stages publish can't be kept from other stages here")
+// ErrUnavailable is what Raise fails with where there can be no fences at all, for any build.
+var ErrUnavailable = errors.New("ports that builds publish can't be kept from other builds here")
 
 // Raise puts the fence around gateway, the IPv4 address of the stage's network, whose bridge
 // exists, and around all bridges of the stage for IPv6. It replaces what fence there is around the
@@ -52,7 +52,7 @@ func Raise(build string, gateway netip.Addr) error {
 	case !here:
 		return fmt.Errorf("%w: the docker daemon's networks aren't in this network namespace; run the runner where the daemon runs", ErrUnavailable)
 	}
-	c, stale, err := find(func(t tableName) bool { return t.stage == bridge.Of(stage) || t.gateway == gateway.String() })
+	c, stale, err := find(func(t tableName) bool { return t.build == bridge.Of(build) || t.gateway == gateway.String() })
 	if err != nil {
 		return fmt.Errorf("fence off the networks of build %s: %w", build, explain(err))
 	}
@@ -101,7 +101,7 @@ func Lower(build string) error {
 		err = c.Flush()
 	}
 	if err != nil && !errors.Is(explain(err), ErrUnavailable) {
-		return fmt.Errorf("remove the fence of stage %s: %w", stage, err)
+		return fmt.Errorf("remove the fence of build %s: %w", build, err)
 	}
 	return nil
 }
@@ -142,11 +142,11 @@ func intruder(bridges string) []expr.Any {
 }
 
 // tableName is whose a table is.
-type tableName struct{ stage, gateway string }
+type tableName struct{ build, gateway string }
 
 const tableSpace = "drone_runner_sysbox"
 
-func (t tableName) String() string { return tableSpace + "/" + t.stage + "/" + t.gateway }
+func (t tableName) String() string { return tableSpace + "/" + t.build + "/" + t.gateway }
 
 // find lists the fences that match. A connection to nftables comes with them, which needs no
 // closing.
