@@ -28,7 +28,7 @@ import (
 //  2. Ready waits until the daemon answers and OnUp has agreed.
 //  3. Stopped returns why the daemon is not there, or can't be used, for a caller that meets a dead socket.
 //
-// A daemon that hangs, or can't do its work, counts as dead: see watch.
+// A daemon that lives and hangs, or can't do its work, is as good as dead: see watch.
 //
 // Ready and Stopped may be called at any time and concurrently.
 type Daemon struct {
@@ -290,7 +290,7 @@ func (d *Daemon) greet(ctx context.Context, p *process) error {
 	if d.OnUp != nil {
 		if err := d.OnUp(ctx, p.Pid); err != nil {
 			select {
-			case <-p.dead: // no refusal: the process had ended
+			case <-p.dead: // no refusal: there was nobody to look at
 				return errDied
 			default:
 				return err
@@ -346,7 +346,7 @@ func (d *Daemon) died(why *StoppedError) {
 	d.deaths++
 }
 
-// end makes the present state final, and releases all who wait.
+// end makes the present state final, and lets go of everybody who waits.
 func (d *Daemon) end(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

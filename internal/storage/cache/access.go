@@ -23,7 +23,7 @@ import (
 const (
 	publicFresh  = 24 * time.Hour   // anybody may have it
 	provenFresh  = 10 * time.Minute // these credentials may have it
-	secretFresh  = 10 * time.Minute // not every stage may
+	secretFresh  = 10 * time.Minute // not everybody may
 	refusedFresh = time.Minute      // these credentials may not: a pull, which comes next, decides then
 )
 
@@ -80,7 +80,7 @@ type inquiry struct {
 	err  error
 }
 
-// nobody stands for no credentials.
+// nobody is who has no credentials.
 const nobody = ""
 
 // NewAccess asks registries by r, and keeps what everybody may have in the ledger, which may be
@@ -120,7 +120,7 @@ func (a *Access) May(ctx context.Context, image Image, credentials ...registry.A
 	return false, errors.Join(errs...)
 }
 
-// Known is May by what is recorded, however old; no registry is asked.
+// Known is May by what is known, however long ago it was said: nobody is asked.
 func (a *Access) Known(image Image, credentials ...registry.AuthConfig) bool {
 	if a == nil {
 		return true

@@ -20,29 +20,29 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pause"
 )
 
-// SweepTimeout is how long the removal of what one stage left may take.
+// SweepTimeout is how long the removal of what one run left may take.
 const SweepTimeout = 2 * time.Minute
 
 // Engine is what the janitor needs of one.
 type Engine interface {
-	// Remains lists what the daemon has of the stages of the runner of that name.
+	// Remains lists what the daemon has of the runs of the runner of that name.
 	Remains(ctx context.Context, runner string) ([]engine.Remains, error)
-	// AllRemains lists what the daemon has of the stages of all runners.
+	// AllRemains lists what the daemon has of the runs of all runners.
 	AllRemains(ctx context.Context) ([]engine.Remains, error)
-	// Sweep removes what the daemon has of one stage.
+	// Sweep removes what the daemon has of one run.
 	Sweep(ctx context.Context, spec string) error
 }
 
-// Janitor removes what stages of one runner have left.
+// Janitor removes what runs of one runner have left.
 type Janitor struct {
 	Engine Engine
-	// Runner is the name of the runner whose stages these are.
+	// Runner is the name of the runner whose runs these are.
 	Runner string
 	// Alone says that the daemon is the runner's own, so that runs of other runners are of former
 	// lives under other names: a container without a fixed name or a state volume gets a new one
 	// each time.
 	Alone bool
-	// Spare reports whether an owner's stages are left alone all the same; nil spares none.
+	// Spare reports whether an owner's runs are left alone all the same; nil spares none.
 	Spare func(owner string) bool
 	// Runs reports whether the run of that id is alive. It is asked after Engine.Remains has
 	// returned, and must know of a run before anything of it is made.
@@ -73,7 +73,7 @@ func (j *Janitor) Run(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// Find lists what is left of stages that are over.
+// Find lists what is left of runs that are over.
 func (j *Janitor) Find(ctx context.Context) ([]engine.Remains, error) {
 	list := func() ([]engine.Remains, error) { return j.Engine.Remains(ctx, j.Runner) }
 	if j.Alone {
@@ -90,7 +90,7 @@ func (j *Janitor) Find(ctx context.Context) ([]engine.Remains, error) {
 		}
 		alive, err := j.Runs(r.Spec)
 		if err != nil {
-			return nil, fmt.Errorf("see whether the stage %s is running: %w", r.Spec, err)
+			return nil, fmt.Errorf("see whether the run %s is alive: %w", r.Spec, err)
 		}
 		if !alive {
 			out = append(out, r)
@@ -114,7 +114,7 @@ func (j *Janitor) Reap(ctx context.Context) ([]engine.Remains, error) {
 		err := j.Engine.Sweep(sweepCtx, r.Spec)
 		cancel()
 		if err != nil {
-			errs = append(errs, fmt.Errorf("remove what the stage %s left (%s): %w", r.Spec, r, err))
+			errs = append(errs, fmt.Errorf("remove what the run %s left (%s): %w", r.Spec, r, err))
 			continue
 		}
 		log.Warnf("removed what a build that is over had left: %s", r)
