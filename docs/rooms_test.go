@@ -194,6 +194,7 @@ var rooms = []room{
 		may:    []string{"internal/guard/apierror"},
 		docker: true,
 	},
+	{folder: "internal/guard/suites", is: "other people's tests, on a plain socket and on a guard's", may: []string{}},
 	{
 		folder: "internal/guard/strictjson",
 		is:     "JSON without the leniency of encoding/json",
