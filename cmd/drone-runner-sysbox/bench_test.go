@@ -88,6 +88,7 @@ func BenchmarkServices(b *testing.B) {
 		one += build(1)
 		five += build(5)
 	}
+	r.drain(b) // a build is reported before what it made is removed
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(one.Seconds()/float64(b.N), "one-s/op")
 	b.ReportMetric(five.Seconds()/float64(b.N), "five-s/op")
