@@ -166,12 +166,13 @@ func (p *process) result() result {
 	return result{code: p.cmd.ProcessState.ExitCode(), stdout: p.stdout.String(), stderr: p.stderr.String()}
 }
 
-// cleanEnv is this process's environment without what would change the program's ways.
+// cleanEnv returns this process's environment without what would change how the program behaves, and
+// with a state folder of the tests' own.
 func cleanEnv() []string {
-	var out []string
+	out := []string{"XDG_STATE_HOME=" + filepath.Join(filepath.Dir(program), "state")}
 	for _, entry := range os.Environ() {
 		key, _, _ := strings.Cut(entry, "=")
-		if !strings.HasPrefix(key, "DRONE_") && !strings.HasPrefix(key, "GIT_") && !strings.HasSuffix(strings.ToLower(key), "_proxy") {
+		if key != "XDG_STATE_HOME" && !strings.HasPrefix(key, "DRONE_") && !strings.HasPrefix(key, "GIT_") && !strings.HasSuffix(strings.ToLower(key), "_proxy") {
 			out = append(out, entry)
 		}
 	}

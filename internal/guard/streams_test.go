@@ -231,17 +231,34 @@ func TestEvents(t *testing.T) {
 	}
 }
 
+// freePort returns a port that nobody listens on at any address of this machine.
+func freePort(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
 // TestTwoBuilds: two stages do the same at the same time, and know nothing of each other.
 func TestTwoBuilds(t *testing.T) {
 	t.Parallel()
 	a, z := guardtest.Start(t), guardtest.Start(t)
+	port := freePort(t)
 	for _, b := range []*guardtest.Build{a, z} {
 		b.Docker("network", "create", "n")
 		b.Docker("volume", "create", "vol")
-		b.Docker("run", "-d", "--name", "db", "-p", "18080:80", "--network", "n", "-v", "vol:/v", guardtest.Image, "sh", "-c", "echo "+b.ID+" > /index.html && httpd -f -p 80 -h /")
+		b.Docker("run", "-d", "--name", "db", "-p", port+":80", "--network", "n", "-v", "vol:/v", guardtest.Image,
+			"sh", "-c", "echo "+b.ID+" > /index.html && httpd -f -p 80 -h /")
 	}
 	for _, b := range []*guardtest.Build{a, z} {
-		for _, url := range []string{"http://host.docker.internal:18080/"} {
+		for _, url := range []string{"http://host.docker.internal:" + port + "/"} {
 			out := ""
 			if !eventually(func() bool {
 				out, _ = b.Try("run", "--rm", guardtest.Image, "wget", "-qO-", url)
