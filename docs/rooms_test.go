@@ -141,7 +141,13 @@ var rooms = []room{
 	{
 		folder: "internal/guard/buildkit",
 		is:     "what a stage may ask of BuildKit, judged call by call",
-		may:    []string{"internal/guard/apierror", "internal/guard/apiversion", "internal/guard/dockerfile", "internal/guard/names", "internal/guard/policy"},
+		may: []string{
+			"internal/guard/apierror",
+			"internal/guard/apiversion",
+			"internal/guard/dockerfile",
+			"internal/guard/names",
+			"internal/guard/policy",
+		},
 		docker: true,
 	},
 	{
@@ -153,7 +159,13 @@ var rooms = []room{
 	{
 		folder: "internal/guard/policy",
 		is:     "what a client of the guard may ask for, judged without HTTP and without a daemon",
-		may:    []string{"internal/guard/apierror", "internal/guard/apiversion", "internal/guard/mounts", "internal/guard/names", "internal/guard/strictjson"},
+		may: []string{
+			"internal/guard/apierror",
+			"internal/guard/apiversion",
+			"internal/guard/mounts",
+			"internal/guard/names",
+			"internal/guard/strictjson",
+		},
 		docker: true,
 	},
 	{
@@ -194,7 +206,6 @@ var rooms = []room{
 		may:    []string{"internal/guard/apierror"},
 		docker: true,
 	},
-	{folder: "internal/guard/suites", is: "other people's tests, on a plain socket and on a guard's", may: []string{}},
 	{
 		folder: "internal/guard/strictjson",
 		is:     "JSON without the leniency of encoding/json",
@@ -204,6 +215,10 @@ var rooms = []room{
 		folder: "internal/guard/tarfile",
 		is:     "edits of tar archives on their way",
 		may:    []string{"internal/guard/apierror"},
+	},
+	{
+		folder: "internal/guard/suites",
+		is:     "",
 	},
 	{
 		folder: "internal/pause",
