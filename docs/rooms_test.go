@@ -218,7 +218,7 @@ var rooms = []room{
 	},
 	{
 		folder: "internal/guard/suites",
-		is:     "",
+		is:     "other projects' test suites, on a plain socket and on the guard's",
 	},
 	{
 		folder: "internal/pause",
