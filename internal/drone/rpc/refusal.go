@@ -25,12 +25,17 @@ func (e *RefusedError) Error() string {
 // Unwrap returns the last failure.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// refusal tells a call that the server refuses from a server that is away.
+// refusal tells a call that the server refuses from a server that is away. It asks the server now and
+// then, not after each attempt: an outage would double its calls otherwise.
 type refusal struct {
 	client *Client
 	limit  time.Duration
 	since  time.Time // of the first failure with a server that works; zero if there is none
+	asked  time.Time // when the server was asked last, or the call first failed
 }
+
+// looks is how often a server is asked within the limit.
+const looks = 20
 
 // newRefusal returns the judge of one call. Its limit is 0 where the call has none.
 func (c *Client) newRefusal(k call) *refusal {
@@ -41,20 +46,28 @@ func (c *Client) newRefusal(k call) *refusal {
 	return r
 }
 
-// judge returns the failure of an attempt, or a *RefusedError when it has been the same for too
-// long with a server that works.
+// judge returns the failure of an attempt, or a *RefusedError when it has been the same for too long
+// with a server that works.
 func (r *refusal) judge(ctx context.Context, failure error) error {
 	if r.limit <= 0 {
 		return failure
 	}
+	now := time.Now()
+	if r.asked.IsZero() {
+		r.asked = now
+	}
+	if now.Sub(r.asked) < r.limit/looks {
+		return failure
+	}
+	r.asked = now
 	if !r.client.works(ctx, failure) {
 		r.since = time.Time{}
 		return failure
 	}
 	if r.since.IsZero() {
-		r.since = time.Now()
+		r.since = now
 	}
-	if refused := time.Since(r.since); refused >= r.limit {
+	if refused := now.Sub(r.since); refused >= r.limit {
 		return &RefusedError{For: refused, Err: failure}
 	}
 	return failure
