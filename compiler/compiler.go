@@ -56,6 +56,9 @@ type Compiler struct {
 	// HostPaths are folders of the machine that trusted pipelines may bind, themselves and what is
 	// below.
 	HostPaths []string
+	// SharedPaths are host paths whose volumes all trusted repositories share, themselves and what
+	// is below. The volume of any other path is a repository's own.
+	SharedPaths []string
 	// Networks are joined by every step besides the network of its run.
 	Networks []string
 	// NetworkOptions are options of the run's bridge, such as com.docker.network.driver.mtu.
@@ -149,6 +152,9 @@ func cacheScope(a Args) string {
 	}
 	return a.Repo.Slug
 }
+
+// fromFork reports whether the build is of a pull request from a fork of the repository.
+func fromFork(a Args) bool { return a.Build.Fork != "" && a.Build.Fork != a.Repo.Slug }
 
 func (c *Compiler) newID() string {
 	if c.ID != nil {

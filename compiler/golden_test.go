@@ -125,6 +125,11 @@ var setups = map[string]func(*Compiler, *Args){
 			{Source: "shared-cache", Target: "/cache/"},
 		}
 	},
+	"volumes_shared": func(c *Compiler, _ *Args) { c.SharedPaths = []string{"/cache"} },
+	"volumes_fork": func(c *Compiler, a *Args) {
+		c.SharedPaths = []string{"/cache"}
+		a.Build.Event, a.Build.Fork = "pull_request", "mallory/hello"
+	},
 	"volumes_host_paths": func(c *Compiler, _ *Args) { c.HostPaths = []string{"/srv/data", "/opt/"} },
 	"networks_operator": func(c *Compiler, _ *Args) {
 		c.Networks = []string{"proxy-net"}

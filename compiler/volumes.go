@@ -175,9 +175,22 @@ func (b *builder) setHostVolume(out *spec.Volume, hostPath string) error {
 		return fmt.Errorf("host.path: %q can't be mounted: write temp: {} for a volume of the pipeline, or a path "+
 			"such as /cache/NAME for one that is kept", hostPath)
 	default:
-		out.Kind, out.Path, out.ID = spec.VolumePersistent, clean, persistentID(clean)
+		out.Kind, out.Path, out.Owner = spec.VolumePersistent, clean, b.ownerOf(hostPath)
+		out.ID = persistentID(out.Owner, clean)
 	}
 	return nil
+}
+
+// ownerOf is whose stages have the volume of a host path. What the stages of a fork's pull request
+// write is never read by those of the repository: anybody may open one.
+func (b *builder) ownerOf(hostPath string) string {
+	switch {
+	case fromFork(b.args):
+		return b.args.Repo.Slug + " (forks)"
+	case resource.HostPathAllowed(hostPath, b.SharedPaths):
+		return ""
+	}
+	return b.args.Repo.Slug
 }
 
 // rootOf is the operator's folder that a host path is in.
@@ -190,9 +203,9 @@ func (b *builder) rootOf(hostPath string) string {
 	return ""
 }
 
-// persistentID names the volume that stands for a path: the same for every build, readable, and
-// different for paths that read alike.
-func persistentID(clean string) string {
+// persistentID names the volume that stands for a path: the same for every build of its owner,
+// readable, and different for paths that read alike.
+func persistentID(owner, clean string) string {
 	readable := strings.Map(func(r rune) rune {
 		switch {
 		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', r == '.', r == '_', r == '-':
@@ -200,7 +213,7 @@ func persistentID(clean string) string {
 		}
 		return '-'
 	}, strings.Trim(clean, "/"))
-	sum := sha256.Sum256([]byte(clean))
+	sum := sha256.Sum256([]byte(owner + "\x00" + clean))
 	return fmt.Sprintf("drone-cache-%.32s-%s", readable, hex.EncodeToString(sum[:6]))
 }
 

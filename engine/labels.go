@@ -19,7 +19,7 @@ func (d *Docker) labels(s *spec.Spec, sets ...map[string]string) map[string]stri
 
 // persistentLabels are those of a volume that no Destroy may take.
 func (d *Docker) persistentLabels(v *spec.Volume) map[string]string {
-	out := map[string]string{spec.LabelPersistent: v.Path}
+	out := map[string]string{spec.LabelPersistent: v.Path, spec.LabelOwner: v.Owner}
 	if d.opts.RunnerName != "" {
 		out[spec.LabelRunner] = d.opts.RunnerName
 	}

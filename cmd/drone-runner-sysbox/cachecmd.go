@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,7 +65,7 @@ func newCacheRemove() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm PATH|NAME...",
 		Short: "Removes volumes that are kept from build to build",
-		Long: `Removes volumes that are kept from build to build, by the path that pipelines write or by the volume's name. One that a
+		Long: `Removes volumes that are kept from build to build, by the path that pipelines write (of every repository) or by the volume's name. One that a
 container uses stays, and is an error. The next build that wants the path begins with an empty volume.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -166,31 +167,37 @@ func listVolumes(out io.Writer, list []keptVolume, now time.Time) error {
 		}
 		_, _ = fmt.Fprintln(table, strings.Join(columns, "\t")) // Flush reports errors
 	}
-	row([]string{"PATH", "SIZE", "LAST USE", "USED BY", "VOLUME"}, "CELL")
+	row([]string{"PATH", "OF", "SIZE", "LAST USE", "USED BY", "VOLUME"}, "CELL")
 	for _, v := range list {
 		size := "unknown"
 		if v.Size >= 0 {
 			size = units.BytesSize(float64(v.Size))
 		}
-		row([]string{v.Path, size, ago(v.Used, now), strings.Join(v.Users, ", "), v.Name}, v.cell)
+		row([]string{v.Path, cmp.Or(v.Owner, "all trusted"), size, ago(v.Used, now), strings.Join(v.Users, ", "), v.Name}, v.cell)
 	}
 	return table.Flush()
 }
 
-// removeVolume removes the volume that has a path or a name, and reports whether there is one.
+// removeVolume removes the volumes that have a path, or the one of a name, and reports whether there
+// is one.
 func removeVolume(ctx context.Context, out io.Writer, client docker.APIClient, list []janitor.Volume, arg string) (found bool, err error) {
 	for _, v := range list {
 		if v.Path != arg && v.Path != strings.TrimRight(arg, "/") && v.Name != arg {
 			continue
 		}
+		found = true
 		if len(v.Users) > 0 {
-			return true, fmt.Errorf("remove %s: the containers %s use it; wait for their build's end, or cancel it", arg, strings.Join(v.Users, ", "))
+			err = errors.Join(err, fmt.Errorf("remove %s (%s): the containers %s use it; wait for their build's end, or cancel it",
+				v.Path, v.Name, strings.Join(v.Users, ", ")))
+			continue
 		}
-		if err := client.VolumeRemove(ctx, v.Name, false); err != nil {
-			return true, fmt.Errorf("remove %s: %w", arg, err)
+		if failure := client.VolumeRemove(ctx, v.Name, false); failure != nil {
+			err = errors.Join(err, fmt.Errorf("remove %s (%s): %w", v.Path, v.Name, failure))
+			continue
 		}
-		_, err := fmt.Fprintf(out, "removed %s (%s)\n", v.Path, v.Name)
-		return true, err
+		if _, failure := fmt.Fprintf(out, "removed %s (%s)\n", v.Path, v.Name); failure != nil {
+			return found, failure
+		}
 	}
-	return false, nil
+	return found, err
 }

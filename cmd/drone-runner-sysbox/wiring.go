@@ -219,6 +219,7 @@ func (w wiring) loader() *pipeline.Loader {
 			},
 			Volumes:        w.volumes(),
 			HostPaths:      cfg.Runner.HostPaths,
+			SharedPaths:    cfg.Runner.SharedPaths,
 			DockerPlugins:  slices.Concat(compiler.DefaultDockerPlugins(), cfg.Runner.DockerPlugins),
 			Networks:       cfg.Runner.Networks,
 			NetworkOptions: networkOptions(cfg.Runner.NetworkOpts, w.log),

@@ -29,6 +29,8 @@ var refused = map[string]struct{ untrusted, trusted []string }{
 	"privileged":         {untrusted: []string{"privileged"}},
 	"volumes_absent":     {untrusted: []string{"volumes[3].host.path", "volumes[6].host.path"}},
 	"volumes_host_paths": {untrusted: []string{"volumes[0].host.path", "volumes[1].host.path", "volumes[2].host.path", "volumes[3].host.path"}},
+	"volumes_fork":       {untrusted: []string{"volumes[0].host.path"}},
+	"volumes_shared":     {untrusted: []string{"volumes[0].host.path", "volumes[1].host.path"}},
 	"volumes_persistent": {untrusted: []string{"volumes[0].host.path", "volumes[1].host.path", "volumes[2].host.path"}},
 	"volumes_socket":     {untrusted: []string{"privileged", "volumes[0].host.path", "volumes[1].host.path", "volumes[2].host.path", "volumes[3].host.path"}},
 	"volumes_socket_dir": {untrusted: []string{"volumes[0].host.path", "volumes[1].host.path"}},

@@ -165,15 +165,20 @@ func (l *loader) checkRunner(r *Runner) {
 			r.DockerPlugins[i] = reference.FamiliarName(ref)
 		}
 	}
-	for i, p := range r.HostPaths {
+	l.checkPaths("DRONE_RUNNER_HOST_PATHS", r.HostPaths)
+	l.checkPaths("DRONE_RUNNER_SHARED_PATHS", r.SharedPaths)
+}
+
+// checkPaths cleans the absolute paths of a variable.
+func (l *loader) checkPaths(name string, paths []string) {
+	for i, p := range paths {
 		switch clean := path.Clean(p); {
 		case !path.IsAbs(p):
-			l.fail("DRONE_RUNNER_HOST_PATHS: %q is not an absolute path: write one such as /srv/cache", p)
+			l.fail("%s: %q is not an absolute path: write one such as /srv/cache", name, p)
 		case clean == "/":
-			l.fail("DRONE_RUNNER_HOST_PATHS: %q would open the whole file system to pipelines: name the folders "+
-				"that they may use", p)
+			l.fail("%s: %q stands for the whole file system: name the folders that pipelines may use or share", name, p)
 		default:
-			r.HostPaths[i] = clean
+			paths[i] = clean
 		}
 	}
 }

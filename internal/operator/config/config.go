@@ -125,6 +125,10 @@ type (
 		// created. A symbolic link is followed if it is relative and stays below. Any other `host`
 		// path is a named volume that is kept from build to build.
 		HostPaths []string `envconfig:"DRONE_RUNNER_HOST_PATHS"`
+		// SharedPaths are `host` paths, themselves and what is below, whose volumes all trusted
+		// repositories share, separated by commas. The volume of any other path is the repository's
+		// own, and pull requests from forks have one for themselves.
+		SharedPaths []string `envconfig:"DRONE_RUNNER_SHARED_PATHS"`
 		// Networks are Docker networks that every step joins besides its pipeline's own, separated
 		// by commas.
 		Networks []string `envconfig:"DRONE_RUNNER_NETWORKS"`

@@ -13,4 +13,6 @@ const (
 	// LabelPersistent carries the pipeline's path on a volume that outlives its runs. Such a volume
 	// never carries LabelSpec.
 	LabelPersistent = "io.drone-runner-sysbox.persistent"
+	// LabelOwner carries Volume.Owner on such a volume.
+	LabelOwner = "io.drone-runner-sysbox.owner"
 )

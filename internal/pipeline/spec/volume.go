@@ -11,8 +11,8 @@ const (
 	// VolumeMemory is the same in memory: one tmpfs that the steps share, of SizeLimit bytes (0: no
 	// limit of its own).
 	VolumeMemory VolumeKind = "memory"
-	// VolumePersistent is a named volume that outlives the run, the same for every run that gives
-	// the same path: a cache.
+	// VolumePersistent is a named volume that outlives the run, the same for every run of its owner
+	// that gives the same path: a cache.
 	VolumePersistent VolumeKind = "persistent"
 	// VolumeBind is a folder or file of the machine that the daemon runs on: only what the operator
 	// allowed.
@@ -40,6 +40,9 @@ type Volume struct {
 	Kind VolumeKind `json:"kind"`
 	// Path is the source of a bind; for a persistent volume the path that the pipeline wrote.
 	Path string `json:"path,omitempty"`
+	// Owner of a persistent volume is whose runs have it: a repository, or the pull requests from
+	// its forks. Empty: all trusted repositories share it.
+	Owner string `json:"owner,omitempty"`
 	// Root of a bind that the pipeline asks for is the folder that it must stay in, symbolic links
 	// followed; Path is that folder or below. The operator's own binds have none.
 	Root string `json:"root,omitempty"`

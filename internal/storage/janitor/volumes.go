@@ -24,6 +24,8 @@ import (
 type Volume struct {
 	// Name is the daemon's, Path what pipelines write.
 	Name, Path string
+	// Owner is whose builds have it, as spec.Volume has it.
+	Owner string
 	// Size in bytes; -1 if nobody can tell.
 	Size int64
 	// Used is when a build last had it; when it was made if nobody has noted that, and zero if not
@@ -50,7 +52,7 @@ func Volumes(ctx context.Context, c client.APIClient, ledger *cache.Ledger) ([]V
 		if path == "" {
 			continue
 		}
-		out = append(out, Volume{Name: v.Name, Path: path, Size: volumeSize(v), Used: volumeUse(v, ledger), Users: users[v.Name]})
+		out = append(out, Volume{Name: v.Name, Path: path, Owner: v.Labels[spec.LabelOwner], Size: volumeSize(v), Used: volumeUse(v, ledger), Users: users[v.Name]})
 	}
 	slices.SortStableFunc(out, func(a, b Volume) int { return a.Used.Compare(b.Used) })
 	return out, nil
