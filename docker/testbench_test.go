@@ -172,19 +172,25 @@ func (s system) load(t testing.TB, names ...string) {
 	}
 }
 
-// empty checks that no build has left anything in the daemon inside.
+// empty checks that no build leaves anything in the daemon inside.
 func (s system) empty(t testing.TB) {
 	t.Helper()
-	const label = "label=io.drone"
-	for what, left := range map[string]string{
-		"containers": s.exec(t, "docker", "ps", "-aq", "--filter", label),
-		"networks":   s.exec(t, "docker", "network", "ls", "-q", "--filter", label),
-		"volumes":    s.exec(t, "docker", "volume", "ls", "-q", "--filter", label),
-	} {
-		if left != "" {
-			t.Errorf("%s are left: %s", what, left)
+	const label = " --filter label=io.drone"
+	s.vanishes(t, "docker ps -aq"+label+"; docker network ls -q"+label+"; docker volume ls -q"+label)
+}
+
+// vanishes checks that what a shell command lists goes away: the server is told of a stage's end
+// while its clean-up goes on.
+func (s system) vanishes(t testing.TB, list string) {
+	t.Helper()
+	const patience = 30 * time.Second
+	var left string
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(200 * time.Millisecond) {
+		if left = s.exec(t, "sh", "-c", list); left == "" {
+			return
 		}
 	}
+	t.Errorf("%s lists, %s after the end: %s", list, patience, left)
 }
 
 // checks runs doctor by a command that ends in "doctor --json" and reads what it found, by name.

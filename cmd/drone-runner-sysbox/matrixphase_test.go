@@ -33,7 +33,11 @@ func phases() []phase {
 		}},
 		{name: "pull", park: func(t testing.TB, w *world) (int64, func()) {
 			id := w.enqueue(rpctest.Build{YAML: "kind: pipeline\nclone: {disable: true}\nsteps: [{name: a, image: IMAGE, commands: [echo one]}, {name: b, pull: always, image: '" + w.registry.image + "', commands: ['true']}]\n"})
-			return id, func() { meet(t, w, "a pull", w.registry.met) }
+			return id, func() {
+				meet(t, w, "a pull", w.registry.met)
+				// The image is fetched while the step before runs.
+				eventually(t, "the end of the step before", func() bool { return w.server.Result(id).Step("a").Status == drone.StatusPassing })
+			}
 		}, printed: map[string][]string{"a": {"one"}}},
 		{name: "step", park: func(t testing.TB, w *world) (int64, func()) {
 			// With a docker socket, so that there is a guard to clean up.
