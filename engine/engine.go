@@ -148,7 +148,7 @@ func Connect(ctx context.Context) (*client.Client, error) {
 // run is what the engine remembers of a spec between Setup and Destroy.
 type run struct {
 	// ctx is that of calls that create objects; giveUp ends it.
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // it spans the calls of a stage, and ends before them
 	giveUp context.CancelFunc
 
 	mu       sync.Mutex

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -68,6 +69,10 @@ func (s *spool) end() {
 	s.more.Signal()
 }
 
+// errSpent says that a spool has ended and is empty. It isn't io.EOF, which a file that was cut short
+// gives.
+var errSpent = errors.New("the spool has ended")
+
 // copyTo writes everything to w, and returns when the spool has ended and is empty, or when w
 // fails: what is written from then on is thrown away, for whoever writes must not jam.
 func (s *spool) copyTo(w io.Writer) error {
@@ -75,7 +80,7 @@ func (s *spool) copyTo(w io.Writer) error {
 	buffer := make([]byte, 0, 32<<10)
 	for {
 		chunk, err := s.next(buffer)
-		if err == io.EOF {
+		if errors.Is(err, errSpent) {
 			return nil
 		}
 		if err != nil {
@@ -127,7 +132,7 @@ func (s *spool) next(buffer []byte) ([]byte, error) {
 		}
 		return out[:n], nil
 	}
-	return nil, io.EOF
+	return nil, errSpent
 }
 
 // unnamedFile is a temporary file that goes when it is closed, however the process ends.

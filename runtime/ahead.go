@@ -18,7 +18,7 @@ const fetchers = 3
 type ahead struct {
 	run *stageRun
 	// succeeding ends when no step runs any more that runs in success alone.
-	succeeding context.Context
+	succeeding context.Context //nolint:containedctx // a stage's state, which steps end
 	giveUp     context.CancelFunc
 	working    sync.WaitGroup
 	end        context.CancelFunc

@@ -150,11 +150,11 @@ type stageRun struct {
 	hasBuild bool
 	failed   func(step, why string)
 	// ctx is over when the stage is to stop; cancel ends it. reportCtx is the same and never over.
-	ctx       context.Context
+	ctx       context.Context //nolint:containedctx // the stage's life
 	cancel    context.CancelCauseFunc
-	reportCtx context.Context
+	reportCtx context.Context //nolint:containedctx // as ctx
 	// detachedCtx is over when detached steps are to stop: with ctx, or when the others have ended.
-	detachedCtx context.Context
+	detachedCtx context.Context //nolint:containedctx // as ctx
 	detached    sync.WaitGroup
 	warnings    warnings
 	ahead       *ahead

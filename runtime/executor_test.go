@@ -307,7 +307,7 @@ func TestExecutor(t *testing.T) {
 // step failed is in each log once, and in none where the reporter shows all of them in one place.
 func TestExecutorDetachedFailures(t *testing.T) {
 	run := func(t *testing.T, failed func(step, why string)) *recorder {
-		e := enginetest.New(t).Script("gone", enginetest.Script{PrepareErr: noSuchImage}).Script("dies", enginetest.Script{RunErr: noProgram})
+		e := enginetest.New(t).Script("gone", enginetest.Script{PrepareErr: errNoSuchImage}).Script("dies", enginetest.Script{RunErr: errNoProgram})
 		reports := newRecorder(t)
 		steps := chain(step("gone", service), step("dies", detach), step("a", notes("hello")))
 		job := Job{Spec: specOf(steps...), Stage: &drone.Stage{ID: 1}, Reporter: reports, DetachedFailed: failed}
@@ -319,7 +319,7 @@ func TestExecutorDetachedFailures(t *testing.T) {
 	t.Run("logs apart", func(t *testing.T) {
 		reports := run(t, nil)
 		for _, name := range []string{"gone", "a"} {
-			if text := reports.text(name); strings.Count(text, noSuchImage.Error()) != 1 {
+			if text := reports.text(name); strings.Count(text, errNoSuchImage.Error()) != 1 {
 				t.Errorf("the log of %q: %q", name, text)
 			}
 		}
@@ -332,11 +332,11 @@ func TestExecutorDetachedFailures(t *testing.T) {
 			defer mu.Unlock()
 			got[step] = why
 		})
-		if diff := cmp.Diff(map[string]string{"gone": noSuchImage.Error(), "dies": noProgram.Error()}, got); diff != "" {
+		if diff := cmp.Diff(map[string]string{"gone": errNoSuchImage.Error(), "dies": errNoProgram.Error()}, got); diff != "" {
 			t.Error(diff)
 		}
 		for _, name := range []string{"gone", "dies", "a"} {
-			if text := reports.text(name); strings.Contains(text, noSuchImage.Error()) || strings.Contains(text, noProgram.Error()) {
+			if text := reports.text(name); strings.Contains(text, errNoSuchImage.Error()) || strings.Contains(text, errNoProgram.Error()) {
 				t.Errorf("the log of %q: %q", name, text)
 			}
 		}
@@ -347,8 +347,8 @@ func TestExecutorDetachedFailures(t *testing.T) {
 }
 
 var (
-	noSuchImage = errors.New("pull image: it is not there")
-	noProgram   = errors.New("there is no such program")
+	errNoSuchImage = errors.New("pull image: it is not there")
+	errNoProgram   = errors.New("there is no such program")
 )
 
 func TestExecutorReporterPanics(t *testing.T) {

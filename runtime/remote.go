@@ -49,7 +49,7 @@ type Remote struct {
 	entry *journal.Entry
 
 	// ctx is that of all deliveries but Begin; cancel gives up what isn't delivered.
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // deliveries outlive the calls that ask for them
 	cancel context.CancelFunc
 
 	mu       sync.Mutex

@@ -143,7 +143,7 @@ type life struct {
 	log       logrus.FieldLogger
 	stage     drone.Stage
 	entry     *journal.Entry
-	reportCtx context.Context
+	reportCtx context.Context //nolint:containedctx // the stage's life, and what follows it
 	// cancel ends the life's context for a cause.
 	cancel context.CancelCauseFunc
 	// free gives the slot back.

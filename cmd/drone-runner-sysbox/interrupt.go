@@ -73,7 +73,7 @@ func bySignal(ctx context.Context) *signalError {
 // hasty is an engine that stops cleaning up when hurry ends.
 type hasty struct {
 	runtime.Engine
-	hurry context.Context
+	hurry context.Context //nolint:containedctx // a signal to all calls, the context of none
 }
 
 // Destroy is the engine's, cut short by hurry.

@@ -268,7 +268,7 @@ func (e *Engine) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step, out
 		panic(script.PreparePanic)
 	}
 	if script.PrepareOutput != "" {
-		io.WriteString(output, script.PrepareOutput)
+		_, _ = io.WriteString(output, script.PrepareOutput)
 	}
 	if err := wait(ctx, script.PrepareDelay); err != nil {
 		return nil, fmt.Errorf("create container %q: %w", step.Name, err)
@@ -344,7 +344,7 @@ func (c *container) Run(ctx context.Context, output io.Writer, started func()) (
 		started()
 	}
 	for _, chunk := range c.script.Output {
-		io.WriteString(output, chunk)
+		_, _ = io.WriteString(output, chunk)
 	}
 	if c.script.RunPanic != nil {
 		panic(c.script.RunPanic)
@@ -352,7 +352,7 @@ func (c *container) Run(ctx context.Context, output io.Writer, started func()) (
 	err := c.work(ctx, output)
 	if ctx.Err() != nil && err != nil {
 		time.Sleep(c.script.StopDelay)
-		io.WriteString(output, c.script.StopOutput)
+		_, _ = io.WriteString(output, c.script.StopOutput)
 	}
 	if err != nil {
 		return spec.Exit{}, err

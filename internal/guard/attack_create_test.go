@@ -265,7 +265,7 @@ func TestAttackTamed(t *testing.T) {
 			PublishAllPorts                         bool
 			RestartPolicy                           struct{ Name string }
 			Memory, MemorySwap, NanoCpus, PidsLimit int64
-			CpuQuota, ShmSize                       int64
+			CpuQuota, ShmSize                       int64 //nolint:revive // the API's name
 			Ulimits                                 []struct{ Hard, Soft int64 }
 			NetworkMode                             string
 			ExtraHosts, CapAdd                      []string

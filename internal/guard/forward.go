@@ -84,13 +84,13 @@ func (c *call) answerBytes(status int, b []byte) {
 	_, _ = c.w.Write(b) // a client that has gone needs no answer
 }
 
-// answerJSON answers with v.
-func (c *call) answerJSON(status int, v any) error {
+// answerJSON answers 200 with v.
+func (c *call) answerJSON(v any) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
-	c.answerBytes(status, append(b, '\n'))
+	c.answerBytes(http.StatusOK, append(b, '\n'))
 	return nil
 }
 

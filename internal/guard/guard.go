@@ -119,7 +119,8 @@ type Guard struct {
 	kit    *buildkit.Proxy
 	lock   keyedLocks
 
-	base   context.Context // ends with Close; the parent of every request's
+	// base ends with Close; it is the parent of every request's.
+	base   context.Context //nolint:containedctx // the guard's own life
 	cancel context.CancelFunc
 
 	mu       sync.Mutex

@@ -141,7 +141,7 @@ func createNetwork(ctx context.Context, c *call) error {
 	}
 	req.Name = real
 	check := true
-	//lint:ignore SA1019 daemons before API 1.44 would make a second network of the name
+	//nolint:staticcheck // SA1019: daemons before API 1.44 would make a second network of the name
 	req.CheckDuplicate = &check
 	body, length, err := dockerd.JSONBody(req)
 	if err != nil {

@@ -84,13 +84,13 @@ func pruneContainers(ctx context.Context, c *call) error {
 			report.SpaceReclaimed += uint64(max(o.SizeRw, 0))
 		}
 	}
-	return c.answerJSON(http.StatusOK, report)
+	return c.answerJSON(report)
 }
 
 // pruneNothing answers as if nothing was to be pruned: caches are shared, and the runner keeps them
 // within bounds.
 func pruneNothing(list string) handler {
 	return func(_ context.Context, c *call) error {
-		return c.answerJSON(http.StatusOK, map[string]any{list: []string{}, "SpaceReclaimed": 0})
+		return c.answerJSON(map[string]any{list: []string{}, "SpaceReclaimed": 0})
 	}
 }

@@ -316,5 +316,5 @@ func (g *Guard) foreign(ctx context.Context, platform string) (bool, error) {
 			arch = to
 		}
 	}
-	return os != v.Os || arch != v.Arch || variant != "" && !(arch == "arm64" && variant == "v8"), nil
+	return os != v.Os || arch != v.Arch || variant != "" && (arch != "arm64" || variant != "v8"), nil
 }

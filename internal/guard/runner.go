@@ -3,7 +3,7 @@ package guard
 import (
 	"context"
 	"errors"
-	stdlog "log"
+	stdlog "log" //nolint:depguard // net/http's servers and proxies take no other logger
 	"strings"
 
 	"github.com/docker/docker/api/types/registry"

@@ -117,7 +117,7 @@ func deleteImage(ctx context.Context, c *call) error {
 		c.g.images.forget(found.id)
 		answer = append(answer, deleted{Deleted: found.id})
 	}
-	return c.answerJSON(http.StatusOK, answer)
+	return c.answerJSON(answer)
 }
 
 // namesShared reports whether a client means an image by a shared name of it.
@@ -161,7 +161,7 @@ func (c *call) removeShared(ctx context.Context, found imageFound) error {
 		c.g.images.forget(found.id)
 		answer = append(answer, deleted{Deleted: found.id})
 	}
-	return c.answerJSON(http.StatusOK, answer)
+	return c.answerJSON(answer)
 }
 
 // unused is a conflict if a container of the client's was made from the image.
@@ -227,7 +227,7 @@ func pruneImages(ctx context.Context, c *call) error {
 		SpaceReclaimed uint64
 	}{ImagesDeleted: []deleted{}}
 	if mine.Contains("label!") || mine.Contains("until") { // all that could be meant is this stage's, and young
-		return c.answerJSON(http.StatusOK, result)
+		return c.answerJSON(result)
 	}
 	ctx, done, err := c.g.begin(ctx)
 	if err != nil {
@@ -258,7 +258,7 @@ func pruneImages(ctx context.Context, c *call) error {
 		c.g.images.forget(i.ID)
 		result.ImagesDeleted = append(append(result.ImagesDeleted, gone...), deleted{Deleted: i.ID})
 	}
-	return c.answerJSON(http.StatusOK, result)
+	return c.answerJSON(result)
 }
 
 // commit makes an image of one of the client's containers.

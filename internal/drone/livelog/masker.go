@@ -1,6 +1,7 @@
 package livelog
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,7 +83,7 @@ func (m *masker) Write(p []byte) (int, error) {
 // close the writer below. A second call does nothing.
 func (m *masker) Close() error {
 	if m.err != nil {
-		if m.err == errMaskerClosed {
+		if errors.Is(m.err, errMaskerClosed) {
 			return nil
 		}
 		return m.err

@@ -41,7 +41,7 @@ type (
 		lastTry  time.Duration
 
 		// ctx is Send's, and cancel ends it.
-		ctx    context.Context
+		ctx    context.Context //nolint:containedctx // the sender's goroutine lives as long as it
 		cancel context.CancelCauseFunc
 		// written has a token when there may be something to send; closing is closed when nothing
 		// follows; done when the goroutine has ended.

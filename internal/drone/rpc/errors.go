@@ -71,13 +71,13 @@ func (e *StatusError) Error() string {
 		answered += ": " + e.Message
 	}
 	switch {
-	case e.kind == ErrUnauthorized:
+	case errors.Is(e.kind, ErrUnauthorized):
 		return fmt.Sprintf("%s: %v: %s; set it to the DRONE_RPC_SECRET of the server", e.Call, ErrUnauthorized, answered)
 	case e.Location != "":
 		return fmt.Sprintf("%s: %s answered %s and points to %s; %s", e.Call, e.Server, status, e.Location, e.redirectAdvice())
-	case e.kind == ErrNotFound && e.Status == http.StatusNotFound:
+	case errors.Is(e.kind, ErrNotFound) && e.Status == http.StatusNotFound:
 		return fmt.Sprintf("%s: %s; see that DRONE_RPC_HOST is a Drone server", e.Call, answered)
-	case e.kind == ErrTooLarge:
+	case errors.Is(e.kind, ErrTooLarge):
 		return fmt.Sprintf("%s: %s; raise the limit of the proxy before the server, or of the store behind it, or lower DRONE_RUNNER_LOG_LIMIT", e.Call, answered)
 	}
 	return e.Call + ": " + answered
@@ -227,7 +227,7 @@ func retryable(err error) bool {
 		}
 		// A duplicate of something else than what the call brings is the server's trouble of the
 		// moment.
-		return status.Status >= 500 && (status.kind == nil || status.kind == errDuplicate)
+		return status.Status >= 500 && (status.kind == nil || errors.Is(status.kind, errDuplicate))
 	case errors.As(err, &bad):
 		return !bad.final
 	}

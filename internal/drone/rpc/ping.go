@@ -7,7 +7,7 @@ import (
 
 // Ping asks whether the server answers and knows the secret. It isn't repeated inside. The
 // machine's name isn't sent: the server has no use for it.
-func (c *Client) Ping(ctx context.Context, machine string) error {
+func (c *Client) Ping(ctx context.Context, _ string) error {
 	_, err := c.attempt(ctx, call{name: "ping", method: http.MethodPost, path: "/ping"})
 	return err
 }

@@ -82,7 +82,7 @@ func (c *Client) works(ctx context.Context, failure error) bool {
 	}
 	_, err := c.attempt(ctx, call{name: "see whether the server works", method: http.MethodGet, path: "/stage/0"})
 	var status *StatusError
-	return err == nil || errors.As(err, &status) && status.kind == ErrNotFound && status.Status != http.StatusNotFound
+	return err == nil || errors.As(err, &status) && errors.Is(status.kind, ErrNotFound) && status.Status != http.StatusNotFound
 }
 
 // isStatus reports whether the failure is an answer.

@@ -49,7 +49,8 @@ func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (o
 		if !retryable(err) || k.keepsFirst && errors.Is(err, errDuplicate) {
 			return struct{}{}, backoff.Permanent(err)
 		}
-		if last = refused.judge(ctx, err); last != err {
+		last = refused.judge(ctx, err)
+		if gaveUp := (*RefusedError)(nil); errors.As(last, &gaveUp) {
 			return struct{}{}, backoff.Permanent(last)
 		}
 		if errors.As(err, &status) && status.after > 0 {

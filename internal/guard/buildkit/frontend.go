@@ -124,7 +124,7 @@ func (p *Proxy) judgeAttr(ctx context.Context, key, value string) (string, error
 		if err := json.Unmarshal([]byte(value), &entries); err != nil {
 			return "", apierror.BadRequest("cache-imports: %v", err)
 		}
-		return value, p.cache(ctx, entries)
+		return value, p.cache(entries)
 	}
 	switch {
 	case strings.HasPrefix(key, "local-sessionid:"):

@@ -143,6 +143,7 @@ func statusResponse(c *call, b []byte) ([]byte, error) {
 	return encodeMessage(&m)
 }
 
+// ShowStatus replaces the daemon's names in a build's progress by those that the client knows.
 func (p *Proxy) ShowStatus(m *controlapi.StatusResponse) {
 	for _, v := range m.Vertexes {
 		v.Name, v.Error = p.options.Names.Unscope(v.Name), p.options.Names.Unscope(v.Error)

@@ -71,7 +71,7 @@ func (p *Proxy) solve(ctx context.Context, m *controlapi.SolveRequest) error {
 	}
 	m.FrontendAttrs = p.scoped(m.Frontend, m.FrontendAttrs)
 	if m.Cache != nil {
-		if err := p.cache(ctx, append(slices.Clone(m.Cache.Exports), m.Cache.Imports...)); err != nil {
+		if err := p.cache(append(slices.Clone(m.Cache.Exports), m.Cache.Imports...)); err != nil {
 			return err
 		}
 		m.Cache.Imports, m.Cache.ImportRefsDeprecated = nil, nil
@@ -114,10 +114,11 @@ func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) er
 	if m.SourcePolicy == nil {
 		m.SourcePolicy = &policyapi.Policy{Version: 1}
 	}
-	rule := func(action policyapi.PolicyAction, match policyapi.MatchType, identifier string) *policyapi.Rule {
+	// Not EXACT: of that BuildKit makes no other name.
+	rule := func(action policyapi.PolicyAction, identifier string) *policyapi.Rule {
 		r := &policyapi.Rule{
 			Action:   action,
-			Selector: &policyapi.Selector{Identifier: image + identifier, MatchType: match},
+			Selector: &policyapi.Selector{Identifier: image + identifier, MatchType: policyapi.MatchType_WILDCARD},
 		}
 		m.SourcePolicy.Rules = append(m.SourcePolicy.Rules, r)
 		return r
@@ -129,10 +130,8 @@ func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) er
 		}
 		for _, private := range own {
 			if !p.options.Names.Tags.Anonymous(private) {
-				// Not EXACT: of that BuildKit makes no other name.
 				r := rule(
 					policyapi.PolicyAction_CONVERT,
-					policyapi.MatchType_WILDCARD,
 					names.Canonical(p.options.Names.Tags.ShowName(private)),
 				)
 				r.Updates = &policyapi.Update{Identifier: image + private}
@@ -144,11 +143,11 @@ func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) er
 		return err
 	}
 	for _, name := range held {
-		rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, name)
+		rule(policyapi.PolicyAction_DENY, name)
 	}
 	// The last rule that fits wins: no stage's own names, but this one's.
-	rule(policyapi.PolicyAction_DENY, policyapi.MatchType_WILDCARD, "*"+names.TagSpace+"/*")
-	rule(policyapi.PolicyAction_ALLOW, policyapi.MatchType_WILDCARD, p.options.Names.Tags.Domain+"/*")
+	rule(policyapi.PolicyAction_DENY, "*"+names.TagSpace+"/*")
+	rule(policyapi.PolicyAction_ALLOW, p.options.Names.Tags.Domain+"/*")
 	return nil
 }
 
@@ -158,7 +157,7 @@ func (p *Proxy) sourcePolicy(ctx context.Context, m *controlapi.SolveRequest) er
 // in the cache of all stages.
 var cacheTypes = []string{"inline", "registry", "local"}
 
-func (p *Proxy) cache(ctx context.Context, entries []*controlapi.CacheOptionsEntry) error {
+func (p *Proxy) cache(entries []*controlapi.CacheOptionsEntry) error {
 	for _, e := range entries {
 		if e == nil || !slices.Contains(cacheTypes, e.Type) {
 			return apierror.Refuse(

@@ -45,6 +45,7 @@ type Daemon struct {
 // BufferSize is how much a stream moves at a time.
 const BufferSize = 128 << 10
 
+// New returns the daemon behind the socket. It speaks to it in the versions of the range.
 func New(socket string, speaks apiversion.Range) *Daemon {
 	u := &Daemon{socket: socket, speaks: speaks, quiets: semaphore.NewWeighted(mostQuiet)}
 	u.calls, u.streams = u.transport(128, 8<<10), u.transport(4, BufferSize)
@@ -197,6 +198,7 @@ func (u *Daemon) Raw(ctx context.Context, out Request) ([]byte, error) {
 	return ReadAll(resp.Body)
 }
 
+// JSONHeader returns the header of a JSON body.
 func JSONHeader() http.Header { return http.Header{"Content-Type": {"application/json"}} }
 
 // errorLimit bounds the text of an error.

@@ -30,17 +30,20 @@ func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error
 	if resp.StatusCode != http.StatusOK {
 		return "", "", AnswerError(resp)
 	}
-	var v struct{ ApiVersion, MinAPIVersion string }
+	var v struct {
+		APIVersion    string `json:"ApiVersion"`
+		MinAPIVersion string
+	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, errorLimit)).Decode(&v); err != nil {
 		return "", "", fmt.Errorf("read the docker daemon's version: %w", err)
 	}
-	if _, ok := apiversion.Minor(v.ApiVersion); !ok {
+	if _, ok := apiversion.Minor(v.APIVersion); !ok {
 		return "", "", fmt.Errorf(
 			"the docker daemon says that its API version is %q, which this guard doesn't know",
-			v.ApiVersion,
+			v.APIVersion,
 		)
 	}
-	newest, oldest = v.ApiVersion, v.MinAPIVersion
+	newest, oldest = v.APIVersion, v.MinAPIVersion
 	if apiversion.AtLeast(newest, u.speaks.Newest) {
 		newest = u.speaks.Newest
 	}
@@ -51,7 +54,7 @@ func (u *Daemon) Versions(ctx context.Context) (newest, oldest string, err error
 		return "", "", fmt.Errorf(
 			"the docker daemon speaks the versions %s to %s of its API, and this guard knows %s to %s: use a docker daemon and a runner of about the same age",
 			v.MinAPIVersion,
-			v.ApiVersion,
+			v.APIVersion,
 			u.speaks.Oldest,
 			u.speaks.Newest,
 		)

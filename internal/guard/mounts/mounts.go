@@ -48,9 +48,12 @@ func New(dir, daemon string) *Points { return &Points{dir: dir, daemon: daemon} 
 const maxFolders = 1024
 
 var (
+	// ErrUnavailable says that the runner has no folder for mount points, or may not mount.
 	ErrUnavailable = errors.New("this runner can't mount a part of a volume")
-	errEnded       = errors.New("the guard is closed: its stage has ended")
-	ErrLeadsOut    = errors.New("it leads out of the volume")
+	// ErrLeadsOut says that a link or ".." of the path leaves the volume.
+	ErrLeadsOut = errors.New("it leads out of the volume")
+
+	errEnded = errors.New("the guard is closed: its stage has ended")
 )
 
 // Add mounts what is at rel below root, and is the path of the mount point. create makes missing

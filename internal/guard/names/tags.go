@@ -54,6 +54,7 @@ const None = "<none>"
 
 var plainLabel = regexp.MustCompile(`^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$`)
 
+// NewTags returns the names of the images of the stage with the id.
 func NewTags(id string) Tags {
 	host := id
 	if !plainLabel.MatchString(id) || id == "cache" {
@@ -107,6 +108,7 @@ func (t Tags) Private(ref reference.Named) (string, error) {
 	return s, nil
 }
 
+// Repository returns the stage's own repository for the reference's.
 func (t Tags) Repository(ref reference.Named) string {
 	return t.Domain + "/" + encodeDomain(reference.Domain(ref)) + "/" + reference.Path(ref)
 }

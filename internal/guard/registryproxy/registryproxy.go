@@ -14,7 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log"
+	"log" //nolint:depguard // net/http's servers and proxies take no other logger
 	"net"
 	"net/http"
 	"net/http/httputil"

@@ -33,15 +33,16 @@ const (
 
 // Match reports whether the pattern matches the whole name. A malformed pattern matches nothing.
 func Match(pattern, name string) bool {
-	matched, _ := match(pattern, name, maxWork)
+	matched, _ := match(pattern, name)
 	return matched
 }
 
-// match returns the work that was left of the budget as well; 0 says that the match was given up.
-func match(pattern, name string, budget int) (matched bool, left int) {
+// match returns the work that was left of maxWork as well; 0 says that the match was given up.
+func match(pattern, name string) (matched bool, left int) {
 	if len(pattern) > MaxPattern {
 		return false, 0
 	}
+	budget := maxWork
 	m := &paths{patterns: split(pattern, '/'), names: split(name, '/'), work: &budget}
 	if len(m.patterns)*len(m.names) > maxWork {
 		return false, 0

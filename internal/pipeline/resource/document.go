@@ -90,13 +90,13 @@ func blank(text []byte) bool {
 
 // unreadable is the place in the document, and a description, of the first byte that YAML doesn't
 // allow, for which the YAML library knows no line. The description is empty if there is none.
-func (d document) unreadable() (Position, string) {
-	at := Position{Line: d.line + 1, Column: 1}
-	for i := 0; i < len(d.text); {
-		r, size := utf8.DecodeRune(d.text[i:])
+func (doc document) unreadable() (Position, string) {
+	at := Position{Line: doc.line + 1, Column: 1}
+	for i := 0; i < len(doc.text); {
+		r, size := utf8.DecodeRune(doc.text[i:])
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return at, fmt.Sprintf("byte %#02x is not UTF-8: save the file as UTF-8", d.text[i])
+			return at, fmt.Sprintf("byte %#02x is not UTF-8: save the file as UTF-8", doc.text[i])
 		case r < ' ' && r != '\t' && r != '\n' && r != '\r', r == 0x7F:
 			return at, fmt.Sprintf("control character %#02x is not allowed in YAML: remove it", r)
 		case r == '\n':

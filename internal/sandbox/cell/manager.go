@@ -76,7 +76,8 @@ type Manager struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry // by name
-	ctx     context.Context   // of the cells; nil before Run
+	// ctx is that of the cells; nil before Run.
+	ctx     context.Context //nolint:containedctx // cells outlive the call that starts them
 	running sync.WaitGroup
 }
 
