@@ -93,6 +93,7 @@ func (f *File) read(doc document, found *Collector) {
 	}
 	f.Others = append(f.Others, other)
 	if kind != "" {
+		misspelled(root, other, found)
 		return
 	}
 	if p := root.find("pipeline"); p != nil && p.shape == object {
@@ -104,6 +105,29 @@ func (f *File) read(doc document, found *Collector) {
 	add(Finding{Severity: Warning, Position: root.at, Key: "kind", Refused: true,
 		Message: "Drone's server refuses this: a document without kind, which is ignored here: write kind: " +
 			"pipeline if it is one"})
+}
+
+// misspelled warns of a document that nobody runs, and that looks as if it were meant to be run: its
+// kind or type is one of Drone's but for a slip. Drone takes both letter by letter.
+func misspelled(root *node, other Document, found *Collector) {
+	key, word, known := "kind", other.Kind, serverKinds
+	if other.Kind == KindPipeline {
+		key, word, known = "type", other.Type, runnerTypes
+	}
+	if slices.Contains(known, word) {
+		return
+	}
+	best := nearest(word, known)
+	if best == "" {
+		return
+	}
+	f := Finding{Severity: Warning, Position: root.at, Key: key,
+		Message: fmt.Sprintf("%q is nothing that Drone knows, and the document is ignored here: did you mean %s?", word, best)}
+	if key == "type" {
+		f.Pipeline = other.Name
+		f.Message = fmt.Sprintf("no runner of Drone takes a pipeline of type %q, and it is ignored here: did you mean %s?", word, best)
+	}
+	found.Add(f)
 }
 
 // twice warns of pipelines that have the name of another one. Those of other runners count: names

@@ -17,6 +17,12 @@ const (
 	TypeDocker   = "docker"
 )
 
+// serverKinds are the kinds of documents that Drone's server and its runners read.
+var serverKinds = []string{KindPipeline, manifest.KindSecret, manifest.KindSignature, "cron", "template"}
+
+// runnerTypes are the types of pipelines that Drone's runners take.
+var runnerTypes = []string{TypeDocker, "kubernetes", "exec", "ssh", "digitalocean", "macstadium", "vm", "aws"}
+
 type (
 	// File is a parsed .drone.yml: every document of it, in order.
 	File struct {
