@@ -72,7 +72,8 @@ type Compiler struct {
 	// goes with the run.
 	WorkspaceSource string
 
-	// RefusePrivileged has what asks for privilege refused in trusted repositories as well; otherwise it runs unprivileged there.
+	// RefusePrivileged has what asks for privilege refused in trusted repositories as well;
+	// otherwise it runs unprivileged there.
 	RefusePrivileged bool
 	// RunnerName is the value of the label io.drone.runner.
 	RunnerName string

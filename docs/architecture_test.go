@@ -165,7 +165,8 @@ func TestPointers(t *testing.T) {
 	}
 }
 
-// declares reports whether a Go file in a folder or below declares a name, as a method or at the top.
+// declares reports whether a Go file in a folder or below declares a name, as a method or at the
+// top.
 func declares(t *testing.T, folder, name string) bool {
 	t.Helper()
 	found := false

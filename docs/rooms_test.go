@@ -5,8 +5,8 @@ type room struct {
 	folder string
 	// is says what the package is, in less than a sentence.
 	is string
-	// may are the packages of ours that it imports. The test fails for one too many and for one that
-	// is no longer needed.
+	// may are the packages of ours that it imports. The test fails for one too many and for one
+	// that is no longer needed.
 	may []string
 	// docker lets it link what is heavy: the Docker client, BuildKit, gRPC and nftables.
 	docker bool

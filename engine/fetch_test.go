@@ -106,7 +106,8 @@ func TestPrepareJoinsFetch(t *testing.T) {
 		}
 	})
 	<-began
-	time.AfterFunc(200*time.Millisecond, func() { close(prepared) }) // the sooner, the less is joined; it passes either way
+	// the sooner, the less is joined; it passes either way
+	time.AfterFunc(200*time.Millisecond, func() { close(prepared) })
 	var out transcript
 	if _, err := b.engine.Prepare(t.Context(), b.spec, s, &out); err != nil {
 		t.Fatal(err)

@@ -31,8 +31,8 @@ type GuardOptions struct {
 	Dir string
 	// Limits bound every container that a step makes.
 	Limits guard.Limits
-	// Netns is the path of the network namespace that the daemon's networks are in, as of its call; it
-	// changes when the daemon is started anew. nil, and empty, are this process's own.
+	// Netns is the path of the network namespace that the daemon's networks are in, as of its call;
+	// it changes when the daemon is started anew. nil, and empty, are this process's own.
 	Netns func() string
 	// Reserved returns what no network of a stage may hide; nil: nothing.
 	Reserved func(context.Context) []guard.Reservation
@@ -163,8 +163,8 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 	return out, nil
 }
 
-// guardLimits are those of what steps start: in shortage of memory it is killed before the daemon, as
-// the steps are.
+// guardLimits are those of what steps start: in shortage of memory it is killed before the daemon,
+// as the steps are.
 func (d *Docker) guardLimits() guard.Limits {
 	l := d.opts.Guard.Limits
 	l.OOMScoreAdj = d.oomScore

@@ -77,7 +77,9 @@ func newWire(t *testing.T) (*wire, *client.Client) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		for _, conn := range w.conns {
-			_ = conn.Close() // the proxy may keep one whose other end is gone: the daemon doesn't end the stream of a container that never started
+			// the proxy may keep one whose other end is gone: the daemon doesn't end the stream of
+			// a container that never started
+			_ = conn.Close()
 		}
 	})
 	return w, c

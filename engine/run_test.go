@@ -127,7 +127,8 @@ func TestRunPassesEnvironmentUserAndFolder(t *testing.T) {
 
 func TestRunTellsOutOfMemory(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, engine.Options{Deadlines: engine.Deadlines{OOM: patience}}) // the daemon's news may be late by more than a build would wait
+	// the daemon's news may be late by more than a build would wait
+	b := newBench(t, engine.Options{Deadlines: engine.Deadlines{OOM: patience}})
 	b.setup()
 	limited := func(s *spec.Step) { s.Limits = spec.Limits{Memory: 16 << 20, MemorySwap: 16 << 20} }
 	for _, row := range []struct{ name, script string }{

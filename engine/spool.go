@@ -69,8 +69,8 @@ func (s *spool) end() {
 	s.more.Signal()
 }
 
-// errSpent says that a spool has ended and is empty. It isn't io.EOF, which a file that was cut short
-// gives.
+// errSpent says that a spool has ended and is empty. It isn't io.EOF, which a file that was cut
+// short gives.
 var errSpent = errors.New("the spool has ended")
 
 // copyTo writes everything to w, and returns when the spool has ended and is empty, or when w

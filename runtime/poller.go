@@ -38,8 +38,8 @@ type Poller struct {
 		// Request waits for a stage; (nil, nil) says that there was none.
 		Request(ctx context.Context, filter *client.Filter) (*drone.Stage, error)
 	}
-	// Wait returns when stages can be run here, before each poll; nil never waits. Its error ends Run as
-	// the end of poll does.
+	// Wait returns when stages can be run here, before each poll; nil never waits. Its error ends
+	// Run as the end of poll does.
 	Wait func(ctx context.Context) error
 	// Filter says what kind of stages this runner takes.
 	Filter *client.Filter

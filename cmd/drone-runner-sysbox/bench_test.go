@@ -19,8 +19,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// BenchmarkTenStepBuild takes a build of ten steps of `true` from the server's queue to its end, everything that a runner does included, against the same ten containers by
-// bare calls to the daemon right after it.
+// BenchmarkTenStepBuild takes a build of ten steps of `true` from the server's queue to its end,
+// everything that a runner does included, against the same ten containers by bare calls to the
+// daemon right after it.
 func BenchmarkTenStepBuild(b *testing.B) {
 	r := newRunner(b)
 	yaml := "kind: pipeline\nclone: {disable: true}\nsteps:\n"
@@ -45,7 +46,8 @@ func BenchmarkTenStepBuild(b *testing.B) {
 	b.ReportMetric(ours.Seconds()/bare.Seconds(), "build/bare")
 }
 
-// BenchmarkLongLogBuild runs a step that prints 200,000 lines, 50 MB, through the whole runner, and tells the runner's own memory at its highest.
+// BenchmarkLongLogBuild runs a step that prints 200,000 lines, 50 MB, through the whole runner, and
+// tells the runner's own memory at its highest.
 func BenchmarkLongLogBuild(b *testing.B) {
 	r := newRunner(b)
 	const yaml = `
@@ -68,7 +70,8 @@ steps:
 	b.ReportMetric(peak(b, r.cmd.Process.Pid), "peak-MB")
 }
 
-// BenchmarkServices takes builds of one and of five services and a step of `true` from the server's queue to their ends, in turns.
+// BenchmarkServices takes builds of one and of five services and a step of `true` from the server's
+// queue to their ends, in turns.
 func BenchmarkServices(b *testing.B) {
 	r := newRunner(b)
 	build := func(services int) time.Duration {
@@ -110,7 +113,8 @@ func peak(b *testing.B, pid int) float64 {
 	return kb / 1024
 }
 
-// bareContainers runs containers in series, on one network and with one volume, by as few calls as it takes.
+// bareContainers runs containers in series, on one network and with one volume, by as few calls as
+// it takes.
 func bareContainers(b *testing.B, image string, n int) {
 	b.Helper()
 	ctx := b.Context()

@@ -17,7 +17,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// The cache as an operator sees it: volumes by their paths, images that are there beforehand, and figures of both.
+// The cache as an operator sees it: volumes by their paths, images that are there beforehand, and
+// figures of both.
 func TestCacheOfARunner(t *testing.T) {
 	t.Parallel()
 	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())

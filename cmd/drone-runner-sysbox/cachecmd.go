@@ -178,8 +178,8 @@ func listVolumes(out io.Writer, list []keptVolume, now time.Time) error {
 	return table.Flush()
 }
 
-// removeVolume removes the volumes that have a path, or the one of a name, and reports whether there
-// is one.
+// removeVolume removes the volumes that have a path, or the one of a name, and reports whether
+// there is one.
 func removeVolume(ctx context.Context, out io.Writer, client docker.APIClient, list []janitor.Volume, arg string) (found bool, err error) {
 	for _, v := range list {
 		if v.Path != arg && v.Path != strings.TrimRight(arg, "/") && v.Name != arg {

@@ -14,7 +14,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// cellEngines runs each spec in the cell of its trust domain, which it keeps running meanwhile. It is a runtime.Engine of all cells' engines.
+// cellEngines runs each spec in the cell of its trust domain, which it keeps running meanwhile. It
+// is a runtime.Engine of all cells' engines.
 type cellEngines struct {
 	cells *cell.Manager
 	// open makes the engine of a cell, and what looks after the cell until end is called.
@@ -83,7 +84,8 @@ func (e *cellEngines) Prepare(ctx context.Context, s *spec.Spec, step *spec.Step
 	return r.engine.Prepare(ctx, s, step, output)
 }
 
-// Destroy lets go of the cell once the run has left nothing in it. What can't be removed is for the cell's reaper.
+// Destroy lets go of the cell once the run has left nothing in it. What can't be removed is for the
+// cell's reaper.
 func (e *cellEngines) Destroy(ctx context.Context, s *spec.Spec) error {
 	r := e.run(s)
 	if r == nil {
@@ -147,8 +149,9 @@ func (e *cellEngines) forget(c *cell.Cell) {
 // wait returns when nothing looks after a cell any more. All cells have been stopped.
 func (e *cellEngines) wait() { e.keeping.Wait() }
 
-// engines is the engine of all builds, of which docker is the one in the shared cell, or on a machine without cells the only one. wait returns when nothing looks after a cell
-// any more, and is called when all have been stopped.
+// engines is the engine of all builds, of which docker is the one in the shared cell, or on a
+// machine without cells the only one. wait returns when nothing looks after a cell any more, and is
+// called when all have been stopped.
 func (w wiring) engines(docker *engine.Docker) (e runtime.Engine, wait func()) {
 	if w.cells == nil {
 		return docker, func() {}

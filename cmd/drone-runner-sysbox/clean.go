@@ -13,8 +13,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// clean removes what interrupted stages left and, when it has returned, goes on in the background: the server is told of those stages, and the reaper looks around at each interval.
-// ctx bounds the former. The function that it returns ends the latter and waits for it; it may be called again.
+// clean removes what interrupted stages left and, when it has returned, goes on in the background:
+// the server is told of those stages, and the reaper looks around at each interval. ctx bounds the
+// former. The function that it returns ends the latter and waits for it; it may be called again.
 func (w wiring) clean(ctx context.Context, c *rpc.Client, e *engine.Docker) (end func()) {
 	recovery := &runtime.Recovery{Journal: w.journal, Client: c, Ended: w.metrics.BuildEnded, Sweep: e.Sweep, Logs: w.logs(), Log: w.log}
 	reaper := w.reaper(e)

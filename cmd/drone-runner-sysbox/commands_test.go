@@ -80,7 +80,8 @@ steps: [{name: b, image: "app:${DRONE_TAG}", privileged: true}]
 	call{dir: dir, args: []string{"compile"}}.run(t).expect(t, 2, "accepts 1 arg")
 }
 
-// TestCompileShowsWhyNothingCanBeRead holds that no other complaint hides what is wrong with a file.
+// TestCompileShowsWhyNothingCanBeRead holds that no other complaint hides what is wrong with a
+// file.
 func TestCompileShowsWhyNothingCanBeRead(t *testing.T) {
 	t.Parallel()
 	const unread = "f.yml:3:1: error: pipeline \"default\": steps: needs a list and has a map"

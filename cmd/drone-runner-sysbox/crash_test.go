@@ -78,7 +78,8 @@ func (m *mortal) settle(t testing.TB) {
 func (m *mortal) clean(t testing.TB) {
 	t.Helper()
 	m.settle(t)
-	// What the docker daemon was making for the runner when that was killed may come to be after the sweep. The reaper gets it.
+	// What the docker daemon was making for the runner when that was killed may come to be after
+	// the sweep. The reaper gets it.
 	eventually(t, "the end of what builds left", func() bool { return len(objects(t, spec.LabelRunner+"="+m.name)) == 0 })
 	for _, dir := range []string{"journal", "logs"} {
 		if found, err := os.ReadDir(filepath.Join(m.state, dir)); err != nil || len(found) > 0 {
@@ -200,7 +201,8 @@ func TestCrashDuringAPullAndAClone(t *testing.T) {
 	}
 }
 
-// A runner that is killed between the accept and the first report has nothing running yet, and the server still hears of it.
+// A runner that is killed between the accept and the first report has nothing running yet, and the
+// server still hears of it.
 func TestCrashAroundTheAccept(t *testing.T) {
 	t.Parallel()
 	const quick = "kind: pipeline\nclone: {disable: true}\nsteps: [{name: a, image: IMAGE, commands: ['true']}]\n"

@@ -24,7 +24,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// The pauses between two attempts to reach the server. Only a person can change a secret that it refuses.
+// The pauses between two attempts to reach the server. Only a person can change a secret that it
+// refuses.
 const (
 	firstPause   = 500 * time.Millisecond
 	mostPause    = 2 * time.Second
@@ -60,7 +61,8 @@ go on (Docker doesn't answer, the address for /healthz is taken), 2 if the confi
 	}
 }
 
-// loadConfig reads the daemon's configuration from the environment, and from the file that args may name. The notices are for the operator.
+// loadConfig reads the daemon's configuration from the environment, and from the file that args may
+// name. The notices are for the operator.
 func loadConfig(args []string) (cfg *config.Config, notices []string, err error) {
 	if len(args) > 0 {
 		cfg, notices, err = config.LoadFile(args[0], os.Environ())
@@ -73,7 +75,8 @@ func loadConfig(args []string) (cfg *config.Config, notices []string, err error)
 	return cfg, notices, err
 }
 
-// loadWithDocker is loadConfig for a command that somebody calls beside the daemon, with a client of the same Docker, which the caller closes. Nothing has been asked of it yet.
+// loadWithDocker is loadConfig for a command that somebody calls beside the daemon, with a client
+// of the same Docker, which the caller closes. Nothing has been asked of it yet.
 func loadWithDocker(args []string) (*config.Config, *docker.Client, error) {
 	cfg, _, err := loadConfig(args)
 	if err != nil {
@@ -208,7 +211,8 @@ func draining(left int) error {
 	return fmt.Errorf("draining: no new builds are taken, and %d %s left", left, builds)
 }
 
-// serve starts the runner's own HTTP server; an address that can't be listened on is an error at once. It returns where it listens, and what stops it.
+// serve starts the runner's own HTTP server; an address that can't be listened on is an error at
+// once. It returns where it listens, and what stops it.
 func serve(ctx context.Context, cfg *config.Config, log *logrus.Logger, parts ...server.Part) (address string, end func(), err error) {
 	s, err := server.New(cfg.HTTP.Bind, parts...)
 	if err != nil {
@@ -227,8 +231,8 @@ func serve(ctx context.Context, cfg *config.Config, log *logrus.Logger, parts ..
 	}, nil
 }
 
-// reach asks the server whether it is there until it is: it may well start after its runners. heard is
-// called with the result of each try. The error is the context's.
+// reach asks the server whether it is there until it is: it may well start after its runners. heard
+// is called with the result of each try. The error is the context's.
 func reach(ctx context.Context, client *rpc.Client, cfg *config.Config, log logrus.FieldLogger, heard func(error)) error {
 	pauses := pause.Growing(firstPause, mostPause)
 	var reminder pause.Reminder

@@ -54,7 +54,8 @@ func newRunner(t testing.TB, env ...string) *runner {
 	return r
 }
 
-// enqueue adds a build, in whose file IMAGE is one that is there. Steps don't clone unless the file says otherwise: see cloning.
+// enqueue adds a build, in whose file IMAGE is one that is there. Steps don't clone unless the file
+// says otherwise: see cloning.
 func (r *runner) enqueue(b rpctest.Build) int64 {
 	b.YAML = strings.ReplaceAll(b.YAML, "IMAGE", r.image)
 	return r.server.Enqueue(b)
@@ -259,7 +260,8 @@ func TestDaemonTwentyAtOnce(t *testing.T) {
 	r := newRunner(t, fmt.Sprint("DRONE_RUNNER_CAPACITY=", builds), "DRONE_RUNNER_VOLUMES="+shared+":/shared")
 	var ids []int64
 	for i := range builds {
-		// Each waits for all the others, for as long as a slow daemon may need to find so many subnets beside those of other tests; and not for ever, or none would be given back.
+		// Each waits for all the others, for as long as a slow daemon may need to find so many
+		// subnets beside those of other tests; and not for ever, or none would be given back.
 		ids = append(ids, r.enqueue(rpctest.Build{YAML: fmt.Sprintf(`
 kind: pipeline
 clone: {disable: true}

@@ -159,7 +159,8 @@ func TestDaemonServerThatIsAway(t *testing.T) {
 		}
 		p.signal(t, syscall.SIGTERM)
 		p.wait(t).expect(t, 0, "!not-it")
-		// The server holds it against the runner that its secret was wrong, which is what this test is about.
+		// The server holds it against the runner that its secret was wrong, which is what this test
+		// is about.
 		server.Violations()
 	})
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// TestDaemonDocker has a server's repositories use Docker: one that nobody trusts by a plugin of the operator's, a trusted one by a service.
+// TestDaemonDocker has a server's repositories use Docker: one that nobody trusts by a plugin of
+// the operator's, a trusted one by a service.
 func TestDaemonDocker(t *testing.T) {
 	t.Parallel()
 	name, tag := "standin/builder-"+unique("test"), ":1"

@@ -122,7 +122,8 @@ type repository struct {
 	dir, url, commit string
 }
 
-// gitServer serves a repository with the files over HTTP, to containers as well. With a password, only to who knows it.
+// gitServer serves a repository with the files over HTTP, to containers as well. With a password,
+// only to who knows it.
 func gitServer(t *testing.T, files map[string]string, login, password string) repository {
 	t.Helper()
 	root := t.TempDir()

@@ -12,8 +12,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/drone/rpc/rpctest"
 )
 
-// TestBuildxForm has a pipeline create a builder at the daemon's socket, as some do beside a docker:dind service: the builder would be a privileged container. BuildKit builds
-// all the same, in the daemon.
+// TestBuildxForm has a pipeline create a builder at the daemon's socket, as some do beside a
+// docker:dind service: the builder would be a privileged container. BuildKit builds all the same,
+// in the daemon.
 func TestBuildxForm(t *testing.T) {
 	t.Parallel()
 	clients := clientFolder(t)
@@ -57,7 +58,8 @@ func clientFolder(t *testing.T) string {
 	return strings.TrimSpace(string(out))
 }
 
-// TestDaemonCacheMounts: what an image build keeps in a cache mount is there for the repository's next build, and neither for its pull requests nor for another repository.
+// TestDaemonCacheMounts: what an image build keeps in a cache mount is there for the repository's
+// next build, and neither for its pull requests nor for another repository.
 func TestDaemonCacheMounts(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, "DRONE_RUNNER_VOLUMES="+clientFolder(t)+":/clients:ro,/var/run/docker.sock:/var/run/docker.sock")

@@ -18,9 +18,11 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/engine/standin"
 )
 
-// The ways in which public pipelines get Docker. Each test runs one as it is written there: it builds an image, pushes it to a registry and runs it.
+// The ways in which public pipelines get Docker. Each test runs one as it is written there: it
+// builds an image, pushes it to a registry and runs it.
 
-// loopbackRegistry is the address of a registry that the daemon and the guard reach. What the daemon has pulled from there goes with the test.
+// loopbackRegistry is the address of a registry that the daemon and the guard reach. What the
+// daemon has pulled from there goes with the test.
 func loopbackRegistry(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
@@ -32,7 +34,8 @@ func loopbackRegistry(t *testing.T) string {
 	return address
 }
 
-// forgetImages takes the names of a registry's images away from the daemon. The images stay if they have others.
+// forgetImages takes the names of a registry's images away from the daemon. The images stay if they
+// have others.
 func forgetImages(t *testing.T, address string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -110,7 +113,8 @@ func TestPluginFormGivesNothingElse(t *testing.T) {
 	}
 }
 
-// TestPluginPoisonsNoOtherBuild has a build that nobody trusts give its image the name of one that all use.
+// TestPluginPoisonsNoOtherBuild has a build that nobody trusts give its image the name of one that
+// all use.
 func TestPluginPoisonsNoOtherBuild(t *testing.T) {
 	t.Parallel()
 	base := "standin/victim:" + unique("test")
@@ -128,8 +132,9 @@ steps:
 	newJob(t, map[string]string{"Dockerfile": "FROM " + base + "\nRUN test ! -e /poison\n", ".drone.yml": poison}).run(t).expect(t, 0, "Successfully tagged")
 }
 
-// newForm is a job of a repository that is trusted, in whose files DOCKER is an image with the docker command line and REGISTRY a registry. The job's steps build, push and run
-// with the script that WORK stands for; its last line of output is the greeting.
+// newForm is a job of a repository that is trusted, in whose files DOCKER is an image with the
+// docker command line and REGISTRY a registry. The job's steps build, push and run with the script
+// that WORK stands for; its last line of output is the greeting.
 func newForm(t *testing.T, yaml string, args ...string) job {
 	t.Helper()
 	yaml = strings.NewReplacer(
@@ -298,8 +303,10 @@ volumes:
 	}
 }
 
-// dapper stands in for rancher/dapper: it makes the Docker calls of that program, whose image a step runs and which builds another from Dockerfile.dapper, with the tools of
-// the project, to run the project's own script there. Its work folder is bound into that (--mode bind), or copied there and its output back (--mode cp).
+// dapper stands in for rancher/dapper: it makes the Docker calls of that program, whose image a
+// step runs and which builds another from Dockerfile.dapper, with the tools of the project, to run
+// the project's own script there. Its work folder is bound into that (--mode bind), or copied there
+// and its output back (--mode cp).
 const dapper = `set -ex
 tag=lab:$DRONE_COMMIT_BRANCH
 docker build -t $tag -f Dockerfile.dapper .
@@ -342,7 +349,8 @@ volumes:
 				".drone.yml": yaml,
 				"dapper":     dapper,
 				"Dockerfile": appFile,
-				// The project's own tools are made here of an image that has docker, since its script builds, pushes and runs its product.
+				// The project's own tools are made here of an image that has docker, since its
+				// script builds, pushes and runs its product.
 				"Dockerfile.dapper": "FROM " + standin.Image(t, "docker") + "\nENV DAPPER_SOURCE=/go/src/lab DOCKER_BUILDKIT=0\nWORKDIR /go/src/lab\nENTRYPOINT [\"sh\", \"./entry\"]\n",
 				"entry": strings.ReplaceAll(`set -ex
 					test "$1" = ci

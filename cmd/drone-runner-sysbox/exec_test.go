@@ -131,7 +131,8 @@ func TestExecOutcomes(t *testing.T) {
 	}
 }
 
-// TestExecDetachedFailures holds that a service or detached step which failed is shown so, with its reason once.
+// TestExecDetachedFailures holds that a service or detached step which failed is shown so, with its
+// reason once.
 func TestExecDetachedFailures(t *testing.T) {
 	t.Parallel()
 	r := newJob(t, map[string]string{".drone.yml": `

@@ -13,8 +13,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// account is what a call of exec writes down of its runs, for the next one to clean up after it should it be killed. Where nothing can be written it does without: a developer's build
-// doesn't fail for that.
+// account is what a call of exec writes down of its runs, for the next one to clean up after it
+// should it be killed. Where nothing can be written it does without: a developer's build doesn't
+// fail for that.
 type account struct {
 	execs *local.Runs // nil if there is no folder
 	log   logrus.FieldLogger
@@ -28,7 +29,8 @@ func openAccount(log logrus.FieldLogger) *account {
 	return &account{execs: e, log: log}
 }
 
-// owner is the name that everything carries in the daemon: not the name of a runner's, whose reaper would take it for what a former life of its own has left.
+// owner is the name that everything carries in the daemon: not the name of a runner's, whose reaper
+// would take it for what a former life of its own has left.
 func (a *account) owner() string {
 	if a.execs == nil {
 		return local.OwnerPrefix + hostname()

@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// What a killed exec has left the next one removes, but nothing of one that runs, nor of one that keeps account elsewhere.
+// What a killed exec has left the next one removes, but nothing of one that runs, nor of one that
+// keeps account elsewhere.
 func TestExecCleansUpAfterAKilledOne(t *testing.T) {
 	t.Parallel()
 	home, elsewhere := t.TempDir(), t.TempDir()

@@ -11,7 +11,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/resource"
 )
 
-// Exit codes. A program that ends because of a signal exits with 128 and the signal's number, as a shell would say: 130 for Ctrl-C.
+// Exit codes. A program that ends because of a signal exits with 128 and the signal's number, as a
+// shell would say: 130 for Ctrl-C.
 const (
 	exitOK     = 0
 	exitFailed = 1 // a step failed, or the daemon couldn't go on
@@ -71,7 +72,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	switch text := strings.TrimSpace(err.Error()); {
 	case text == "":
 	case errors.As(err, &invalid):
-		// One finding a line, each of which begins with its place: nothing before it, so that editors can jump there.
+		// One finding a line, each of which begins with its place: nothing before it, so that
+		// editors can jump there.
 		fmt.Fprintln(stderr, text)
 	default:
 		fmt.Fprintf(stderr, "drone-runner-sysbox: %s\n", text)

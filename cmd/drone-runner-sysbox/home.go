@@ -34,7 +34,8 @@ const (
 // cellsDir has the data of each cell.
 var cellsDir = filepath.Join(dataRoot, "cells")
 
-// home is where the builds run: a Docker daemon and, unless DRONE_RUNNER_SANDBOX=none, the cells in the proven system container around it.
+// home is where the builds run: a Docker daemon and, unless DRONE_RUNNER_SANDBOX=none, the cells in
+// the proven system container around it.
 type home struct {
 	// docker is the daemon of the shared cell, or the machine's.
 	docker *docker.Client
@@ -50,8 +51,10 @@ type home struct {
 // errToldToEnd is why open gave up when its context ended, and nothing else was wrong.
 var errToldToEnd = errors.New("the runner was told to end while Docker was on its way up")
 
-// open boots the system container and waits until its shared cell answers and is proven, or connects to the Docker that is there. Its error leaves nothing to close. ended is called when
-// the cells have ended, asked to or not: a shared cell whose daemon is started again and can't be proven again ends them.
+// open boots the system container and waits until its shared cell answers and is proven, or
+// connects to the Docker that is there. Its error leaves nothing to close. ended is called when the
+// cells have ended, asked to or not: a shared cell whose daemon is started again and can't be
+// proven again ends them.
 func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLogger, ended func()) (err error) {
 	h.lost = make(chan struct{})
 	if cfg.Runner.Sandbox == sandbox.None {
@@ -108,8 +111,8 @@ func (h *home) open(ctx context.Context, cfg *config.Config, log logrus.FieldLog
 	return nil
 }
 
-// addresses are those of the Drone server and of what else the configuration names. One that can't be
-// looked up isn't waited for: the server may well start after its runners.
+// addresses are those of the Drone server and of what else the configuration names. One that can't
+// be looked up isn't waited for: the server may well start after its runners.
 func addresses(ctx context.Context, cfg *config.Config) []netip.Prefix {
 	var out []netip.Prefix
 	for _, r := range reserved.Addresses(wiring{cfg: cfg}.hosts())(ctx) {
@@ -150,7 +153,8 @@ func newCells(cfg *config.Config, system *syscont.System, log logrus.FieldLogger
 	})
 }
 
-// link makes name a symbolic link to target, in place of what was there: it is where docker, and this program's other commands, look for a daemon.
+// link makes name a symbolic link to target, in place of what was there: it is where docker, and
+// this program's other commands, look for a daemon.
 func link(target, name string) error {
 	if now, err := os.Readlink(name); err == nil && now == target {
 		return nil
@@ -164,7 +168,8 @@ func link(target, name string) error {
 	return nil
 }
 
-// cellEnviron is what daemons get of this process's environment: how to find programs, proxies and certificates. Whatever else is in there, secrets for one, stays here.
+// cellEnviron is what daemons get of this process's environment: how to find programs, proxies and
+// certificates. Whatever else is in there, secrets for one, stays here.
 func cellEnviron(environ []string) []string {
 	var out []string
 	for _, pair := range environ {
@@ -191,7 +196,8 @@ func cellBinds(cfg *config.Config, domain string) []string {
 	return out
 }
 
-// close stops the daemons, if they are ours, and waits for their end. The error is why they ended before.
+// close stops the daemons, if they are ours, and waits for their end. The error is why they ended
+// before.
 func (h *home) close() error {
 	if h.cells == nil {
 		return h.docker.Close()
@@ -211,7 +217,8 @@ func (h *home) down() error {
 	return h.cells.Shared().Daemon.Stopped()
 }
 
-// wait returns when the daemon is there and works. The error is the context's, or why it never will.
+// wait returns when the daemon is there and works. The error is the context's, or why it never
+// will.
 func (h *home) wait(ctx context.Context) error {
 	if h.cells == nil {
 		return nil

@@ -14,11 +14,13 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// hasteTimeout is how long the clean-up may go on after the user has asked for the end a second time.
+// hasteTimeout is how long the clean-up may go on after the user has asked for the end a second
+// time.
 const hasteTimeout = 10 * time.Second
 
-// interruptible makes the contexts of something that a user may want to end. The first signal (Ctrl-C, a terminal that is closed, SIGTERM) ends stop, with
-// a *signalError as its cause. The second one ends hurry a while later: whoever cleans up by then should give up.
+// interruptible makes the contexts of something that a user may want to end. The first signal
+// (Ctrl-C, a terminal that is closed, SIGTERM) ends stop, with a *signalError as its cause. The
+// second one ends hurry a while later: whoever cleans up by then should give up.
 //
 // release frees what this holds; signals then work as before.
 func interruptible(ctx context.Context) (stop, hurry context.Context, release func()) {
@@ -84,7 +86,8 @@ func (h hasty) Destroy(ctx context.Context, s *spec.Spec) error {
 	return h.Engine.Destroy(ctx, s)
 }
 
-// pipe is standard output that may be closed by who reads it (exec | head). It then ends the program as if by SIGPIPE, but lets it clean up.
+// pipe is standard output that may be closed by who reads it (exec | head). It then ends the
+// program as if by SIGPIPE, but lets it clean up.
 type pipe struct {
 	out io.Writer
 	end context.CancelCauseFunc

@@ -22,8 +22,8 @@ import (
 // preloadPause is the longest pause between two attempts to preload an image.
 const preloadPause = 10 * time.Minute
 
-// inCell is the wiring of a cell's daemon, with a ledger of its own; for the shared one, which has the
-// runner's, see daemon.
+// inCell is the wiring of a cell's daemon, with a ledger of its own; for the shared one, which has
+// the runner's, see daemon.
 func (w wiring) inCell(ctx context.Context, c *cell.Cell) (wiring, error) {
 	w.site, w.docker, w.cells = siteOf(c), c.Client, nil
 	state := cellState(w.cfg, c.Name())
@@ -40,7 +40,8 @@ func (w wiring) inCell(ctx context.Context, c *cell.Cell) (wiring, error) {
 	return w, err
 }
 
-// openCell is the engine of a cell that has just been started, and what looks after it until end is called. What a former life of the runner left in it is removed first.
+// openCell is the engine of a cell that has just been started, and what looks after it until end is
+// called. What a former life of the runner left in it is removed first.
 func (w wiring) openCell(ctx context.Context, c *cell.Cell) (e runtime.Engine, end func(), err error) {
 	in, err := w.inCell(ctx, c)
 	if err != nil {
@@ -64,8 +65,9 @@ func (w wiring) openCell(ctx context.Context, c *cell.Cell) (e runtime.Engine, e
 	}, nil
 }
 
-// keep looks after the cache in the background: what is known of it is written down, and the images that the operator wants there are fetched. The function that it returns
-// ends that and waits for it; it may be called again.
+// keep looks after the cache in the background: what is known of it is written down, and the images
+// that the operator wants there are fetched. The function that it returns ends that and waits for
+// it; it may be called again.
 func (w wiring) keep(ctx context.Context, e *engine.Docker) (end func()) {
 	fetching, stopFetching := context.WithCancel(ctx)
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -82,11 +84,13 @@ func (w wiring) keep(ctx context.Context, e *engine.Docker) (end func()) {
 	}
 }
 
-// containerdStore is how a daemon's Info tells that containerd keeps its images (https://docs.docker.com/engine/storage/containerd/).
+// containerdStore is how a daemon's Info tells that containerd keeps its images
+// (https://docs.docker.com/engine/storage/containerd/).
 var containerdStore = [2]string{"driver-type", "io.containerd.snapshotter.v1"}
 
-// newAccess says who may have which image. In the system container the daemon keeps images itself; containerd, which one elsewhere may leave them to, gives those that
-// were built there a digest like those that were pulled, so that nobody can tell whom to ask about them.
+// newAccess says who may have which image. In the system container the daemon keeps images itself;
+// containerd, which one elsewhere may leave them to, gives those that were built there a digest
+// like those that were pulled, so that nobody can tell whom to ask about them.
 func (w wiring) newAccess(ctx context.Context) (*cache.Access, error) {
 	info, err := w.docker.Info(ctx)
 	if err != nil {
@@ -140,7 +144,8 @@ func (w wiring) evict() func(time.Time) (janitor.Evicted, error) {
 	}
 }
 
-// makeRoom is what the engine calls when the disk is full; nil if the operator wants nothing removed.
+// makeRoom is what the engine calls when the disk is full; nil if the operator wants nothing
+// removed.
 func (w wiring) makeRoom() func(context.Context) error {
 	if w.budget == nil || w.cfg.Cache.High == (config.Mark{}) {
 		return nil
@@ -148,7 +153,8 @@ func (w wiring) makeRoom() func(context.Context) error {
 	return w.budget.MakeRoom
 }
 
-// preload fetches images one after the other, each until it is there: a registry may well come up after its runners.
+// preload fetches images one after the other, each until it is there: a registry may well come up
+// after its runners.
 func (w wiring) preload(ctx context.Context, e *engine.Docker) {
 	pending := w.cfg.Cache.PreloadImages
 	pauses := pause.Growing(10*time.Second, preloadPause)

@@ -30,7 +30,8 @@ func testMain(m *testing.M) int {
 	if socket := os.Getenv(relaySocket); socket != "" {
 		return relay(socket)
 	}
-	// Whoever runs the tests may ignore signals (nohup), and what is ignored is so in every program that is started from here. What is caught isn't.
+	// Whoever runs the tests may ignore signals (nohup), and what is ignored is so in every program
+	// that is started from here. What is caught isn't.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	dir, err := os.MkdirTemp("", "drone-runner-sysbox-test-")
 	if err != nil {
@@ -166,8 +167,8 @@ func (p *process) result() result {
 	return result{code: p.cmd.ProcessState.ExitCode(), stdout: p.stdout.String(), stderr: p.stderr.String()}
 }
 
-// cleanEnv returns this process's environment without what would change how the program behaves, and
-// with a state folder of the tests' own.
+// cleanEnv returns this process's environment without what would change how the program behaves,
+// and with a state folder of the tests' own.
 func cleanEnv() []string {
 	out := []string{"XDG_STATE_HOME=" + filepath.Join(filepath.Dir(program), "state")}
 	for _, entry := range os.Environ() {
@@ -224,7 +225,8 @@ func (b *buffer) await(t testing.TB, text string) {
 	}
 }
 
-// expect checks a result: its exit code, what it must print (to either stream) and, behind a "!", what it must not.
+// expect checks a result: its exit code, what it must print (to either stream) and, behind a "!",
+// what it must not.
 func (r result) expect(t testing.TB, code int, fragments ...string) {
 	t.Helper()
 	if r.code != code {

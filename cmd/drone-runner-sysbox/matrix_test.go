@@ -31,11 +31,13 @@ type fault struct {
 	env  []string
 	// alone says that the daemon suffers too, which worlds share otherwise.
 	alone bool
-	// strike makes it go wrong and heal lets it be right again, last time later. In between what was held is released.
+	// strike makes it go wrong and heal lets it be right again, last time later. In between what
+	// was held is released.
 	strike, heal func(t *testing.T, w *world)
 	// last is how long it lasts in the short form; in the long one it is lasts.
 	last, lasts time.Duration
-	// want is how a build ends that it met in a phase: a status and, behind a colon, what its error says. Where there is none it is success.
+	// want is how a build ends that it met in a phase: a status and, behind a colon, what its error
+	// says. Where there is none it is success.
 	want map[string][]string
 	// ends says that the runner is to end by itself.
 	ends bool
@@ -73,7 +75,8 @@ func faults() []fault {
 		{name: "proxy without server", strike: all(rpctest.Fault{Status: 404, Body: "404 page not found", Times: 4}), heal: nothing, last: second, lasts: second},
 		{name: "registry and git down", strike: func(_ *testing.T, w *world) { w.registry.setDown(true); w.git.setDown(true) },
 			heal: func(_ *testing.T, w *world) { w.registry.setDown(false); w.git.setDown(false) }, last: second, lasts: second,
-			want: map[string][]string{"clone": {"failure", "success"}}}, // the stand-in for the clone's image doesn't try again
+			// the stand-in for the clone's image doesn't try again
+			want: map[string][]string{"clone": {"failure", "success"}}},
 		{name: "spool's disk full", strike: fillState, heal: emptyState, last: second, lasts: 10 * second},
 		{name: "kill -9 of dockerd", alone: true, strike: func(t *testing.T, w *world) { w.daemon.Kill(t) }, heal: func(t *testing.T, w *world) { w.daemon.Start(t) }, last: 0, lasts: 20 * second,
 			want: map[string][]string{"clone": {daemonGone}, "step": {daemonGone}, "pull": {"success", daemonGone, daemonAway}, "service wait": {"success", daemonGone, daemonAway}}},
@@ -88,8 +91,10 @@ type row struct {
 	lines, missing, doubled int
 }
 
-// TestFaultMatrix lets each fault meet builds in each phase, and looks at what becomes of them: the server's record is final and right, each line that was printed
-// before the fault is there once, a cancel works as ever, and nothing is left, in the daemon, on the disk or in the runner. MATRIX=full lets the faults last as long as in life.
+// TestFaultMatrix lets each fault meet builds in each phase, and looks at what becomes of them: the
+// server's record is final and right, each line that was printed before the fault is there once, a
+// cancel works as ever, and nothing is left, in the daemon, on the disk or in the runner.
+// MATRIX=full lets the faults last as long as in life.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	standin.Image(t, "busybox")
@@ -233,7 +238,8 @@ func meets(t *testing.T, f fault, w *world, idle map[string]int) []row {
 	return rows
 }
 
-// cancelAfter cancels a build after the fault. Its row tells how long it took until no container was left.
+// cancelAfter cancels a build after the fault. Its row tells how long it took until no container
+// was left.
 func cancelAfter(t *testing.T, f fault, w *world) row {
 	t.Helper()
 	w.calm()
@@ -254,7 +260,8 @@ func cancelAfter(t *testing.T, f fault, w *world) row {
 	return r
 }
 
-// idleGoroutines ends a runner that has nothing to do, and is how many of its goroutines began at each place.
+// idleGoroutines ends a runner that has nothing to do, and is how many of its goroutines began at
+// each place.
 func idleGoroutines(t *testing.T, w *world) map[string]int {
 	t.Helper()
 	time.Sleep(300 * time.Millisecond) // what is ending ends
@@ -272,8 +279,8 @@ func idleGoroutines(t *testing.T, w *world) map[string]int {
 	return out
 }
 
-// place is where a goroutine begins, in our own code: where it is at the moment is another thing each time. Of one that never gets there it is the library's function that it
-// is in.
+// place is where a goroutine begins, in our own code: where it is at the moment is another thing
+// each time. Of one that never gets there it is the library's function that it is in.
 func place(stack string) string {
 	const ours = "github.com/drone-runner-sysbox/drone-runner-sysbox/"
 	begin, library := "", ""

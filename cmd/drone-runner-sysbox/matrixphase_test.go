@@ -16,7 +16,8 @@ import (
 // phase is what a build is doing when a fault meets it.
 type phase struct {
 	name string
-	// park enqueues a build and returns, with its id, what waits until it stands still in the phase.
+	// park enqueues a build and returns, with its id, what waits until it stands still in the
+	// phase.
 	park func(t testing.TB, w *world) (id int64, parked func())
 	// printed are lines that were printed before the fault, by step.
 	printed map[string][]string

@@ -32,8 +32,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/pipeline/spec"
 )
 
-// world is a runner as a process, the server that it works for, a registry, a git server, and a docker daemon that it may share with other worlds. Each of them can hold what
-// it is asked for, so that builds stand still in the phase that a fault shall meet.
+// world is a runner as a process, the server that it works for, a registry, a git server, and a
+// docker daemon that it may share with other worlds. Each of them can hold what it is asked for, so
+// that builds stand still in the phase that a fault shall meet.
 type world struct {
 	*mortal
 	daemon *guardtest.OwnDaemon

@@ -10,7 +10,8 @@ import (
 // measureTimeout bounds the measuring of the disk for whoever reads /metrics.
 const measureTimeout = 10 * time.Second
 
-// showDisk adds the disk to the metrics. A disk that can't be measured has no size, and nothing on it.
+// showDisk adds the disk to the metrics. A disk that can't be measured has no size, and nothing on
+// it.
 func (w wiring) showDisk(ctx context.Context) error {
 	disk, err := janitor.FindDisk(ctx, w.docker)
 	if err != nil {

@@ -22,7 +22,8 @@ import (
 // relaySocket is the variable that makes this test's program a stand-in for a daemon which is none.
 const relaySocket = "DRONE_RUNNER_TEST_RELAY"
 
-// relay answers at a socket as a Docker daemon does that lives on another machine, until its parent ends.
+// relay answers at a socket as a Docker daemon does that lives on another machine, until its parent
+// ends.
 func relay(socket string) int {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(syscall.SIGKILL), 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -45,8 +46,8 @@ func relay(socket string) int {
 	return 1
 }
 
-// placed runs the daemon command in a user and mount namespace of its own, after a script has arranged
-// the place, and returns its exit code and what it printed.
+// placed runs the daemon command in a user and mount namespace of its own, after a script has
+// arranged the place, and returns its exit code and what it printed.
 func placed(t *testing.T, server *rpctest.Server, arrange string, env ...string) (code int, out string) {
 	t.Helper()
 	// The user namespace's root is nobody outside.
@@ -95,9 +96,9 @@ exec ` + dir + `/runner daemon`
 	return cmd.ProcessState.ExitCode(), string(text)
 }
 
-// TestDaemonRefusesAPlace shows, for each place that can be made here, that the daemon command ends with a
-// status that isn't 0, says why, and asks for no build. docker/system_test.go has the places that take a
-// system container.
+// TestDaemonRefusesAPlace shows, for each place that can be made here, that the daemon command ends
+// with a status that isn't 0, says why, and asks for no build. docker/system_test.go has the places
+// that take a system container.
 func TestDaemonRefusesAPlace(t *testing.T) {
 	const userns = "DRONE_RUNNER_SANDBOX=userns"
 	for _, tt := range []struct {

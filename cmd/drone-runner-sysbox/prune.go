@@ -63,8 +63,9 @@ configuration is wrong.`,
 	return cmd
 }
 
-// runningIn tells which runs are alive, as the state folder has it: those in the journal of a runner that lives. What was in it before one is asked for the first time
-// doesn't matter, so it is read then.
+// runningIn tells which runs are alive, as the state folder has it: those in the journal of a
+// runner that lives. What was in it before one is asked for the first time doesn't matter, so it is
+// read then.
 func runningIn(cfg *config.Config) func(spec string) (bool, error) {
 	alive := sync.OnceValues(func() (map[string]bool, error) {
 		out := map[string]bool{}

@@ -2,5 +2,6 @@
 
 package main
 
-// underRace tells that the tests run under the race detector; then the program that they start does, too.
+// underRace tells that the tests run under the race detector; then the program that they start
+// does, too.
 const underRace = true

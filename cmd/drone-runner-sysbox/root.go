@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newRoot is the command line. Without a subcommand it is the daemon, as Drone's own runners are, so that an image can be swapped for another without
-// changing how it is called.
+// newRoot is the command line. Without a subcommand it is the daemon, as Drone's own runners are,
+// so that an image can be swapped for another without changing how it is called.
 func newRoot() *cobra.Command {
 	daemon := newDaemon()
 	root := &cobra.Command{

@@ -11,7 +11,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/sandbox/cell"
 )
 
-// site is where a Docker daemon's builds are, as far as they touch this process's machine. The zero site is a daemon without a cell.
+// site is where a Docker daemon's builds are, as far as they touch this process's machine. The zero
+// site is a daemon without a cell.
 type site struct {
 	// builds is the folder for the sockets of builds.
 	builds string
@@ -39,8 +40,9 @@ type located struct {
 	state string
 }
 
-// eachDaemon calls f with every Docker daemon that a daemon command beside this process has builds run in: that of each cell that runs, or the configured one
-// where there are no cells. The errors of all come joined.
+// eachDaemon calls f with every Docker daemon that a daemon command beside this process has builds
+// run in: that of each cell that runs, or the configured one where there are no cells. The errors
+// of all come joined.
 func eachDaemon(cfg *config.Config, configured *docker.Client, f func(located) error) error {
 	running, err := cell.ListRunning(runRoot)
 	if err != nil {

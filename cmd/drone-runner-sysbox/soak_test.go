@@ -50,14 +50,16 @@ func memory(t testing.TB, pid int) (now, most float64) {
 	return value("VmRSS"), value("VmHWM")
 }
 
-// TestSoak runs many builds, a third of which is cancelled at some moment, and looks at what is left of them. SOAK=200 runs so many, thirty at once.
+// TestSoak runs many builds, a third of which is cancelled at some moment, and looks at what is
+// left of them. SOAK=200 runs so many, thirty at once.
 func TestSoak(t *testing.T) {
 	t.Parallel()
 	builds, atOnce := number(t, "SOAK", 16), 6
 	if builds >= 200 {
 		atOnce = 30
 	}
-	m := newMortal(t, rpctest.NewServer(t), fmt.Sprint("DRONE_RUNNER_CAPACITY=", atOnce), "DRONE_RUNNER_REAP_INTERVAL=0") // Builds clean up after themselves.
+	// Builds clean up after themselves.
+	m := newMortal(t, rpctest.NewServer(t), fmt.Sprint("DRONE_RUNNER_CAPACITY=", atOnce), "DRONE_RUNNER_REAP_INTERVAL=0")
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	chance := rand.New(rand.NewPCG(seed, 0))
@@ -133,8 +135,9 @@ type soaked struct {
 	cancelled bool
 }
 
-// TestLongLogNeedsLittleMemory has a step print 50 MB, or LOGMB, all of which is kept, and looks at what the runner itself takes: below 60 MB however long the log
-// is. It takes some 35 MB without any, so that one which kept the log in memory would show.
+// TestLongLogNeedsLittleMemory has a step print 50 MB, or LOGMB, all of which is kept, and looks at
+// what the runner itself takes: below 60 MB however long the log is. It takes some 35 MB without
+// any, so that one which kept the log in memory would show.
 func TestLongLogNeedsLittleMemory(t *testing.T) {
 	t.Parallel()
 	const most, line = 60, 250
@@ -172,7 +175,8 @@ steps:
 	r.drain(t)
 }
 
-// plainProgram builds the program as scripts/build does: without the race detector, which multiplies its memory.
+// plainProgram builds the program as scripts/build does: without the race detector, which
+// multiplies its memory.
 func plainProgram(t *testing.T) string {
 	t.Helper()
 	if !underRace {

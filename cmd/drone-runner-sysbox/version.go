@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// version is set by the linker (-X main.version=…); an empty one is read from what the go command recorded.
+// version is set by the linker (-X main.version=…); an empty one is read from what the go command
+// recorded.
 var version string
 
 func newVersion() *cobra.Command {
@@ -24,7 +25,8 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// versionText is the linker's version, else the module's, else the commit that was built, else "unknown".
+// versionText is the linker's version, else the module's, else the commit that was built, else
+// "unknown".
 func versionText() string {
 	if version != "" {
 		return version

@@ -10,8 +10,9 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// watchedEngine tells the death of the daemon from whatever else may be wrong. A daemon that comes back within moments marks the containers of its former life as ended
-// by SIGKILL, which is not how the step ended.
+// watchedEngine tells the death of the daemon from whatever else may be wrong. A daemon that comes
+// back within moments marks the containers of its former life as ended by SIGKILL, which is not how
+// the step ended.
 type watchedEngine struct {
 	engine runtime.Engine
 	daemon *syscont.Daemon
@@ -45,7 +46,8 @@ func (w *watchedEngine) Prepare(ctx context.Context, s *spec.Spec, step *spec.St
 	return &watchedContainer{Container: c, engine: w}, nil
 }
 
-// Destroy waits for a daemon that is on its way back up: what its former life left is still to be removed.
+// Destroy waits for a daemon that is on its way back up: what its former life left is still to be
+// removed.
 func (w *watchedEngine) Destroy(ctx context.Context, s *spec.Spec) error {
 	for {
 		if err := w.daemon.Ready(ctx); err != nil {
@@ -75,7 +77,8 @@ type watchedContainer struct {
 	engine *watchedEngine
 }
 
-// Run is the container's. An end that came with the death of the daemon is an error: nobody knows how the process would have ended.
+// Run is the container's. An end that came with the death of the daemon is an error: nobody knows
+// how the process would have ended.
 func (c *watchedContainer) Run(ctx context.Context, output io.Writer, started func()) (exit spec.Exit, err error) {
 	err = c.engine.during(func() (err error) {
 		exit, err = c.Container.Run(ctx, output, started)

@@ -38,14 +38,16 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/runtime"
 )
 
-// wiring makes the parts of the daemon from its configuration: the one place where what an operator sets meets what obeys it.
+// wiring makes the parts of the daemon from its configuration: the one place where what an operator
+// sets meets what obeys it.
 type wiring struct {
 	cfg    *config.Config
 	log    *logrus.Logger
 	docker *docker.Client
 	// journal is of the stages that are lived.
 	journal *journal.Journal
-	// ledger knows when images were used, and access who may have them; nil for whoever runs no builds.
+	// ledger knows when images were used, and access who may have them; nil for whoever runs no
+	// builds.
 	ledger *cache.Ledger
 	access *cache.Access
 	// scopes keep apart what their image builds cache; nil as well.
@@ -164,7 +166,8 @@ func (w wiring) guardLimits() guard.Limits {
 	}
 }
 
-// socketsDir is the folder for the docker sockets of builds. Paths of sockets must be short: 108 bytes at most (unix(7)).
+// socketsDir is the folder for the docker sockets of builds. Paths of sockets must be short: 108
+// bytes at most (unix(7)).
 func socketsDir() string {
 	if os.Geteuid() == 0 {
 		return filepath.Join(runRoot, "builds")
@@ -270,8 +273,8 @@ func (w wiring) volumes() []compiler.OperatorVolume {
 // proxy are the proxy variables of this process, for the steps.
 func proxy() map[string]string { return environ.Proxy() }
 
-// networkOptions are the operator's, and for a daemon on this machine the MTU of the way out of it: packets of a bridge that thinks bigger than its
-// uplink get lost, and downloads hang.
+// networkOptions are the operator's, and for a daemon on this machine the MTU of the way out of it:
+// packets of a bridge that thinks bigger than its uplink get lost, and downloads hang.
 func networkOptions(operator map[string]string, log logrus.FieldLogger) map[string]string {
 	daemon := os.Getenv(docker.EnvOverrideHost)
 	if _, set := operator[bridge.OptionMTU]; set || daemon != "" && !strings.HasPrefix(daemon, "unix://") {
@@ -294,8 +297,8 @@ func networkOptions(operator map[string]string, log logrus.FieldLogger) map[stri
 	return out
 }
 
-// hosts are those of the configuration. A network of a stage that covered one of their addresses would
-// take it from the runner and from every build.
+// hosts are those of the configuration. A network of a stage that covered one of their addresses
+// would take it from the runner and from every build.
 func (w wiring) hosts() []reserved.Host {
 	out := []reserved.Host{{Address: w.cfg.RPC.Address(), Purpose: "the Drone server"}}
 	for _, mirror := range w.cfg.Docker.RegistryMirrors {

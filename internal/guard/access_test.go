@@ -177,7 +177,8 @@ func TestPrivateImagesOfOtherBuilds(t *testing.T) {
 	}
 	// What everybody may have is still shared, and so is what the operator has put here.
 	thief.Docker("run", "--rm", "--pull", "never", public, "true")
-	if !thief.ContainerdStore() { // which gives it a digest as if it had been pulled: with it the runner has no rules of access
+	// which gives it a digest as if it had been pulled: with it the runner has no rules of access
+	if !thief.ContainerdStore() {
 		thief.Docker("run", "--rm", "--pull", "never", guardtest.Image, "true")
 	}
 	if err := solve(t, thief.Socket, public); err != nil {

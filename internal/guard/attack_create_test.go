@@ -54,14 +54,20 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("privileged, in a second hostconfig", `"HostConfig":{"Privileged":false},"hostconfig":{"Privileged":true}`, ``, "comes twice"),
 		createRow("privileged, in a HoſtConfig", "\"Ho\u017ftConfig\":{\"Privileged\":true}", ``, "Privileged"),
 		createRow("privileged, with an unknown field", ``, `"Superpower":true,"Privileged":true`, ""),
-		granted(createRow("an unknown field of Config", `"Superpower":true`, ``, "")),                                                          // dropped: what the guard writes anew has no place for it
-		granted(createRow("an unknown field of HostConfig", ``, `"Superpower":true`, "")),                                                      // dropped: what the guard writes anew has no place for it
-		granted(createRow("an unknown field of a mount", ``, `"Mounts":[{"Type":"tmpfs","Target":"/x","Superpower":true}]`, "")),               // dropped: what the guard writes anew has no place for it
-		granted(createRow("an unknown field of an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Superpower":true}}}`, ``, "")), // dropped: what the guard writes anew has no place for it
+		// dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of Config", `"Superpower":true`, ``, "")),
+		// dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of HostConfig", ``, `"Superpower":true`, "")),
+		// dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of a mount", ``, `"Mounts":[{"Type":"tmpfs","Target":"/x","Superpower":true}]`, "")),
+		// dropped: what the guard writes anew has no place for it
+		granted(createRow("an unknown field of an endpoint", `"NetworkingConfig":{"EndpointsConfig":{"bridge":{"Superpower":true}}}`, ``, "")),
 		createRow("all capabilities", ``, `"CapAdd":["ALL"]`, "HostConfig.CapAdd"),
 		createRow("a capability", ``, `"CapAdd":["SYS_ADMIN"]`, "HostConfig.CapAdd"),
-		closed(createRow("a capability as a string", ``, `"CapAdd":"NET_ADMIN"`, "HostConfig.CapAdd"), "cannot unmarshal string"), // until Docker 28
-		granted(createRow("a capability that Docker gives anyway", ``, `"CapAdd":["NET_RAW"]`, "")),                               // so it is no more than it has
+		// until Docker 28
+		closed(createRow("a capability as a string", ``, `"CapAdd":"NET_ADMIN"`, "HostConfig.CapAdd"), "cannot unmarshal string"),
+		// so it is no more than it has
+		granted(createRow("a capability that Docker gives anyway", ``, `"CapAdd":["NET_RAW"]`, "")),
 		granted(createRow("a capability to trace its own processes", ``, `"CapAdd":["SYS_PTRACE"]`, "")),
 		createRow("a capability to trace a container's processes", ``, `"CapAdd":["SYS_PTRACE"],"PidMode":"container:{own.container}"`, "HostConfig.CapAdd"),
 		createRow("seccomp unconfined", ``, `"SecurityOpt":["seccomp=unconfined"]`, "HostConfig.SecurityOpt"),
@@ -69,7 +75,8 @@ func attackCreate(t *testing.T, a *arena) {
 		createRow("a seccomp profile", ``, `"SecurityOpt":["seccomp={\"defaultAction\":\"SCMP_ACT_ALLOW\"}"]`, "HostConfig.SecurityOpt"),
 		createRow("apparmor unconfined", ``, `"SecurityOpt":["apparmor=unconfined"]`, "HostConfig.SecurityOpt"),
 		createRow("apparmor unconfined, with a colon", ``, `"SecurityOpt":["apparmor:unconfined"]`, "HostConfig.SecurityOpt"),
-		granted(createRow("label disable", ``, `"SecurityOpt":["label=disable"]`, "")), // there are no labels to disable
+		// there are no labels to disable
+		granted(createRow("label disable", ``, `"SecurityOpt":["label=disable"]`, "")),
 		createRow("label type", ``, `"SecurityOpt":["label=type:spc_t"]`, "HostConfig.SecurityOpt"),
 		createRow("no-new-privileges false", ``, `"SecurityOpt":["no-new-privileges=false"]`, "HostConfig.SecurityOpt"),
 		createRow("no-new-privileges before another", ``, `"SecurityOpt":["no-new-privileges","apparmor=unconfined"]`, "HostConfig.SecurityOpt"),
@@ -200,7 +207,8 @@ func granted(row attack) attack {
 	return row
 }
 
-// unreachable is a row for what isn't there for the attacker: the container is made, and can't be started.
+// unreachable is a row for what isn't there for the attacker: the container is made, and can't be
+// started.
 func unreachable(row attack) attack {
 	row.tamed = func(t *testing.T, a *arena, got *guardtest.Answer) {
 		var c struct {

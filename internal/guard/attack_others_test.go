@@ -172,7 +172,8 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "exec, privileged, a second time", method: "POST", path: "/containers/{own.container}/exec", body: `{"Cmd":["id"],"Privileged":false,"privileged":true}`, says: "twice"},
 		{name: "exec, privileged, with a Content-Type of its own", method: "POST", path: "/containers/{own.container}/exec", body: `{"Cmd":["id"],"Privileged":true}`,
 			header: []string{"Content-Type: application/json; charset=utf-8"}, says: "Privileged"},
-		{name: "exec with an unknown field", method: "POST", path: "/containers/{own.container}/exec", body: `{"Cmd":["id"],"Superpower":true}`, tamed: dropped}, // what the guard writes anew has no place for it
+		// what the guard writes anew has no place for it
+		{name: "exec with an unknown field", method: "POST", path: "/containers/{own.container}/exec", body: `{"Cmd":["id"],"Superpower":true}`, tamed: dropped},
 		{name: "exec, inspected", method: "GET", path: "/exec/{exec}/json", bare: answered, says: "No such exec"},
 		{name: "exec, started", method: "POST", path: "/exec/{exec}/start", body: `{"Detach":true}`, prepare: spentExec, says: "No such exec"},
 		{name: "exec, started by upgrade", raw: "POST /exec/{exec}/start HTTP/1.1\r\nHost: docker\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}", prepare: spentExec, says: "No such exec"},
@@ -230,7 +231,8 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "network, joined with parameters of the kernel", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"DriverOpts":{"com.docker.network.endpoint.sysctls":"net.ipv4.conf.IFNAME.route_localnet=1"}}}`, bare: reached, says: "DriverOpts"},
 		{name: "network, joined with a link to another's", method: "POST", path: "/networks/{own.network}/connect", body: `{"Container":"{own.idle}","EndpointConfig":{"Links":["{container}:x"]}}`, bare: reached, says: absent, tamed: linksToItsOwn},
 		{name: "network twice", method: "POST", path: "/networks/create", body: `{"Name":"attack","Driver":"bridge","driver":"macvlan"}`, bare: accepted("not supported"), says: "twice"},
-		{name: "network with an unknown field", method: "POST", path: "/networks/create", body: `{"Name":"attack","Superpower":true}`, tamed: dropped}, // what the guard writes anew has no place for it
+		// what the guard writes anew has no place for it
+		{name: "network with an unknown field", method: "POST", path: "/networks/create", body: `{"Name":"attack","Superpower":true}`, tamed: dropped},
 
 		{name: "volume, inspected", method: "GET", path: "/volumes/{volume2}", says: "no such volume"},
 		{name: "volume of the victim's steps", method: "GET", path: "/volumes/{workspace}", bare: answered, says: "no such volume"},
@@ -253,7 +255,8 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "list of containers by network", method: "GET", path: "/containers/json?all=1&filters=%7B%22network%22%3A%5B%22{buildnet}%22%5D%7D", tamed: hidden},
 		{name: "list of containers before another's", method: "GET", path: "/containers/json?all=1&limit=100&filters=%7B%22before%22%3A%5B%22{container}%22%5D%7D", bare: answered, status: http.StatusNotFound, says: absent},
 		{name: "list of containers since another's", method: "GET", path: "/containers/json?all=1&filters=%7B%22since%22%3A%5B%22{name}%22%5D%7D", bare: answered, status: http.StatusNotFound, says: absent},
-		{name: "list of containers since another's, as old clients ask", method: "GET", path: "/v1.24/containers/json?all=1&since={container}", bare: answered, closed: "Minimum supported API version", // until Docker 28
+		// until Docker 28
+		{name: "list of containers since another's, as old clients ask", method: "GET", path: "/v1.24/containers/json?all=1&since={container}", bare: answered, closed: "Minimum supported API version",
 			status: http.StatusNotFound, says: absent},
 		{name: "list of networks", method: "GET", path: "/networks", tamed: hidden},
 		{name: "list of networks by id", method: "GET", path: "/networks?filters=%7B%22id%22%3A%5B%22{network}%22%5D%7D", tamed: hidden},
@@ -304,12 +307,16 @@ func attackOthers(t *testing.T, a *arena) {
 		{name: "update of device rules", method: "POST", path: "/containers/{own.container}/update", body: `{"DeviceCgroupRules":["a *:* rwm"]}`, says: "DeviceCgroupRules"},
 		{name: "update of device requests", method: "POST", path: "/containers/{own.container}/update", body: `{"DeviceRequests":[{"Count":-1,"Capabilities":[["gpu"]]}]}`, says: "DeviceRequests"},
 		{name: "update of a real-time period", method: "POST", path: "/containers/{own.container}/update", body: `{"CpuRealtimePeriod":1000000}`, bare: reached, says: "CpuRealtimePeriod"},
-		{name: "update of kernel memory", method: "POST", path: "/containers/{own.container}/update", body: `{"KernelMemory":16777216}`, bare: reached, tamed: dropped}, // no daemon keeps it
+		// no daemon keeps it
+		{name: "update of kernel memory", method: "POST", path: "/containers/{own.container}/update", body: `{"KernelMemory":16777216}`, bare: reached, tamed: dropped},
 		{name: "update of a block weight of a device", method: "POST", path: "/containers/{own.container}/update", body: `{"BlkioWeightDevice":[{"Path":"/dev/vda","Weight":1000}]}`, says: "BlkioWeightDevice"},
-		{name: "update to privileged", method: "POST", path: "/containers/{own.container}/update", body: `{"Privileged":true}`, tamed: dropped},                    // what the guard writes anew has no place for it
-		{name: "update with a HostConfig", method: "POST", path: "/containers/{own.container}/update", body: `{"HostConfig":{"Privileged":true}}`, tamed: dropped}, // what the guard writes anew has no place for it
+		// what the guard writes anew has no place for it
+		{name: "update to privileged", method: "POST", path: "/containers/{own.container}/update", body: `{"Privileged":true}`, tamed: dropped},
+		// what the guard writes anew has no place for it
+		{name: "update with a HostConfig", method: "POST", path: "/containers/{own.container}/update", body: `{"HostConfig":{"Privileged":true}}`, tamed: dropped},
 		{name: "update twice", method: "POST", path: "/containers/{own.container}/update", body: `{"CpuShares":1024,"cpushares":2}`, says: "twice"},
-		{name: "update with an unknown field", method: "POST", path: "/containers/{own.container}/update", body: `{"Superpower":true}`, tamed: dropped}, // what the guard writes anew has no place for it
+		// what the guard writes anew has no place for it
+		{name: "update with an unknown field", method: "POST", path: "/containers/{own.container}/update", body: `{"Superpower":true}`, tamed: dropped},
 		{name: "start from a folder of the machine", method: "POST", path: "/containers/{own.container}/start?checkpoint=c&checkpoint-dir=/etc", bare: reached, says: "checkpoint-dir"},
 		{name: "checkpoint into a folder of the machine", method: "POST", path: "/containers/{own.container}/checkpoints", body: `{"CheckpointID":"c","CheckpointDir":"/etc"}`, bare: reached, says: "CheckpointDir"},
 		{name: "checkpoints of a folder of the machine", method: "GET", path: "/containers/{own.container}/checkpoints?dir=/etc", bare: reached, says: "dir"},
@@ -354,7 +361,8 @@ func nonePlugged(t *testing.T, _ *arena, got *guardtest.Answer) {
 	}
 }
 
-// linksToItsOwn wants that a link names a container of the attacker's, which may come, and none of another's.
+// linksToItsOwn wants that a link names a container of the attacker's, which may come, and none of
+// another's.
 func linksToItsOwn(t *testing.T, a *arena, _ *guardtest.Answer) {
 	t.Helper()
 	seen, err := guardtest.Send(a.daemon, "GET", "/containers/"+a.target["own.idle"]+"/json", nil)

@@ -144,7 +144,8 @@ func TestCreateSends(t *testing.T) {
 		{"a network of the client's", `{"HostConfig":{"NetworkMode":"inner"}}`, func(r *container.CreateRequest) (any, any) {
 			return []any{r.HostConfig.NetworkMode, slices.Collect(maps.Keys(r.NetworkingConfig.EndpointsConfig))}, []any{container.NetworkMode("drone-abc.inner"), []string{"drone-abc.inner"}}
 		}},
-		// What isn't there, or is another's, is named as the client's own would be: the daemon doesn't find it when the container is started.
+		// What isn't there, or is another's, is named as the client's own would be: the daemon
+		// doesn't find it when the container is started.
 		{"the network of a foreign container", `{"HostConfig":{"NetworkMode":"container:` + idForeign + `"}}`, func(r *container.CreateRequest) (any, any) {
 			return r.HostConfig.NetworkMode, container.NetworkMode("container:drone-abc." + idForeign)
 		}},

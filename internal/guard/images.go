@@ -49,7 +49,8 @@ type images struct {
 	// pushed are digests, with the names that they were pushed under, by the image's id. The daemon
 	// forgets them together with the name of the push (push.go).
 	pushed map[string][]string
-	// removed are long names of shared images that this build has removed: for it they are gone, until it pulls them again.
+	// removed are long names of shared images that this build has removed: for it they are gone,
+	// until it pulls them again.
 	removed map[string]bool
 }
 
@@ -123,7 +124,8 @@ func (i *images) remove(names []string) {
 	}
 }
 
-// left are those of an image's names that the build hasn't removed. Digests go with the last name of their repository.
+// left are those of an image's names that the build hasn't removed. Digests go with the last name
+// of their repository.
 func (i *images) left(n names.ImageNames) names.ImageNames {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -55,7 +55,8 @@ func TestOwnImages(t *testing.T) {
 		{run: []string{"image", "prune", "-f"}, names: remote + " app:1 app:2"},
 	} {
 		out, err := b.Try(step.run...)
-		if id, ok := strings.CutPrefix(strings.TrimSpace(out), "sha256:"); ok && err == nil { // the cache keeps what the build has forgotten
+		// the cache keeps what the build has forgotten
+		if id, ok := strings.CutPrefix(strings.TrimSpace(out), "sha256:"); ok && err == nil {
 			t.Cleanup(func() { _, _ = guardtest.Send(b.Daemon, "DELETE", "/images/cache.build.invalid/image:"+id, nil) })
 		}
 		if (err != nil) != (step.fails != "") || !strings.Contains(out, step.fails) {

@@ -34,10 +34,12 @@ func (o *ownership) inspection(ctx context.Context, ref, version string, query u
 	return raw, s, err
 }
 
-// defaultNetworkFields are those of NetworkSettings that tell of a container's place on Docker's default network. Versions of the API from 1.52 on don't have them.
+// defaultNetworkFields are those of NetworkSettings that tell of a container's place on Docker's
+// default network. Versions of the API from 1.52 on don't have them.
 var defaultNetworkFields = []string{"EndpointID", "Gateway", "GlobalIPv6Address", "GlobalIPv6PrefixLen", "IPAddress", "IPPrefixLen", "IPv6Gateway", "MacAddress"}
 
-// withDefaultNetwork fills them in from the network that stands in for the default: {{.NetworkSettings.IPAddress}} is a most common idiom.
+// withDefaultNetwork fills them in from the network that stands in for the default:
+// {{.NetworkSettings.IPAddress}} is a most common idiom.
 func withDefaultNetwork(b []byte, network string) ([]byte, error) {
 	if !bytes.Contains(b, []byte(strconv.Quote(network)+":{")) {
 		return b, nil

@@ -86,7 +86,8 @@ func TestArchiveIsRefusedBehindTheAnswersBegin(t *testing.T) {
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
-				_, _ = archive.Write(file("first", strings.Repeat("x", 1<<20))) // larger than what is buffered on the way
+				// larger than what is buffered on the way
+				_, _ = archive.Write(file("first", strings.Repeat("x", 1<<20)))
 				<-seen
 				_, _ = archive.Write(append(tt.rest, end...))
 				_ = archive.Close()
@@ -141,7 +142,8 @@ func TestWarningsReachTheClient(t *testing.T) {
 		{"/containers/db/update", "application/json", `{"Memory":4194304}`, false},
 		{"/build?memory=4294967296", "application/x-tar", archive.String(), true},
 		{"/build?memory=4194304", "application/x-tar", archive.String(), false},
-		{"/build?memory=4294967296&q=1", "application/x-tar", archive.String(), false}, // its client prints all that comes as the image's id
+		// its client prints all that comes as the image's id
+		{"/build?memory=4294967296&q=1", "application/x-tar", archive.String(), false},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://docker"+tt.path, strings.NewReader(tt.body))
 		if err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apierror"
 )
 
-// Answers of a daemon that is in no swarm and has no plugins: tools ask, and go on. What would change that is refused.
+// Answers of a daemon that is in no swarm and has no plugins: tools ask, and go on. What would
+// change that is refused.
 
 // noSwarm is the answer of all that only a manager of a swarm can tell or do.
 func noSwarm(context.Context, *call) error {

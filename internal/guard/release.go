@@ -139,7 +139,8 @@ func (b builders) removeUnlabelled(ctx context.Context, network string) (bool, e
 		err := b.up.Call(ctx, http.MethodDelete, "/containers/"+c.ID, url.Values{"force": {"1"}, "v": {"1"}}, nil, nil)
 		var s apierror.Status
 		if err != nil &&
-			!(errors.As(err, &s) && (s.Code == http.StatusNotFound || s.Code == http.StatusConflict)) { // gone, or going
+			// gone, or going
+			!(errors.As(err, &s) && (s.Code == http.StatusNotFound || s.Code == http.StatusConflict)) {
 			return found, err
 		}
 	}

@@ -168,7 +168,8 @@ func TestCloseEndsAll(t *testing.T) {
 	t.Parallel()
 	b := guardtest.Start(t)
 	b.Docker("run", "-d", "--name", "a", guardtest.Image, "sh", "-c", "echo out; sleep 1000")
-	b.Docker("create", "--name", "locked", guardtest.Image, "true") // the daemon locks a container into which a client copies
+	// the daemon locks a container into which a client copies
+	b.Docker("create", "--name", "locked", guardtest.Image, "true")
 	attach, _ := dial(t, b, "POST /containers/a/attach?stream=1&stdout=1 HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
 	logs, _ := dial(t, b, "GET /containers/a/logs?follow=1&stdout=1 HTTP/1.1\r\nHost: d\r\n\r\n")
 	events, _ := dial(t, b, "GET /events HTTP/1.1\r\nHost: d\r\n\r\n")

@@ -130,8 +130,8 @@ func (g *Guard) namesShared(ref string, found imageFound) bool {
 	return slices.ContainsFunc(slices.Concat(found.names.Shared, found.names.SharedDigests), func(n string) bool { return names.Canonical(n) == long })
 }
 
-// removeShared takes a shared image away from this build: it isn't listed any more, and to use it is to pull it again, which is quick. For others it stays, until the runner's
-// disk runs short.
+// removeShared takes a shared image away from this build: it isn't listed any more, and to use it
+// is to pull it again, which is quick. For others it stays, until the runner's disk runs short.
 func (c *call) removeShared(ctx context.Context, found imageFound) error {
 	gone := slices.Clone(found.names.Shared)
 	if c.g.namesShared(c.vars["name"], found) {

@@ -2,8 +2,9 @@ package pause
 
 import "time"
 
-// Reminder chooses which failures in a row are worth a warning: the first ones, and then one a minute. An
-// outage of hours would fill a log otherwise. Its zero value is ready; one goroutine uses it.
+// Reminder chooses which failures in a row are worth a warning: the first ones, and then one a
+// minute. An outage of hours would fill a log otherwise. Its zero value is ready; one goroutine
+// uses it.
 type Reminder struct {
 	count int
 	last  time.Time

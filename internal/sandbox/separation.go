@@ -13,8 +13,8 @@ type Separation string
 const (
 	// Together has one cell for all.
 	Together Separation = "shared"
-	// ByTrust has one cell for trusted repositories, one for each that isn't trusted, and one for the
-	// pull requests from forks of each. It is the default.
+	// ByTrust has one cell for trusted repositories, one for each that isn't trusted, and one for
+	// the pull requests from forks of each. It is the default.
 	ByTrust Separation = "trust"
 	// ByRepository has one for each repository, trusted or not, and one for its forks.
 	ByRepository Separation = "repository"

@@ -25,8 +25,8 @@ func (e *RefusedError) Error() string {
 // Unwrap returns the last failure.
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// refusal tells a call that the server refuses from a server that is away. It asks the server now and
-// then, not after each attempt: an outage would double its calls otherwise.
+// refusal tells a call that the server refuses from a server that is away. It asks the server now
+// and then, not after each attempt: an outage would double its calls otherwise.
 type refusal struct {
 	client *Client
 	limit  time.Duration
@@ -46,8 +46,8 @@ func (c *Client) newRefusal(k call) *refusal {
 	return r
 }
 
-// judge returns the failure of an attempt, or a *RefusedError when it has been the same for too long
-// with a server that works.
+// judge returns the failure of an attempt, or a *RefusedError when it has been the same for too
+// long with a server that works.
 func (r *refusal) judge(ctx context.Context, failure error) error {
 	if r.limit <= 0 {
 		return failure

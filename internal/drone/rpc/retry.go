@@ -43,7 +43,8 @@ func (c *Client) retry(ctx context.Context, k call, check func(answer) error) (o
 		}
 		var status *StatusError
 		if ctx.Err() != nil && last != nil && !errors.As(err, &status) {
-			return struct{}{}, backoff.Permanent(err) // the context cut this attempt short: the failure before it tells more
+			// the context cut this attempt short: the failure before it tells more
+			return struct{}{}, backoff.Permanent(err)
 		}
 		last = err
 		if !retryable(err) || k.keepsFirst && errors.Is(err, errDuplicate) {

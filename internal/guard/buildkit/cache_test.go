@@ -10,7 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// TestSharedCacheIsHonest shows what reaches BuildKit of requests that would leave, in the cache of all builds, something else than a step makes.
+// TestSharedCacheIsHonest shows what reaches BuildKit of requests that would leave, in the cache of
+// all builds, something else than a step makes.
 func TestSharedCacheIsHonest(t *testing.T) {
 	p := imageProxy(t)
 	entry := []*controlapi.CacheOptionsEntry{{Type: "registry", Attrs: map[string]string{"ref": "attack.test/claims:1"}}}

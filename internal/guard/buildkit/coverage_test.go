@@ -12,7 +12,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// judgedFields are the fields of BuildKit's requests that somebody has thought about. A new version that has more fails here: think about it, then name it.
+// judgedFields are the fields of BuildKit's requests that somebody has thought about. A new version
+// that has more fails here: think about it, then name it.
 var judgedFields = map[string]string{
 	"moby.buildkit.v1.SolveRequest": "Cache Definition EnableSessionExporter Entitlements ExporterAttrsDeprecated ExporterDeprecated Exporters Frontend FrontendAttrs FrontendInputs " +
 		"Internal Ref Session SourcePolicy",

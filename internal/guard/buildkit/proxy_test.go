@@ -9,7 +9,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/names"
 )
 
-// TestSessionSharesNothing has sessions of two builds with the same key, and with none: what the daemon keeps of a folder under a key is files of the client's.
+// TestSessionSharesNothing has sessions of two builds with the same key, and with none: what the
+// daemon keeps of a folder under a key is files of the client's.
 func TestSessionSharesNothing(t *testing.T) {
 	for _, key := range []string{"folder", ""} {
 		keys := map[string]bool{}
@@ -40,7 +41,8 @@ func TestSessionSharesNothing(t *testing.T) {
 	}
 }
 
-// TestSessionStaysOfItsKind has a session that is opened a second time, where the guard doesn't read what goes by.
+// TestSessionStaysOfItsKind has a session that is opened a second time, where the guard doesn't
+// read what goes by.
 func TestSessionStaysOfItsKind(t *testing.T) {
 	s := newSessions()
 	if err := s.open("s", true); err != nil || !s.rewritten("s") {
@@ -57,7 +59,8 @@ func TestSessionStaysOfItsKind(t *testing.T) {
 	}
 }
 
-// TestSessionWithoutPolicies has a daemon that takes no source policies: there, only sessions whose Dockerfiles the guard reads are built from.
+// TestSessionWithoutPolicies has a daemon that takes no source policies: there, only sessions whose
+// Dockerfiles the guard reads are built from.
 func TestSessionWithoutPolicies(t *testing.T) {
 	for version, policies := range map[string]bool{"1.41": false, "1.45": true} {
 		p := New(Options{ID: "drone-abc", Names: names.New("drone-abc", "drone-abc", nil)}, &memory{version: version})

@@ -16,7 +16,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memory is a World with an image of the stage's own (app:1) and a shared one (golang:1), in containerd's store.
+// memory is a World with an image of the stage's own (app:1) and a shared one (golang:1), in
+// containerd's store.
 type memory struct {
 	version string
 	made    []string

@@ -18,7 +18,8 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/apiversion"
 )
 
-// talker is a daemon with one log that is followed: a line for each text that it is given; an empty one is the end.
+// talker is a daemon with one log that is followed: a line for each text that it is given; an empty
+// one is the end.
 type talker struct {
 	lines chan string
 	asked chan struct{}
@@ -46,7 +47,8 @@ func (d *talker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestQuiet: a log comes line by line, whole, and ends; whoever gives up isn't held; and the places that a log takes come back.
+// TestQuiet: a log comes line by line, whole, and ends; whoever gives up isn't held; and the places
+// that a log takes come back.
 func TestQuiet(t *testing.T) {
 	dir := t.TempDir()
 	d := &talker{lines: make(chan string), asked: make(chan struct{}, 1)}

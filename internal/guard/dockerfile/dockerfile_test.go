@@ -95,7 +95,8 @@ func TestClassicDockerfile(t *testing.T) {
 	}
 }
 
-// FuzzClassicDockerfile: every image in what comes out has been resolved, whichever way it is read: line by line, or by the parser.
+// FuzzClassicDockerfile: every image in what comes out has been resolved, whichever way it is read:
+// line by line, or by the parser.
 func FuzzClassicDockerfile(f *testing.F) {
 	for _, s := range []string{
 		"FROM a\nRUN x\n", "ARG A=b\nFROM ${A} AS x\nCOPY --from=y a b\n", "# escape=`\nFROM a\nRUN a `\nb\n", "FROM a\nONBUILD COPY --from=b:1 / /\n", "FROM a\nRUN <<E\nFROM b\nE\n",
@@ -137,7 +138,8 @@ func FuzzClassicDockerfile(f *testing.F) {
 		for _, node := range parsed.AST.Children {
 			// Of other instructions the daemon reads no such flag, or refuses it.
 			if from, is := fromFlag(node); is && (strings.EqualFold(node.Value, "copy") || strings.EqualFold(node.Value, "add")) {
-				if from != "" && !resolved(from, stages) { // an empty one names the build's context, or is an error of the daemon's
+				// an empty one names the build's context, or is an error of the daemon's
+				if from != "" && !resolved(from, stages) {
 					t.Fatalf("%q becomes %q, in which %q isn't resolved", src, out, from)
 				}
 			}

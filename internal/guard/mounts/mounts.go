@@ -200,9 +200,9 @@ func shareMounts(daemon, dir string) error {
 	return spreads(dir, int(cred.Pid))
 }
 
-// spreads returns nil if what is mounted below dir is mounted for a process in another mount namespace as well: if
-// the mount that dir is in is shared, and the other's at the same place is its slave or its peer
-// (mount_namespaces(7)).
+// spreads returns nil if what is mounted below dir is mounted for a process in another mount
+// namespace as well: if the mount that dir is in is shared, and the other's at the same place is
+// its slave or its peer (mount_namespaces(7)).
 func spreads(dir string, pid int) error {
 	ours, err := mountAt("/proc/self/mountinfo", dir)
 	if err != nil {

@@ -70,7 +70,8 @@ func TestOpenBeneath(t *testing.T) {
 	}
 }
 
-// TestOpenBeneathRace renames folders and links while paths through them are resolved. Whatever is opened is inside.
+// TestOpenBeneathRace renames folders and links while paths through them are resolved. Whatever is
+// opened is inside.
 func TestOpenBeneathRace(t *testing.T) {
 	dir := t.TempDir()
 	root := filepath.Join(dir, "root")
@@ -88,7 +89,8 @@ func TestOpenBeneathRace(t *testing.T) {
 		a, link := filepath.Join(root, "a"), filepath.Join(root, "link")
 		for !stop.Load() {
 			_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) // both exist throughout
-			_ = os.Rename(filepath.Join(root, "spare"), filepath.Join(root, "a", "moved"))  // fails on every other round
+			// fails on every other round
+			_ = os.Rename(filepath.Join(root, "spare"), filepath.Join(root, "a", "moved"))
 			_ = os.Rename(filepath.Join(root, "a", "moved"), filepath.Join(root, "spare"))
 		}
 	})

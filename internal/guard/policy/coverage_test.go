@@ -41,26 +41,45 @@ var ruled = map[reflect.Type][]fieldRule{
 	reflect.TypeFor[registry.AuthConfig]():      authRules,
 }
 
-// whole are structs that are judged, allowed or denied as one; the fields that somebody has thought about.
+// whole are structs that are judged, allowed or denied as one; the fields that somebody has thought
+// about.
 var whole = map[reflect.Type]string{
-	reflect.TypeFor[container.CreateRequest]():      "Config HostConfig NetworkingConfig",                      // Create
-	reflect.TypeFor[container.UpdateConfig]():       "Resources RestartPolicy",                                 // Update
-	reflect.TypeFor[container.ExecStartOptions]():   "Detach Tty ConsoleSize",                                  // forwarded by the guard as it is
-	reflect.TypeFor[checkpoint.CreateOptions]():     "CheckpointID CheckpointDir Exit",                         // Checkpoint
-	reflect.TypeFor[network.ConnectOptions]():       "Container EndpointConfig",                                // Connect
-	reflect.TypeFor[network.DisconnectOptions]():    "Container Force",                                         // Disconnect
-	reflect.TypeFor[network.ConfigReference]():      "Network",                                                 // configFrom
-	reflect.TypeFor[network.EndpointIPAMConfig]():   "IPv4Address IPv6Address LinkLocalIPs",                    // allowed: an address in a network of the build's
-	reflect.TypeFor[container.RestartPolicy]():      "Name MaximumRetryCount",                                  // restartPolicy
-	reflect.TypeFor[container.LogConfig]():          "Type Config",                                             // logConfig
-	reflect.TypeFor[container.DeviceMapping]():      "PathOnHost PathInContainer CgroupPermissions",            // denied
-	reflect.TypeFor[container.DeviceRequest]():      "Driver Count DeviceIDs Capabilities Options",             // denied
-	reflect.TypeFor[blkiodev.WeightDevice]():        "Path Weight",                                             // denied
-	reflect.TypeFor[blkiodev.ThrottleDevice]():      "Path Rate",                                               // denied
-	reflect.TypeFor[mount.ClusterOptions]():         "",                                                        // denied
-	reflect.TypeFor[nat.PortBinding]():              "HostIP HostPort",                                         // publish
-	reflect.TypeFor[units.Ulimit]():                 "Name Hard Soft",                                          // ulimits
-	reflect.TypeFor[dockerspec.HealthcheckConfig](): "Test Interval Timeout StartPeriod StartInterval Retries", // allowed: runs in the container
+	// Create
+	reflect.TypeFor[container.CreateRequest](): "Config HostConfig NetworkingConfig",
+	// Update
+	reflect.TypeFor[container.UpdateConfig](): "Resources RestartPolicy",
+	// forwarded by the guard as it is
+	reflect.TypeFor[container.ExecStartOptions](): "Detach Tty ConsoleSize",
+	// Checkpoint
+	reflect.TypeFor[checkpoint.CreateOptions](): "CheckpointID CheckpointDir Exit",
+	// Connect
+	reflect.TypeFor[network.ConnectOptions](): "Container EndpointConfig",
+	// Disconnect
+	reflect.TypeFor[network.DisconnectOptions](): "Container Force",
+	// configFrom
+	reflect.TypeFor[network.ConfigReference](): "Network",
+	// allowed: an address in a network of the build's
+	reflect.TypeFor[network.EndpointIPAMConfig](): "IPv4Address IPv6Address LinkLocalIPs",
+	// restartPolicy
+	reflect.TypeFor[container.RestartPolicy](): "Name MaximumRetryCount",
+	// logConfig
+	reflect.TypeFor[container.LogConfig](): "Type Config",
+	// denied
+	reflect.TypeFor[container.DeviceMapping](): "PathOnHost PathInContainer CgroupPermissions",
+	// denied
+	reflect.TypeFor[container.DeviceRequest](): "Driver Count DeviceIDs Capabilities Options",
+	// denied
+	reflect.TypeFor[blkiodev.WeightDevice](): "Path Weight",
+	// denied
+	reflect.TypeFor[blkiodev.ThrottleDevice](): "Path Rate",
+	// denied
+	reflect.TypeFor[mount.ClusterOptions](): "",
+	// publish
+	reflect.TypeFor[nat.PortBinding](): "HostIP HostPort",
+	// ulimits
+	reflect.TypeFor[units.Ulimit](): "Name Hard Soft",
+	// allowed: runs in the container
+	reflect.TypeFor[dockerspec.HealthcheckConfig](): "Test Interval Timeout StartPeriod StartInterval Retries",
 	reflect.TypeFor[struct{}]():                     "",
 	reflect.TypeFor[time.Time]():                    "",
 }
@@ -68,7 +87,8 @@ var whole = map[reflect.Type]string{
 // denied structs need no look inside.
 var deniedTypes = []reflect.Type{reflect.TypeFor[volume.ClusterVolumeSpec]()}
 
-// TestEveryFieldHasARule walks the bodies of all requests in moby's API. A new version of Docker that adds a field fails here: think about it, then name it.
+// TestEveryFieldHasARule walks the bodies of all requests in moby's API. A new version of Docker
+// that adds a field fails here: think about it, then name it.
 func TestEveryFieldHasARule(t *testing.T) {
 	seen := map[reflect.Type]bool{}
 	var walk func(reflect.Type)

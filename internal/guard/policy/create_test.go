@@ -135,7 +135,8 @@ var plans = []struct {
 	{"a network of the client's", `{"HostConfig":{"NetworkMode":"inner"}}`, func(r *container.CreateRequest) (any, any) {
 		return []any{r.HostConfig.NetworkMode, r.NetworkingConfig.EndpointsConfig["drone-abc.inner"].Aliases}, []any{container.NetworkMode("drone-abc.inner"), []string{"x"}}
 	}},
-	// What isn't there, or is another's, has the name of the client's own, which may come: the daemon misses it when the container is started.
+	// What isn't there, or is another's, has the name of the client's own, which may come: the
+	// daemon misses it when the container is started.
 	{"another's network", `{"HostConfig":{"NetworkMode":"theirs"}}`, func(r *container.CreateRequest) (any, any) {
 		return []any{r.HostConfig.NetworkMode, r.NetworkingConfig.EndpointsConfig["drone-abc.theirs"].Aliases}, []any{container.NetworkMode("drone-abc.theirs"), []string{"x"}}
 	}},
@@ -276,7 +277,8 @@ func mountAt(r *container.CreateRequest, target string) string {
 	return strings.Join(words, " ")
 }
 
-// A part of a volume needs a version of the API that the client needn't speak; a daemon that has none gets a mount point.
+// A part of a volume needs a version of the API that the client needn't speak; a daemon that has
+// none gets a mount point.
 func TestPartsByVersion(t *testing.T) {
 	for daemon, want := range map[string]string{"1.45": "volume drone-abc-workspace nocopy sub=a", "1.44": "bind /points/0"} {
 		w := newMemory()
@@ -311,7 +313,8 @@ func TestCreateWarns(t *testing.T) {
 	}
 }
 
-// A privileged container runs without privilege where the stage says so, and is told what it doesn't get.
+// A privileged container runs without privilege where the stage says so, and is told what it
+// doesn't get.
 func TestUnprivileged(t *testing.T) {
 	w := newMemory()
 	w.stage.Unprivileged = true
@@ -346,8 +349,9 @@ func TestDaemonDecides(t *testing.T) {
 	}
 }
 
-// The order of a table says nothing: each rule judges its own field, by what was found before. What hangs together is filled in afterwards, in the order of fill. Rules
-// that are shuffled come to the same result, and to the same error.
+// The order of a table says nothing: each rule judges its own field, by what was found before. What
+// hangs together is filled in afterwards, in the order of fill. Rules that are shuffled come to the
+// same result, and to the same error.
 func TestOrderOfRulesDoesNotMatter(t *testing.T) {
 	outcome := func(body string) string {
 		plan, warnings, err := create(t, limited(), body)

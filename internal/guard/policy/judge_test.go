@@ -145,7 +145,8 @@ func TestConnect(t *testing.T) {
 		{"a step", `{"Container":"step"}`, "", ""},
 		{"another's", `{"Container":"theirs"}`, "no such thing", ""},
 		{"driver options", `{"Container":"db","EndpointConfig":{"DriverOpts":{"a":"b"}}}`, "DriverOpts", ""},
-		{"a link to another's", `{"Container":"db","EndpointConfig":{"Links":["theirs"]}}`, "", "db"}, // which the daemon doesn't know by that name
+		// which the daemon doesn't know by that name
+		{"a link to another's", `{"Container":"db","EndpointConfig":{"Links":["theirs"]}}`, "", "db"},
 	} {
 		r := read[network.ConnectOptions](t, tt.body)
 		err := Connect(t.Context(), newMemory(), r)

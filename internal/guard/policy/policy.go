@@ -159,8 +159,10 @@ type Reservation struct {
 // Limits bound every container that a client makes. Zero is no bound. What a client asks for beyond
 // is cut down to the bound, with a warning.
 type Limits struct {
-	Memory       int64  // bytes
-	MemorySwap   int64  // bytes, memory and swap together; 0 with Memory set: the same as Memory's default, twice the memory
+	Memory int64 // bytes
+	// bytes, memory and swap together; 0 with Memory set: the same as Memory's default, twice the
+	// memory
+	MemorySwap   int64
 	NanoCPUs     int64  // 1e9 is one CPU
 	CPUPeriod    int64  // microseconds; goes with CPUQuota
 	CPUQuota     int64  // microseconds of CPU time a period

@@ -64,7 +64,8 @@ func (f facts) imageOf(ref string) (Image, error) {
 type references struct {
 	image                        string
 	containers, networks, images []string
-	// joins are containers that have to be there when another is made, linked those that have to be for a link. later are those that may come until it is started.
+	// joins are containers that have to be there when another is made, linked those that have to be
+	// for a link. later are those that may come until it is started.
 	joins, linked, later []string
 	// strict says that networks may not come later either.
 	strict                  bool
@@ -101,7 +102,8 @@ func (r references) resolve(ctx context.Context, w World) (f facts, err error) {
 	for _, ref := range r.networks {
 		f.networks[ref], err = w.Network(ctx, ref)
 		if apierror.IsNotFound(err) && !r.strict && names.ValidNetwork(ref) && ref != network.NetworkHost {
-			// The daemon, too, misses it only when the container is started. An answer of 404 now has clients pull the image.
+			// The daemon, too, misses it only when the container is started. An answer of 404 now
+			// has clients pull the image.
 			f.networks[ref], err = Network{Name: w.Absent(ref)}, nil
 		}
 		if err != nil {
@@ -139,7 +141,8 @@ func (r references) find(ctx context.Context, w World, ref string) (Container, e
 	return c, err
 }
 
-// misses makes a bad request of the absence of what a container refers to, as the daemon does: at 404 clients pull the image.
+// misses makes a bad request of the absence of what a container refers to, as the daemon does: at
+// 404 clients pull the image.
 func misses(err error) error {
 	if apierror.IsNotFound(err) {
 		return apierror.BadRequest("%s", err.Error())

@@ -21,7 +21,8 @@ const (
 	testOwner   = "io.drone-runner-sysbox.spec"
 )
 
-// memory is a World with two containers (db, which the client has made, and a step), a network, a volume and an image.
+// memory is a World with two containers (db, which the client has made, and a step), a network, a
+// volume and an image.
 type memory struct {
 	stage   Stage
 	version string

@@ -57,7 +57,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is decoded and encoded anew means the same when it's read again, and no text is a panic.
+// FuzzDecode: what is decoded and encoded anew means the same when it's read again, and no text is
+// a panic.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{`{"Image":"a","HostConfig":{"Privileged":true,"privileged":false}}`, `{"Labels":{"a":"b"}}`, `{"HostConfig":{"Mounts":[{"Type":"bind"}]}}`, `{"Cmd":"x"}`, `{} {}`} {
 		f.Add([]byte(s))

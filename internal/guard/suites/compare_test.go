@@ -14,7 +14,8 @@ import (
 	"testing"
 )
 
-// outcomes are a suite's tests by name, and whether they passed. A test that was skipped isn't among them.
+// outcomes are a suite's tests by name, and whether they passed. A test that was skipped isn't
+// among them.
 type outcomes map[string]bool
 
 // passed counts.
@@ -35,7 +36,8 @@ var (
 	ownCalls = regexp.MustCompile(`(?m)^(ok|not ok) ([^:\n]+)`)
 )
 
-// read is the outcomes in a text, by one of the readers. A name that comes twice has passed if it did so each time.
+// read is the outcomes in a text, by one of the readers. A name that comes twice has passed if it
+// did so each time.
 func read(text []byte, by *regexp.Regexp) outcomes {
 	out := outcomes{}
 	for _, m := range by.FindAllSubmatch(text, -1) {
@@ -50,7 +52,8 @@ func read(text []byte, by *regexp.Regexp) outcomes {
 // reasons are the differences that may be, by suite and test: the written list.
 type reasons map[string]string
 
-// readReasons reads the list: SUITE TEST: REASON, one a line. A test's name may end in "/*", for all below it.
+// readReasons reads the list: SUITE TEST: REASON, one a line. A test's name may end in "/*", for
+// all below it.
 func readReasons(b []byte) (reasons, error) {
 	out := reasons{}
 	for s := bufio.NewScanner(bytes.NewReader(b)); s.Scan(); {
@@ -84,7 +87,8 @@ func (r reasons) of(suite, test string) (reason, line string) {
 	}
 }
 
-// compare is what differs, in words, and what of it is wrong: a difference without a reason, and a reason without a difference.
+// compare is what differs, in words, and what of it is wrong: a difference without a reason, and a
+// reason without a difference.
 func (r reasons) compare(suite string, plain, guard outcomes) (differences, wrong []string) {
 	used := map[string]bool{}
 	for _, test := range slices.Sorted(maps.Keys(plain)) {

@@ -16,11 +16,13 @@ import (
 	"github.com/drone-runner-sysbox/drone-runner-sysbox/internal/guard/guardtest"
 )
 
-// place is where a suite runs: on a daemon of its own, which answers at a plain socket or behind a guard.
+// place is where a suite runs: on a daemon of its own, which answers at a plain socket or behind a
+// guard.
 type place struct {
 	*guardtest.OwnDaemon
 	name string
-	// socket is where Docker answers, on this machine; step a container in which it answers at /var/run/docker.sock.
+	// socket is where Docker answers, on this machine; step a container in which it answers at
+	// /var/run/docker.sock.
 	socket, step string
 	// clients is the folder of scripts/clients.
 	clients string
@@ -39,7 +41,8 @@ var servers = []struct{ image, port, says string }{
 // ryukImage is what Testcontainers for Go v0.40.0 runs as its reaper.
 const ryukImage = "testcontainers/ryuk:0.13.0"
 
-// newPlace starts a daemon with the images that suites need. Only these are in it, for all of its life.
+// newPlace starts a daemon with the images that suites need. Only these are in it, for all of its
+// life.
 func newPlace(t *testing.T, name, clients string) *place {
 	t.Helper()
 	p := &place{OwnDaemon: guardtest.NewOwnDaemon(t, guardtest.DaemonOptions{}), name: name, clients: clients}
@@ -88,7 +91,8 @@ func (p *place) shell(t *testing.T, script string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// onMachine runs a command beside the daemon, with DOCKER_HOST set, and returns all that it prints. It may fail: what it prints says what did.
+// onMachine runs a command beside the daemon, with DOCKER_HOST set, and returns all that it prints.
+// It may fail: what it prints says what did.
 func (p *place) onMachine(ctx context.Context, env []string, name string, args ...string) []byte {
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + p.Netns, name}, args...)...)
 	cmd.Env = append(append(os.Environ(), "DOCKER_HOST=unix://"+p.socket), env...)

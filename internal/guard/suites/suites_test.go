@@ -50,7 +50,8 @@ func goSuite(ctx context.Context, t *testing.T, p *place, name, env, flags strin
 // suiteTime bounds one suite at one place.
 const suiteTime = 30 * time.Minute
 
-// TestSuites runs the suites on both sockets, and fails for each difference without a reason. -v prints the comparison; SUITES_LOG is a folder for what the suites print.
+// TestSuites runs the suites on both sockets, and fails for each difference without a reason. -v
+// prints the comparison; SUITES_LOG is a folder for what the suites print.
 func TestSuites(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "../../../scripts/clients")
@@ -100,7 +101,8 @@ func TestSuites(t *testing.T) {
 	}
 }
 
-// failures are the lines of an output that say that something failed, with what stands before them in a test's log.
+// failures are the lines of an output that say that something failed, with what stands before them
+// in a test's log.
 func failures(b []byte) []byte {
 	var out []byte
 	for line := range bytes.Lines(b) {

@@ -91,7 +91,8 @@ func (e Edit) Copy(in io.Reader, out io.Writer) error {
 				return err
 			}
 			tee.to = w
-			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tr}, buf); err != nil { // what is read goes on by tee
+			// what is read goes on by tee
+			if _, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tr}, buf); err != nil {
 				return broken(err)
 			}
 			continue

@@ -194,7 +194,8 @@ func TestDecompress(t *testing.T) {
 	}
 }
 
-// FuzzArchive: whatever comes in, what goes out can be read to its end, is nothing that was to be taken out, and ends with what was put in.
+// FuzzArchive: whatever comes in, what goes out can be read to its end, is nothing that was to be
+// taken out, and ends with what was put in.
 func FuzzArchive(f *testing.F) {
 	f.Add(tarOf(f, tar.FormatPAX, "a", "1", "names", "n", strings.Repeat("l", 200), "2"))
 	f.Add(tarOf(f, tar.FormatGNU, "names", strings.Repeat("x", 600), "b", ""))

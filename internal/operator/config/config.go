@@ -92,11 +92,15 @@ type (
 		// root isn't the host's; `none` proves nothing, starts no daemon and uses the Docker that
 		// is there: for development.
 		Sandbox sandbox.Grade `envconfig:"DRONE_RUNNER_SANDBOX" default:"sysbox"`
-		// Cells says how far repositories are kept apart whose pipelines get Docker. A cell is a Docker daemon behind walls of its own, with an image cache of its own. `trust`: trusted
-		// repositories share one cell, in which pipelines without Docker run, too; one that isn't trusted has a cell of its own, and pull requests from forks another; `repository`: trusted
-		// ones have their own as well; `shared`: one cell for all. `DRONE_RUNNER_SANDBOX=none` has no cells.
+		// Cells says how far repositories are kept apart whose pipelines get Docker. A cell is a
+		// Docker daemon behind walls of its own, with an image cache of its own. `trust`: trusted
+		// repositories share one cell, in which pipelines without Docker run, too; one that isn't
+		// trusted has a cell of its own, and pull requests from forks another; `repository`:
+		// trusted ones have their own as well; `shared`: one cell for all.
+		// `DRONE_RUNNER_SANDBOX=none` has no cells.
 		Cells sandbox.Separation `envconfig:"DRONE_RUNNER_CELLS" default:"trust"`
-		// CellsWarm is how many cells that no pipeline uses are kept running besides the shared one, so that the next pipeline needn't wait for its daemon.
+		// CellsWarm is how many cells that no pipeline uses are kept running besides the shared
+		// one, so that the next pipeline needn't wait for its daemon.
 		CellsWarm int `envconfig:"DRONE_RUNNER_CELLS_WARM" default:"2"`
 		// CellsIdle is how long a cell that no pipeline uses is kept running: `10m`, `1h`.
 		CellsIdle time.Duration `envconfig:"DRONE_RUNNER_CELLS_IDLE" default:"10m"`
@@ -146,17 +150,17 @@ type (
 		// `ecr`, `gcr`, `gar`, `acr` and `heroku`, `thegeeklab/drone-docker-buildx` and
 		// `woodpeckerci/plugin-docker-buildx` are always among them.
 		DockerPlugins []string `envconfig:"DRONE_RUNNER_DOCKER_PLUGINS"`
-		// LogLimit is how many bytes of a step's log are sent to the server: `10485760`, `10MB`. Past
-		// it the head and the tail stay, and a line says how much is missing. Each line is sent with
-		// its number and its time, about 35 bytes; so `10MB` is about 5 MB of text in lines of usual
-		// length. A log that the server refuses as too large is shortened further.
+		// LogLimit is how many bytes of a step's log are sent to the server: `10485760`, `10MB`.
+		// Past it the head and the tail stay, and a line says how much is missing. Each line is
+		// sent with its number and its time, about 35 bytes; so `10MB` is about 5 MB of text in
+		// lines of usual length. A log that the server refuses as too large is shortened further.
 		LogLimit Bytes `envconfig:"DRONE_RUNNER_LOG_LIMIT" default:"10MB"`
 		// ReportTimeout is how long a report is repeated that the server refuses while it does
-		// everything else: `10m`, `1h`. It is a step's log, which its store may be unable to take, a
-		// card, a step's state, or the details of a pipeline. A log that is given up is kept in the
-		// folder `lost` of `DRONE_RUNNER_STATE`, and the pipeline's page says so. The time that the
-		// server or its database is away doesn't count, and the end of a pipeline is reported however
-		// long that takes. `0` is without limit.
+		// everything else: `10m`, `1h`. It is a step's log, which its store may be unable to take,
+		// a card, a step's state, or the details of a pipeline. A log that is given up is kept in
+		// the folder `lost` of `DRONE_RUNNER_STATE`, and the pipeline's page says so. The time that
+		// the server or its database is away doesn't count, and the end of a pipeline is reported
+		// however long that takes. `0` is without limit.
 		ReportTimeout time.Duration `envconfig:"DRONE_RUNNER_REPORT_TIMEOUT" default:"10m"`
 		// DrainTimeout is how long running pipelines may take to end after SIGTERM, before they are
 		// cancelled: `90s`, `1h`. `0` is as long as they take; each repository's own timeout holds
@@ -175,9 +179,10 @@ type (
 		ServiceWait time.Duration `envconfig:"DRONE_RUNNER_SERVICE_WAIT" default:"60s"`
 		// Block are networks and addresses that no build reaches, separated by commas:
 		// `10.0.0.0/8,169.254.169.254`. The default are the metadata services of clouds, which give
-		// away the credentials of the machine. `none` is nothing. Resolvers in such a network, and for
-		// the runner the Drone server, mirrors and proxies of this configuration, stay reachable.
-		// Without effect with `DRONE_RUNNER_SANDBOX=none`: the network is the machine's then.
+		// away the credentials of the machine. `none` is nothing. Resolvers in such a network, and
+		// for the runner the Drone server, mirrors and proxies of this configuration, stay
+		// reachable. Without effect with `DRONE_RUNNER_SANDBOX=none`: the network is the machine's
+		// then.
 		Block Networks `envconfig:"DRONE_RUNNER_BLOCK" default:"169.254.169.254,fd00:ec2::254"`
 		// ReapInterval is how often containers, networks and volumes that builds of this runner
 		// have left behind are looked for and removed, besides some times just after the start:
@@ -313,8 +318,8 @@ type (
 		High Mark `envconfig:"DRONE_RUNNER_CACHE_HIGH" default:"80%"`
 		// Low is how full the disk still is when enough has been removed.
 		Low Mark `envconfig:"DRONE_RUNNER_CACHE_LOW" default:"60%"`
-		// Size is how much the cache itself may take, whatever else is on that disk: `100GB`. The daemon
-		// measures it once a minute; `0` is no limit.
+		// Size is how much the cache itself may take, whatever else is on that disk: `100GB`. The
+		// daemon measures it once a minute; `0` is no limit.
 		Size Bytes `envconfig:"DRONE_RUNNER_CACHE_SIZE" default:"0"`
 		// Keep are patterns of what is never removed, separated by commas: images (`golang:*`,
 		// `registry.example.com/team/*`) and paths of volumes (`/cache/npm`). `*` doesn't stand for

@@ -28,8 +28,8 @@ type Doctor struct {
 	// Docker is the daemon that builds run in, and Host its address.
 	Docker client.APIClient
 	Host   string
-	// Cells are the clients of the daemons of the cells that run, by the cells' names, besides the one
-	// that Docker is in.
+	// Cells are the clients of the daemons of the cells that run, by the cells' names, besides the
+	// one that Docker is in.
 	Cells map[string]client.APIClient
 	// Server is the address of the Drone server, http://drone.example.com, and Secret what the
 	// runner shares with it.

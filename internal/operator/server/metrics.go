@@ -55,7 +55,8 @@ func (m *Metrics) Daemon(up func() bool, restarts func() int) {
 	}, func() float64 { return float64(restarts()) }))
 }
 
-// Cells adds the number of cells that run, of which running is asked each time. It is called once at most.
+// Cells adds the number of cells that run, of which running is asked each time. It is called once
+// at most.
 func (m *Metrics) Cells(running func() int) {
 	m.gauge("cells_running", "Cells that run, the shared one included (DRONE_RUNNER_CELLS).", func() float64 { return float64(running()) })
 }

@@ -52,7 +52,8 @@ func match(pattern, name string) (matched bool, left int) {
 	return out == yes && budget > 0, max(0, budget)
 }
 
-// paths compares a pattern and a name part by part; ** stands for any number of parts, at least one.
+// paths compares a pattern and a name part by part; ** stands for any number of parts, at least
+// one.
 type paths struct {
 	patterns, names []string
 	// known holds the outcome for each pair of parts.
@@ -96,8 +97,8 @@ func (m *paths) decide(p, n int) outcome {
 	return no
 }
 
-// split cuts a text at each separator without a backslash in front. As in doublestar, a separator at
-// the end is followed by no part.
+// split cuts a text at each separator without a backslash in front. As in doublestar, a separator
+// at the end is followed by no part.
 func split(text string, separator byte) []string {
 	if strings.IndexByte(text, separator) < 0 {
 		return []string{text}
@@ -255,8 +256,8 @@ func (m *part) decide(base, p, n int) outcome {
 	return no
 }
 
-// star is a * whose pattern goes on at p. It skips as many bytes at a time as the character at n has,
-// as doublestar does.
+// star is a * whose pattern goes on at p. It skips as many bytes at a time as the character at n
+// has, as doublestar does.
 func (m *part) star(base, p, n, step int) outcome {
 	if p == len(m.bases[base]) {
 		return yes

@@ -48,8 +48,8 @@ func TestOracle(t *testing.T) {
 	}
 }
 
-// FuzzOracle compares with Drone's matcher, and holds that the work doesn't pass its bound: a constant
-// multiple of the product of both lengths for patterns without alternatives.
+// FuzzOracle compares with Drone's matcher, and holds that the work doesn't pass its bound: a
+// constant multiple of the product of both lengths for patterns without alternatives.
 func FuzzOracle(f *testing.F) {
 	for _, pattern := range []string{"feature/*", "**/x/**", "refs/tags/v[0-9]*", "{a,b}{c,d*}", "{a,{b}c}", `\{`, "[^a-c]?"} {
 		f.Add(pattern, "feature/x")
@@ -77,8 +77,8 @@ func FuzzOracle(f *testing.F) {
 	})
 }
 
-// TestWork holds that patterns for which Drone's matcher takes for ever are decided, and within a small
-// part of the budget.
+// TestWork holds that patterns for which Drone's matcher takes for ever are decided, and within a
+// small part of the budget.
 func TestWork(t *testing.T) {
 	long := strings.Repeat("a", 250)
 	paths := strings.Repeat("a/", 100)

@@ -53,7 +53,8 @@ type Options struct {
 	Config func(data, socket string) ([]byte, error)
 	// Link is the cable to the system container.
 	Link Link
-	// Resolver is the system container's: DNS queries of the cell are handed on to its name servers.
+	// Resolver is the system container's: DNS queries of the cell are handed on to its name
+	// servers.
 	Resolver uplink.Resolver
 	// Bounds of everything in the cell.
 	Bounds Bounds
@@ -168,8 +169,8 @@ func (c *Cell) Run(ctx context.Context) error {
 	return errors.Join(err, c.Client.Close(), os.RemoveAll(c.home()))
 }
 
-// share makes a folder a mount of its own, once, so that what is mounted in it later is mounted in the
-// cell as well.
+// share makes a folder a mount of its own, once, so that what is mounted in it later is mounted in
+// the cell as well.
 func share(dir string) error {
 	mounted, err := mountinfo.Mounted(dir)
 	if err != nil {

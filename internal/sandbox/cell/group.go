@@ -45,8 +45,8 @@ func hierarchies() ([]hierarchy, error) {
 	return out, nil
 }
 
-// needed reports whether a hierarchy is one that cells can't do without. Others, which a container may
-// have been given to read alone, Docker does without.
+// needed reports whether a hierarchy is one that cells can't do without. Others, which a container
+// may have been given to read alone, Docker does without.
 func needed(point string) bool {
 	return point == cgroups || slices.Contains([]string{"memory", "pids", "devices"}, filepath.Base(point))
 }

@@ -33,7 +33,8 @@ func NameOf(domain string) string {
 	return "d" + strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:10]))
 }
 
-// ManagerOptions describe the cells of a runner. All fields but Binds, Prove, Probe, Warm and Idle are required.
+// ManagerOptions describe the cells of a runner. All fields but Binds, Prove, Probe, Warm and Idle
+// are required.
 type ManagerOptions struct {
 	// Program, Run, Environ are of Options.
 	Program string
@@ -50,8 +51,8 @@ type ManagerOptions struct {
 	// Prove and Probe are of Options, for each cell.
 	Prove func(ctx context.Context, c *Cell, pid int) error
 	Probe func(ctx context.Context, c *Cell) error
-	// Warm is how many cells that nobody uses are kept running, besides the shared one, and Idle for
-	// how long.
+	// Warm is how many cells that nobody uses are kept running, besides the shared one, and Idle
+	// for how long.
 	Warm int
 	Idle time.Duration
 	Log  logrus.FieldLogger
@@ -61,8 +62,8 @@ type ManagerOptions struct {
 //
 //  1. Run keeps the shared cell alive, stops those that nobody uses, and stops all when its context
 //     ends.
-//  2. Take starts the cell of a domain if it doesn't run, and waits until it answers. The Lease that
-//     it returns keeps the cell running until Release.
+//  2. Take starts the cell of a domain if it doesn't run, and waits until it answers. The Lease
+//     that it returns keeps the cell running until Release.
 //  3. Running lists the cells that run; Evict removes the data of one that doesn't.
 //
 // All but Run may be called concurrently. A cell that comes back empty-handed (a proof that fails,
@@ -94,7 +95,8 @@ type entry struct {
 	err      error
 }
 
-// NewManager raises the walls that all cells are behind, and prepares the shared cell. It starts nothing.
+// NewManager raises the walls that all cells are behind, and prepares the shared cell. It starts
+// nothing.
 func NewManager(o ManagerOptions) (*Manager, error) {
 	r, err := FindRange(o.Uplink.Taken)
 	if err != nil {
@@ -119,8 +121,8 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 // Shared is the cell that is always there. It runs while Run does.
 func (m *Manager) Shared() *Cell { return m.shared.cell }
 
-// Run keeps the shared cell alive until ctx ends. When it returns no cell runs. The error is why the
-// shared cell can't be.
+// Run keeps the shared cell alive until ctx ends. When it returns no cell runs. The error is why
+// the shared cell can't be.
 func (m *Manager) Run(ctx context.Context) error {
 	cells, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -295,7 +297,8 @@ func (m *Manager) noteUse(e *entry) {
 	}
 }
 
-// tidy stops cells that nobody has used for long, or that are too many, and returns when to look again.
+// tidy stops cells that nobody has used for long, or that are too many, and returns when to look
+// again.
 func (m *Manager) tidy() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()

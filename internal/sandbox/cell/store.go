@@ -64,8 +64,8 @@ func ListStored(folder string) ([]Stored, error) {
 	return out, nil
 }
 
-// Evict removes the data of the cell that has been unused for longest, before a moment at least, and
-// doesn't run. None is no error.
+// Evict removes the data of the cell that has been unused for longest, before a moment at least,
+// and doesn't run. None is no error.
 func (m *Manager) Evict(before time.Time) (gone Stored, ok bool, err error) {
 	list, err := ListStored(m.o.Data)
 	if err != nil {
@@ -107,9 +107,9 @@ func (m *Manager) doom(name string) (taken bool, doomed string, err error) {
 // doomedSuffix makes a name that no cell has.
 const doomedSuffix = ".removed"
 
-// AdoptData moves what a daemon has in its data folder, before there were cells, to the data folder of
-// the shared cell, below it: the cache stays. keep are names in the folder that aren't the daemon's.
-// It goes on where a runner that was killed had stopped.
+// AdoptData moves what a daemon has in its data folder, before there were cells, to the data folder
+// of the shared cell, below it: the cache stays. keep are names in the folder that aren't the
+// daemon's. It goes on where a runner that was killed had stopped.
 func AdoptData(folder, cells string, keep ...string) error {
 	target := filepath.Join(cells, SharedName, "data")
 	if _, err := os.Stat(target); !errors.Is(err, fs.ErrNotExist) {

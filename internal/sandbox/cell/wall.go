@@ -15,12 +15,12 @@ import (
 // table is of the rules around all cells.
 const table = "drone_runner_sysbox_cells"
 
-// RaiseWall sets the rules of this network namespace for the links of all cells in a range, in place
-// of those that a former runner has left, and switches forwarding on:
+// RaiseWall sets the rules of this network namespace for the links of all cells in a range, in
+// place of those that a former runner has left, and switches forwarding on:
 //
 //   - what comes out of a cell leaves with an address of the system container's;
-//   - it reaches no address of the system container, but the resolver at the other end of its cable:
-//     neither the runner's HTTP port nor anything else that listens in there;
+//   - it reaches no address of the system container, but the resolver at the other end of its
+//     cable: neither the runner's HTTP port nor anything else that listens in there;
 //   - and no other cell.
 func RaiseWall(links netip.Prefix) error {
 	if err := forward(); err != nil {

@@ -1,5 +1,5 @@
-// Package netns does things in another network namespace: a cell's, where the networks of its stages
-// are. What is opened there, a listener for one, belongs to that namespace, whoever uses it.
+// Package netns does things in another network namespace: a cell's, where the networks of its
+// stages are. What is opened there, a listener for one, belongs to that namespace, whoever uses it.
 //
 // The one rule to keep: a thread that can't come back is never used again.
 package netns
@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Do calls f in the network namespace at a path such as /proc/PID/ns/net; empty is this process's own.
-// f starts no goroutine: namespaces are a thread's.
+// Do calls f in the network namespace at a path such as /proc/PID/ns/net; empty is this process's
+// own. f starts no goroutine: namespaces are a thread's.
 func Do(path string, f func() error) error {
 	if path == "" {
 		return f()

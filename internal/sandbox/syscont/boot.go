@@ -34,7 +34,8 @@ type Options struct {
 	// OperatorConfig is the daemon.json that is merged over ours, if it exists:
 	// /etc/docker/daemon.json.
 	OperatorConfig string
-	// Socket is where Docker is looked for by custom, and where no socket may be mounted: /var/run/docker.sock.
+	// Socket is where Docker is looked for by custom, and where no socket may be mounted:
+	// /var/run/docker.sock.
 	Socket string
 	// RegistryMirrors and InsecureRegistries as in DaemonSettings.
 	RegistryMirrors, InsecureRegistries []string
@@ -130,7 +131,8 @@ func (s *System) look() (err error) {
 	return err
 }
 
-// DaemonConfig is the daemon.json of a daemon with that data folder and socket, whose networks keep clear of taken ones besides those of this container.
+// DaemonConfig is the daemon.json of a daemon with that data folder and socket, whose networks keep
+// clear of taken ones besides those of this container.
 func (s *System) DaemonConfig(data, socket string, taken ...netip.Prefix) ([]byte, error) {
 	return DaemonConfig(DaemonSettings{
 		DataRoot: data, Socket: socket,
@@ -143,8 +145,8 @@ func (s *System) DaemonConfig(data, socket string, taken ...netip.Prefix) ([]byt
 // Close lets go of the data folder, when no daemon runs any more.
 func (s *System) Close() error { return s.lock.Close() }
 
-// Probe asks a daemon and then the place whether containers can be started. Listing containers takes the
-// daemon's locks, which a ping doesn't.
+// Probe asks a daemon and then the place whether containers can be started. Listing containers
+// takes the daemon's locks, which a ping doesn't.
 func (s *System) Probe(ctx context.Context, c client.ContainerAPIClient) error {
 	if _, err := c.ContainerList(ctx, container.ListOptions{Limit: 1}); err != nil {
 		return err
@@ -152,7 +154,8 @@ func (s *System) Probe(ctx context.Context, c client.ContainerAPIClient) error {
 	return s.place.check(ctx)
 }
 
-// Prove refuses a daemon that isn't in the cell that this process has started with the process child. The error is a RefusedError.
+// Prove refuses a daemon that isn't in the cell that this process has started with the process
+// child. The error is a RefusedError.
 func (s *System) Prove(ctx context.Context, socket string, child int, c client.SystemAPIClient) error {
 	checks := Judge(s.options.Sandbox, Prover{Host: "unix://" + socket, Child: child, Cell: true, Info: InfoOf(c)}.Prove(ctx))
 	if bad := Failed(checks); len(bad) > 0 {

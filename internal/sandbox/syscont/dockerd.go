@@ -24,9 +24,11 @@ import (
 // Daemon is the Docker daemon of the system container: a child of this process, started again
 // whenever it dies.
 //
-//  1. Run starts it and stays with it until its context ends; then it stops the daemon (SIGTERM, and SIGKILL after StopTimeout) and returns.
+//  1. Run starts it and stays with it until its context ends; then it stops the daemon (SIGTERM,
+//     and SIGKILL after StopTimeout) and returns.
 //  2. Ready waits until the daemon answers and OnUp has agreed.
-//  3. Stopped returns why the daemon is not there, or can't be used, for a caller that meets a dead socket.
+//  3. Stopped returns why the daemon is not there, or can't be used, for a caller that meets a dead
+//     socket.
 //
 // A daemon that lives and hangs, or can't do its work, is as good as dead: see watch.
 //

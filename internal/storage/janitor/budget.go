@@ -17,7 +17,8 @@ import (
 // Kind of what is removed to make room.
 type Kind string
 
-// The kinds, in the order in which they go: cells that have been unused for long first, and others that don't run last.
+// The kinds, in the order in which they go: cells that have been unused for long first, and others
+// that don't run last.
 const (
 	KindCell       Kind = "cell"
 	KindImage      Kind = "image"
@@ -81,8 +82,8 @@ type BudgetOptions struct {
 	// "registry.example.com/team/tools@sha256:…") or the volume of that path ("/cache/npm") stays
 	// in any case. nil keeps none.
 	Keep func(name string) bool
-	// Evict removes the data of the cell that has been unused for longest, before a moment at least, and
-	// that doesn't run; nothing is the zero Evicted. nil has no cells.
+	// Evict removes the data of the cell that has been unused for longest, before a moment at
+	// least, and that doesn't run; nothing is the zero Evicted. nil has no cells.
 	Evict func(before time.Time) (Evicted, error)
 	// Ledger knows when what is there was last used, and what is about to be.
 	Ledger *cache.Ledger

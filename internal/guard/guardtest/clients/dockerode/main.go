@@ -1,6 +1,8 @@
-// Command dockerode calls Docker as dockerode does, the client of Node that Testcontainers for Node and many tools are built upon, and prints which calls work: one line
-// each, "ok NAME" or "not ok NAME: why". It is no copy of it. What it shares is how requests look on the wire: the options of a call are its query and, where it is a
-// POST, its body as well, whole, whatever the endpoint knows of them.
+// Command dockerode calls Docker as dockerode does, the client of Node that Testcontainers for Node
+// and many tools are built upon, and prints which calls work: one line each, "ok NAME" or "not ok
+// NAME: why". It is no copy of it. What it shares is how requests look on the wire: the options of
+// a call are its query and, where it is a POST, its body as well, whole, whatever the endpoint
+// knows of them.
 package main
 
 import (
@@ -50,7 +52,8 @@ func main() {
 	r.all()
 }
 
-// query is how dockerode writes options into a path: objects and lists as JSON, apart from those of which Docker takes several.
+// query is how dockerode writes options into a path: objects and lists as JSON, apart from those of
+// which Docker takes several.
 func (o options) query() string {
 	q := url.Values{}
 	for k, v := range o {
@@ -78,7 +81,8 @@ func encode(v any) string {
 	return string(b)
 }
 
-// do sends a request and returns its answer. A path that ends in "?" gets the options as its query; a POST has them as its body.
+// do sends a request and returns its answer. A path that ends in "?" gets the options as its query;
+// a POST has them as its body.
 func (c *client) do(ctx context.Context, method, path string, o options, body io.Reader) (*http.Response, error) {
 	header := http.Header{}
 	if before, queried := strings.CutSuffix(path, "?"); queried {
@@ -142,7 +146,8 @@ func (c *client) stream(ctx context.Context, method, path string, o options, bod
 	return string(b), err
 }
 
-// hijack is a call whose connection becomes a stream both ways: what is sent, and all that comes back until the other end closes.
+// hijack is a call whose connection becomes a stream both ways: what is sent, and all that comes
+// back until the other end closes.
 func (c *client) hijack(ctx context.Context, path string, o options, send string) (string, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", c.socket)
 	if err != nil {

@@ -1,5 +1,7 @@
-// Command server stands in for servers whose images can't be pulled where no registry is: it listens at a port, answers HTTP with a page, and prints a line when it is
-// ready. SERVER_PORT and SERVER_SAYS of its image say which and what; its arguments, those of the server that it stands in for, have no effect.
+// Command server stands in for servers whose images can't be pulled where no registry is: it
+// listens at a port, answers HTTP with a page, and prints a line when it is ready. SERVER_PORT and
+// SERVER_SAYS of its image say which and what; its arguments, those of the server that it stands in
+// for, have no effect.
 package main
 
 import (
