@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -163,6 +164,12 @@ func (l *loader) checkRunner(r *Runner) {
 				image, reference.FamiliarName(ref))
 		default:
 			r.DockerPlugins[i] = reference.FamiliarName(ref)
+		}
+	}
+	for item := range strings.SplitSeq(l.env["DRONE_RUNNER_VOLUMES"], ",") {
+		item = strings.TrimSpace(item)
+		if mode := item[strings.LastIndexByte(item, ':')+1:]; slices.Contains(idleModes(), mode) {
+			l.notice("DRONE_RUNNER_VOLUMES: %q: the mode %s has no effect here: remove it", item, mode)
 		}
 	}
 	l.checkPaths("DRONE_RUNNER_HOST_PATHS", r.HostPaths)

@@ -166,6 +166,19 @@ func TestValues(t *testing.T) {
 	}
 }
 
+// TestVolumeModes starts a runner with the modes of Docker that Drone's runner drops.
+func TestVolumeModes(t *testing.T) {
+	for _, mode := range idleModes() {
+		cfg, notices := load(t, minimal("DRONE_RUNNER_VOLUMES=/a:/b:"+mode+", /c:/d:ro")...)
+		if diff := cmp.Diff([]Volume{{"/a", "/b", false}, {"/c", "/d", true}}, cfg.Runner.Volumes); diff != "" {
+			t.Error(diff)
+		}
+		if len(notices) != 1 || !strings.Contains(notices[0], `"/a:/b:`+mode+`": the mode `+mode+` has no effect here`) {
+			t.Errorf("notices of %s: %q", mode, notices)
+		}
+	}
+}
+
 func TestErrors(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -190,7 +203,7 @@ func TestErrors(t *testing.T) {
 		{"map without value", minimal("DRONE_RUNNER_SECRETS=a:1,hush"), []string{"DRONE_RUNNER_SECRETS: its pair no. 2 is not KEY:value"}},
 		{"map without key", minimal("DRONE_RUNNER_LABELS=:x"), []string{"DRONE_RUNNER_LABELS: its pair no. 1 is not KEY:value"}},
 		{"volume without target", minimal("DRONE_RUNNER_VOLUMES=/a"), []string{`DRONE_RUNNER_VOLUMES: "/a" is not a volume`}},
-		{"volume with an odd mode", minimal("DRONE_RUNNER_VOLUMES=/a:/b:z"), []string{`the mode "z" is not known`}},
+		{"volume with an odd mode", minimal("DRONE_RUNNER_VOLUMES=/a:/b:r0"), []string{`the mode "r0" is not known`}},
 		{"volume with a relative source", minimal("DRONE_RUNNER_VOLUMES=../a:/b"), []string{`"../a" is neither an absolute path`}},
 		{"volume over the root", minimal("DRONE_RUNNER_VOLUMES=/a:/"), []string{`"/" is not an absolute path in the step`}},
 		{"volume in four parts", minimal("DRONE_RUNNER_VOLUMES=/a:/b:ro:z"), []string{"is not a volume"}},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -21,7 +22,14 @@ type Volume struct {
 // volumeName is what Docker allows.
 var volumeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]+$`)
 
-// UnmarshalText parses SOURCE:TARGET, with :ro or :rw behind it.
+// idleModes are those of Docker that have no effect here, as Drone's docker runner drops every mode.
+// Others are refused: they may be a misspelled ro.
+func idleModes() []string {
+	return []string{"z", "Z", "cached", "delegated", "consistent", "nocopy",
+		"shared", "rshared", "slave", "rslave", "private", "rprivate"}
+}
+
+// UnmarshalText parses SOURCE:TARGET, with :ro, :rw or a mode without effect behind it.
 func (v *Volume) UnmarshalText(text []byte) error {
 	const example = "write /path:/path/in/step, with :ro behind it for a read-only one"
 	parts := strings.Split(string(text), ":")
@@ -33,7 +41,7 @@ func (v *Volume) UnmarshalText(text []byte) error {
 	if len(parts) != 2 {
 		return fmt.Errorf("%q is not a volume: %s", text, example)
 	}
-	if mode != "ro" && mode != "rw" {
+	if mode != "ro" && mode != "rw" && !slices.Contains(idleModes(), mode) {
 		return fmt.Errorf("%q: the mode %q is not known: it can be ro or rw", text, mode)
 	}
 	source, target := parts[0], parts[1]
