@@ -144,7 +144,7 @@ func (d *Docker) openGuard(ctx context.Context, s *spec.Spec) (*guarded, error) 
 		Hosts:        daemonNames(s),
 		MountDir:     filepath.Join(dir, "mounts"),
 		Bridges:      bridge.Of(s.ID),
-		Limits:       d.opts.Guard.Limits,
+		Limits:       d.guardLimits(),
 		Unprivileged: s.DropPrivileged,
 		CacheScope:   d.opts.Scopes.Of(s.CacheScope),
 		Runner:       runner,

@@ -76,6 +76,12 @@ func TestGuardedSocket(t *testing.T) {
 	t.Run("a folder", func(t *testing.T) {
 		run(t, docker("folder", `ls -A /var/run; test "$(ls -A /var/run)" = docker.sock; docker version >/dev/null`, "run:/var/run"))
 	})
+	t.Run("what it starts is killed before the daemon, as the step is", func(t *testing.T) {
+		out := run(t, docker("score", `cat /proc/self/oom_score_adj; docker run --rm standin/busybox:1 cat /proc/self/oom_score_adj`, "socket:/var/run/docker.sock"))
+		if scores := strings.Fields(out); len(scores) != 2 || scores[0] != scores[1] || scores[0] == "0" {
+			t.Errorf("the scores of the step and of what it starts are %q, and should be the same, above 0", scores)
+		}
+	})
 	t.Run("what it starts is found by name and by port", func(t *testing.T) {
 		run(t, docker("server", `docker run -d --name db -p 8080:80 standin/busybox:1 sh -c 'echo hi >/tmp/index.html; exec httpd -f -p 80 -h /tmp'
 			until wget -qO- http://db/; do sleep 0.2; done

@@ -172,7 +172,7 @@ func TestExecNothingToRun(t *testing.T) {
 	wrong := "kind: pipeline\nsteps:\n- name: a\n  commands: [x]\n- name: a\n  image: b\n  privileged: true\n  imaje: c\n"
 	fine := "kind: pipeline\nname: one\nsteps: [{name: a, image: b}]\n"
 	dir := folder(t, map[string]string{
-		"wrong.yml": wrong, "fine.yml": fine, "syntax.yml": "kind: [\n", "empty.yml": "", "vm.yml": "kind: pipeline\ntype: vm\nname: one\n",
+		"wrong.yml": wrong, "fine.yml": fine, "syntax.yml": "kind: [\n", "empty.yml": "", "vm.yml": "kind: pipeline\ntype: vm\nname: one\n", "slip.yml": "kind: pipelin\nname: one\n",
 		"promoted.yml": fine + "trigger: {event: promote}\n",
 		"windows.yml":  fine + "platform: {os: windows}\n",
 		"circle.yml":   "kind: pipeline\nname: a\ndepends_on: [b]\nsteps: [{name: s, image: i}]\n---\nkind: pipeline\nname: b\ndepends_on: [a, zebra]\nsteps: [{name: s, image: i}]\n",
@@ -191,6 +191,7 @@ func TestExecNothingToRun(t *testing.T) {
 		{"YAML that isn't", []string{"exec", "syntax.yml"}, nil, []string{"syntax.yml:", "error: YAML"}},
 		{"an empty file", []string{"exec", "empty.yml"}, nil, []string{"empty.yml has no docker pipeline"}},
 		{"a pipeline of another runner", []string{"exec", "vm.yml"}, nil, []string{"vm.yml has no docker pipeline"}},
+		{"a slip in its kind", []string{"exec", "slip.yml"}, nil, []string{"slip.yml:1:1: warning:", "did you mean pipeline?", "slip.yml has no docker pipeline"}},
 		{"a pipeline of another runner by name", []string{"exec", "--pipeline", "one", "vm.yml"}, nil, []string{"vm.yml has no docker pipeline"}},
 		{"a pipeline that isn't there", []string{"exec", "--pipeline", "two", "fine.yml"}, nil, []string{`no docker pipeline "two": it has "one"`}},
 		{"a pipeline of another platform", []string{"exec", "windows.yml"}, nil, []string{"no pipeline is to be run", "one: it is for a runner of windows"}},

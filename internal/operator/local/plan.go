@@ -59,7 +59,7 @@ func NewPlan(ctx context.Context, loader *pipeline.Loader, d *client.Context, s 
 		if bad := file.Findings.Err(); bad != nil {
 			return nil, bad
 		}
-		return nil, noPipeline
+		return &Plan{Warnings: file.Findings}, noPipeline
 	}
 	picked, err := pick(file.File, s.Pipelines)
 	if err != nil {
