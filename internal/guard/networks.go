@@ -141,8 +141,8 @@ func createNetwork(ctx context.Context, c *call) error {
 	}
 	req.Name = real
 	check := true
-	//nolint:staticcheck // SA1019: daemons before API 1.44 would make a second network of the name
-	req.CheckDuplicate = &check
+	//lint:ignore SA1019 daemons before API 1.44 would make a second network of the name
+	req.CheckDuplicate = &check //nolint:staticcheck // as above, in golangci-lint's own form
 	body, length, err := dockerd.JSONBody(req)
 	if err != nil {
 		return err
