@@ -60,7 +60,7 @@ volumes: [{name: cache, host: {path: %s}}]
 	list.expect(t, 0, path, "2.861MiB", " ago", "USED BY")
 	volume := regexp.MustCompile(`drone-cache-\S+`).FindString(list.stdout[strings.Index(list.stdout, path):])
 	t.Cleanup(func() { _ = docker.VolumeRemove(context.WithoutCancel(t.Context()), volume, true) })
-	cached("rm", path).expect(t, 1, "remove "+path+": the containers", "use it")
+	cached("rm", path).expect(t, 1, "remove "+path+" ("+volume+"): the containers", "use it")
 
 	address := regexp.MustCompile(`http="?([0-9.:]+)`).FindStringSubmatch(r.stderr.String())
 	if address == nil {
